@@ -1,0 +1,57 @@
+# What a user types: `make demo`, `make test`. Everything is installed into .venv and target/.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
+.DELETE_ON_ERROR:
+
+.PHONY: help demo test lint rust-test python-test bench wheel clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/built ## serve examples/plaintext.py on :8080; FOR=5 ends by itself after 5 seconds
+	@# Job control gives the server the terminal: Ctrl-C ends it, and make sees its exit status instead of a signal.
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/python examples/plaintext.py $(if $(FOR),--for $(FOR))
+
+test: lint rust-test python-test ## everything that CI checks
+
+lint: $(VENV)/built ## formatters, linters, type checks; warnings are errors
+	cargo fmt --check
+	cargo clippy --all-targets --no-default-features -- -D warnings
+	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --all-targets -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	MYPYPATH=python $(BIN)/python -m mypy.stubtest goev
+
+# Without the Python face: the core has to work alone, and needs no libpython to link.
+rust-test: ## the core, driven by Rust handlers
+	cargo test --no-default-features
+
+python-test: $(VENV)/built wheel ## the Python face, the examples, the README and the wheel
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/built ## measure against other servers; writes docs/benchmarks.md (ARGS=--help for more)
+	$(BIN)/python benches/bench.py $(ARGS)
+
+wheel: dist/.built ## build a wheel into dist/
+
+clean: ## remove what was built
+	rm -rf $(VENV) target dist benches/.venv benches/.build
+
+$(VENV)/installed: requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "goev needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+$(VENV)/built: $(VENV)/installed $(SOURCES)
+	$(BIN)/maturin develop --release --locked
+	@touch $@
+
+dist/.built: $(VENV)/installed $(SOURCES) $(wildcard python/goev/*)
+	rm -rf dist
+	$(BIN)/maturin build --release --locked --out dist --interpreter $(BIN)/python
+	@touch $@

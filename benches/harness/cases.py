@@ -1,0 +1,166 @@
+"""The table of cases: what is measured, of which servers, and the figures to reach."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness import measure
+from harness.measure import Bench, Run
+from harness.peers import Peer
+
+
+@dataclass(frozen=True)
+class Metric:
+    name: str
+    unit: str
+    format: str
+    factor: float = 1.0  # from the unit measured to the unit shown
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
+    def show(self, value: float) -> str:
+        return self.format.format(value * self.factor)
+
+
+METRICS = {
+    "rate": Metric("requests/s", "", "{:,.0f}"),
+    "p50": Metric("p50", "µs", "{:,.0f}", 1e6),
+    "p99": Metric("p99", "µs", "{:,.0f}", 1e6),
+    "cpu": Metric("server CPU per request", "µs", "{:.2f}", 1e6),
+    "connects": Metric("connects/s", "", "{:,.0f}"),
+    "lost": Metric("connects lost", "", "{:,.0f}"),
+    "set": Metric("time to set all", "s", "{:.3f}"),
+    "cancel": Metric("time to cancel all", "s", "{:.3f}"),
+    "bytes": Metric("bytes each", "", "{:,.0f}"),
+}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A limit on the median of ``metric``, or on its ratio to that of the peer ``against``."""
+
+    peer: str
+    metric: str
+    limit: float
+    against: str | None = None
+    at_least: bool = True
+
+
+@dataclass(frozen=True)
+class Case:
+    title: str
+    description: str
+    peers: tuple[str, ...]
+    metrics: tuple[str, ...]  # the first one is shown while it runs
+    measure: Callable[[Bench, Peer], Run]
+    goals: tuple[Goal, ...] = ()
+    least_rounds: int = 1
+
+
+def _wrk(connections: int, depth: int = 1) -> Callable[[Bench, Peer], Run]:
+    return lambda bench, peer: measure.requests(bench, peer, connections, depth)
+
+
+_HTTP = ("rate", "p50", "p99", "cpu")
+_FAST = ("goev", "go-goev", "gnet", "uvloop", "uvloop-x2", "core", "bare-epoll")
+
+CASES = {
+    "headline": Case(
+        title="Headline: 2 connections",
+        description="`wrk -c 2 -t 2`, the test that the Go original is shown with.",
+        peers=("goev-steered", "goev", "go-goev", "gnet", "core-steered", "bare-epoll"),
+        metrics=_HTTP,
+        measure=_wrk(2),
+        goals=(
+            Goal("goev-steered", "rate", 2.0, "go-goev"),
+            Goal("goev", "rate", 1.0, "go-goev"),
+            Goal("goev-steered", "rate", 0.9, "core-steered"),
+        ),
+        least_rounds=9,
+    ),
+    "c64": Case(
+        title="64 connections",
+        description="`wrk -c 64 -t 2`.",
+        peers=("goev", "goev-1", "go-goev", "gnet", "asyncio", "uvloop", "uvloop-x2", "rloop", "core", "bare-epoll"),
+        metrics=_HTTP,
+        measure=_wrk(64),
+        goals=(
+            Goal("goev", "rate", 1.4, "go-goev"),
+            Goal("goev", "rate", 1.1, "gnet"),
+            Goal("goev", "rate", 1.35, "uvloop"),
+            Goal("goev-1", "rate", 1.05, "uvloop"),
+            Goal("goev", "rate", 1.15, "uvloop-x2"),
+            Goal("goev", "rate", 0.9, "core"),
+            Goal("goev", "cpu", 0.75, "go-goev", at_least=False),
+            Goal("goev", "cpu", 1.0, "gnet", at_least=False),
+            Goal("goev", "cpu", 1.1, "core", at_least=False),
+        ),
+    ),
+    "c1000": Case(
+        title="1,000 connections",
+        description="`wrk -c 1000 -t 2`.",
+        peers=_FAST,
+        metrics=_HTTP,
+        measure=_wrk(1000),
+        goals=(
+            Goal("goev", "rate", 1.5, "go-goev"),
+            Goal("goev", "rate", 1.15, "gnet"),
+            Goal("goev", "rate", 0.9, "core"),
+        ),
+    ),
+    "pipelined": Case(
+        title="64 connections, 16 requests pipelined",
+        description="`wrk -c 64 -t 2`, where each write of a client holds 16 requests.",
+        peers=_FAST,
+        metrics=_HTTP,
+        measure=_wrk(64, depth=16),
+        goals=(
+            Goal("goev", "rate", 1.4, "go-goev"),
+            Goal("goev", "rate", 1.15, "gnet"),
+            Goal("goev", "rate", 0.9, "core"),
+        ),
+    ),
+    "churn": Case(
+        title="Connection churn",
+        description="10,000 connects as fast as a client in Rust can, up to 128 at once; one request and reply each.",
+        peers=("goev", "go-goev", "gnet", "asyncio", "uvloop", "bare-epoll"),
+        metrics=("connects", "lost", "cpu"),
+        measure=measure.churn,
+        goals=(
+            Goal("goev", "connects", 1.0, "gnet"),
+            Goal("goev", "lost", 0, at_least=False),
+        ),
+    ),
+    "busy": Case(
+        title="Beside a thread that computes",
+        description="`wrk -c 64 -t 2` while a thread of the server's process computes in pure Python, under the GIL.",
+        peers=("goev-busy", "asyncio-busy", "uvloop-busy"),
+        metrics=("rate", "p50", "p99"),
+        measure=_wrk(64),
+    ),
+    "timers": Case(
+        title="1 million timers",
+        description=(
+            "Set from Python inside a callback, with delays uniform in 10-60 s and one shared callback; cancelled in "
+            "the order set. The bytes are those by which the process grows, with the list of handles and without the "
+            "callback. For go-goev they are those of Go's heap, without the handler that each of its timers needs."
+        ),
+        peers=("goev", "go-goev", "asyncio", "uvloop", "rloop"),
+        metrics=("set", "cancel", "bytes"),
+        measure=measure.timers,
+        goals=(
+            Goal("goev", "set", 1.5, "go-goev", at_least=False),
+            Goal("goev", "cancel", 0.1, at_least=False),
+            Goal("goev", "bytes", 150, at_least=False),
+        ),
+    ),
+    "idle": Case(
+        title="10,000 idle connections",
+        description="Resident memory by which a server grows for each connection that had one reply and stays open.",
+        peers=("goev", "go-goev", "gnet", "rloop", "uvloop", "asyncio"),
+        metrics=("bytes",),
+        measure=measure.idle,
+        goals=(Goal("goev", "bytes", 600, at_least=False),),
+    ),
+}

@@ -1,0 +1,67 @@
+"""What the figures were measured on and with."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from harness import BENCHES, REPO
+
+
+def describe(goev_python: Path) -> dict[str, str]:
+    """Names and values as the report shows them; what is not there is left out."""
+    versions = {
+        "CPU": _cpu(),
+        "memory": _memory(),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        "Python of goev": _output(goev_python, "-c", "import platform; print(platform.python_version())"),
+        "goev": _output(goev_python, "-c", "import importlib.metadata as m; print(m.version('goev'))"),
+        "Rust": _output("rustc", "--version").removeprefix("rustc "),
+        "Go": _output("go", "version").removeprefix("go version go"),
+        "wrk": _output("wrk", "--version").removeprefix("wrk ").partition(" [")[0],
+        "uvloop": _package("uvloop"),
+        "rloop": _package("rloop"),
+        "Go goev": _go_module("goev", "github.com/shaovie/goev"),
+        "gnet": _go_module("gnet", "github.com/panjf2000/gnet/v2"),
+    }
+    return {name: version for name, version in versions.items() if version}
+
+
+def commit() -> str:
+    """The commit that was measured, marked when the work tree differs from it."""
+    return _output("git", "-C", REPO, "describe", "--always", "--dirty=, with changes", "--exclude=*") or "unknown"
+
+
+def _cpu() -> str:
+    found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    model = found.group(1) if found else platform.machine()
+    return f"{model}, {len(os.sched_getaffinity(0))} cores"
+
+
+def _memory() -> str:
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+
+
+def _package(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _go_module(folder: str, module: str) -> str:
+    text = (BENCHES / "peers" / "go" / folder / "go.mod").read_text()
+    found = re.search(rf"{re.escape(module)} (\S+)", text)
+    return found.group(1) if found else ""
+
+
+def _output(program: str | Path, *arguments: str | Path) -> str:
+    """The first line that a program prints, or nothing."""
+    if shutil.which(program) is None:
+        return ""
+    result = subprocess.run([program, *arguments], check=False, capture_output=True, text=True)
+    return result.stdout.partition("\n")[0]

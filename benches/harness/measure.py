@@ -1,0 +1,117 @@
+"""The four kinds of measurement, each of one server or program in one run."""
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from harness import BENCHES, Unavailable, process, server
+from harness.peers import Peer
+from harness.programs import Command, Programs
+from harness.server import REQUEST, Server
+
+Run = dict[str, float]  # seconds, bytes, counts, or counts per second, by metric
+
+RUN_TIMEOUT = 120.0
+SPARE_FILES = 500  # what a server with idle connections opens besides
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done in one measurement."""
+
+    rounds: int = 5
+    seconds: int = 2
+    connects: int = 10_000
+    timers: int = 1_000_000
+    idle_connections: int = 10_000
+
+    def rounds_of(self, least: int) -> int:
+        """At least as many as a case needs; but a quick look goes round once."""
+        return 1 if self == QUICK else max(self.rounds, least)
+
+
+QUICK = Effort(rounds=1, seconds=1, connects=1_000, timers=50_000, idle_connections=500)
+
+
+@dataclass(frozen=True)
+class Bench:
+    programs: Programs
+    effort: Effort
+
+    @contextmanager
+    def serve(self, peer: Peer) -> Iterator[Server]:
+        with server.serve([*self.programs.command(peer.program), *peer.arguments]) as running:
+            yield running
+
+
+def requests(bench: Bench, peer: Peer, connections: int, depth: int) -> Run:
+    """Requests per second by wrk, and the server's CPU time for each."""
+    wrk = [*bench.programs.command("wrk"), "-t", "2", "-c", str(connections), "-d", str(bench.effort.seconds)]
+    environment = {"CONNECTIONS": str(connections), "DEPTH": str(depth)}
+    with bench.serve(peer) as running:
+        url = f"http://127.0.0.1:{running.port}/"
+        before = running.cpu_seconds()
+        seen = _run_program([*wrk, "--timeout", "5", "-s", str(BENCHES / "wrk.lua"), url], environment)
+        cpu = running.cpu_seconds() - before
+    if seen["failed"] or not seen["requests"]:
+        raise Unavailable(f"wrk counted {seen['failed']:.0f} failures and {seen['requests']:.0f} replies")
+    return {
+        "rate": seen["requests"] / seen["microseconds"] * 1e6,
+        "p50": seen["p50"] / 1e6,
+        "p99": seen["p99"] / 1e6,
+        "cpu": cpu / seen["requests"],
+    }
+
+
+def churn(bench: Bench, peer: Peer) -> Run:
+    """Connections per second, of those that got their reply."""
+    client = bench.programs.command("churn")
+    with bench.serve(peer) as running:
+        before = running.cpu_seconds()
+        seen = _run_program([*client, str(running.port), str(bench.effort.connects)])
+        cpu = running.cpu_seconds() - before
+    if not seen["replies"]:
+        raise Unavailable("none of the connections got a reply")
+    return {"connects": seen["replies"] / seen["seconds"], "lost": seen["lost"], "cpu": cpu / seen["replies"]}
+
+
+def timers(bench: Bench, peer: Peer) -> Run:
+    """What the timers of a peer's program cost, as that program tells itself."""
+    program = bench.programs.command(f"{peer.program} timers")
+    return _run_program([*program, "--timers", str(bench.effort.timers)])
+
+
+def idle(bench: Bench, peer: Peer) -> Run:
+    """Bytes by which the server grows for each connection that stays open after one reply."""
+    count = bench.effort.idle_connections
+    if process.raise_file_limit() < count + SPARE_FILES:
+        raise Unavailable(f"a process may not open {count + SPARE_FILES:,} files here")
+    with bench.serve(peer) as running, ExitStack() as stack:
+        before = running.resident_bytes()
+        for _ in range(count):
+            connection = stack.enter_context(running.connect())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no TIME_WAIT
+            server.exchange(connection, (REQUEST,), 1)
+        time.sleep(0.5)
+        return {"bytes": (running.resident_bytes() - before) / count}
+
+
+def _run_program(command: Command, environment: dict[str, str] | None = None) -> Run:
+    """Runs a program whose last line of output is its result in JSON."""
+    environment = os.environ | (environment or {})
+    try:
+        result = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=environment, timeout=RUN_TIMEOUT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"a run took longer than {RUN_TIMEOUT:.0f} s") from error
+    if result.returncode != 0:
+        raise Unavailable(f"a run ended with status {result.returncode}", result.stderr or result.stdout)
+    measured: Run = json.loads(result.stdout.splitlines()[-1])
+    return measured

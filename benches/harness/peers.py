@@ -1,0 +1,33 @@
+"""The table of servers that are compared: a name, what it is, and how its program is started."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Peer:
+    description: str
+    program: str  # a name in harness.programs
+    arguments: tuple[str, ...] = ()
+
+
+_TWO = ("--pollers", "2")
+_STEERED = (*_TWO, "--reuse-port", "--cpu-steering")
+_BUSY = "--busy-thread"
+
+PEERS = {
+    "goev": Peer("goev with a Python handler, two pollers", "goev", _TWO),
+    "goev-steered": Peer("the same with `reuse_port` and `cpu_steering`", "goev", _STEERED),
+    "goev-1": Peer("goev with a Python handler, one poller", "goev", ("--pollers", "1")),
+    "goev-busy": Peer("goev, two pollers, beside the computing thread", "goev", (*_TWO, _BUSY)),
+    "go-goev": Peer("the Go original, set up as in its own example, two serving pollers", "go-goev", _TWO),
+    "gnet": Peer("gnet, two event loops", "gnet", _TWO),
+    "asyncio": Peer("asyncio on its own event loop, one process", "asyncio"),
+    "asyncio-busy": Peer("asyncio beside the computing thread", "asyncio", (_BUSY,)),
+    "uvloop": Peer("asyncio on uvloop, one process", "uvloop"),
+    "uvloop-busy": Peer("uvloop beside the computing thread", "uvloop", (_BUSY,)),
+    "uvloop-x2": Peer("asyncio on uvloop, two processes with SO_REUSEPORT", "uvloop", _TWO),
+    "rloop": Peer("asyncio on rloop, one process", "rloop"),
+    "core": Peer("limit: goev's core with a Rust handler, two pollers", "core", _TWO),
+    "core-steered": Peer("limit: the same with `reuse_port` and `cpu_steering`", "core", _STEERED),
+    "bare-epoll": Peer("limit: a bare epoll loop in Rust, two threads with SO_REUSEPORT", "bare-epoll", _TWO),
+}

@@ -1,0 +1,100 @@
+"""How each program comes to be: installed, built or found when first asked for; what fails is skipped by name."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from harness import BENCHES, REPO, Unavailable, venv
+
+PEERS = BENCHES / "peers"
+BUILD = BENCHES / ".build"
+
+Command = list[str]
+
+
+class Programs:
+    """The command line of every program, by name."""
+
+    def __init__(self, goev_python: Path) -> None:
+        self._goev_python = goev_python
+        self._recipes: dict[str, Callable[[], Command]] = {
+            "goev": lambda: self._goev("goev_peer.py"),
+            "goev timers": lambda: [*self._goev("timers_peer.py"), "--loop", "goev"],
+            "go-goev": lambda: [_go_build("goev", ".")],
+            "go-goev timers": lambda: [_go_build("goev", "./timers")],
+            "gnet": lambda: [_go_build("gnet", ".")],
+            "core": lambda: [_cargo_build("core_plaintext")],
+            "bare-epoll": lambda: [_cargo_build("bare_epoll")],
+            "churn": lambda: [_cargo_build("churn")],
+            "wrk": lambda: [_wrk()],
+        }
+        for loop in ("asyncio", "uvloop", "rloop"):
+            self._recipes[loop] = partial(_event_loop, "asyncio_peer.py", loop)
+            self._recipes[f"{loop} timers"] = partial(_event_loop, "timers_peer.py", loop)
+        self._outcomes: dict[str, Command | Unavailable] = {}
+
+    def command(self, name: str) -> Command:
+        """Raises Unavailable for a program that cannot be had, each time it is asked for."""
+        if name not in self._outcomes:
+            print(f"preparing {name}", flush=True)
+            try:
+                self._outcomes[name] = self._recipes[name]()
+            except Unavailable as unavailable:
+                self._outcomes[name] = unavailable
+        outcome = self._outcomes[name]
+        if isinstance(outcome, Unavailable):
+            raise outcome
+        return outcome
+
+    def _goev(self, script: str) -> Command:
+        if not self._goev_python.exists():
+            raise Unavailable("the Python given for goev does not exist", f"no {self._goev_python}")
+        _run([self._goev_python, "-c", "import goev"], "the Python given for goev cannot import it")
+        return [str(self._goev_python), str(PEERS / script)]
+
+
+def _event_loop(script: str, loop: str) -> Command:
+    if loop != "asyncio":
+        venv.require(loop)
+    return [str(venv.PYTHON), str(PEERS / script), "--loop", loop]
+
+
+def _go_build(module: str, package: str) -> str:
+    if shutil.which("go") is None:
+        raise Unavailable("Go is not installed")
+    output = BUILD / f"{module}{package.lstrip('.').replace('/', '-')}"
+    reason = f"the Go modules of {module} could not be fetched or built"
+    _run(["go", "build", "-buildvcs=false", "-o", output, package], reason, cwd=PEERS / "go" / module)
+    return str(output)
+
+
+def _cargo_build(example: str) -> str:
+    """Builds an example of the crate without Python and returns where cargo has put it."""
+    if shutil.which("cargo") is None:
+        raise Unavailable("cargo is not installed")
+    command = ["cargo", "build", "--release", "--no-default-features", "--example", example]
+    messages = _run([*command, "--message-format=json"], f"cargo could not build the example {example}", cwd=REPO)
+    artifacts = (json.loads(line) for line in messages.splitlines())
+    executables = (artifact["executable"] for artifact in artifacts if artifact.get("executable"))
+    return str(next(executables))
+
+
+def _wrk() -> str:
+    if shutil.which("wrk") is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
+        _run(["apt-get", "update"], "apt-get update failed")
+        _run(["apt-get", "install", "--yes", "wrk"], "apt-get could not install wrk")
+    found = shutil.which("wrk")
+    if found is None:
+        raise Unavailable("wrk is not installed (Debian: apt-get install wrk)")
+    return found
+
+
+def _run(command: Sequence[str | Path], reason: str, cwd: Path | None = None) -> str:
+    result = subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
+    if result.returncode != 0:
+        raise Unavailable(reason, result.stderr)
+    return result.stdout

@@ -1,0 +1,66 @@
+"""What was measured, kept as JSON so that the report can be rendered again."""
+
+import json
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from harness.cases import Goal
+from harness.measure import Run
+
+
+@dataclass
+class Result:
+    """One case: when and where it was measured, every run of every peer by round, and who was skipped why."""
+
+    when: str
+    commit: str
+    seconds: int
+    machine: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, list[Run]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rounds(self) -> int:
+        return max(map(len, self.runs.values()), default=0)
+
+    def median(self, peer: str, metric: str) -> float:
+        return statistics.median(run[metric] for run in self.runs[peer])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a goal came out: a median, or a ratio of two, and its least and greatest in any round."""
+
+    goal: Goal
+    value: float
+    least: float
+    greatest: float
+
+    @property
+    def reached(self) -> bool:
+        return self.value >= self.goal.limit if self.goal.at_least else self.value <= self.goal.limit
+
+
+def outcome(goal: Goal, result: Result) -> Outcome | None:
+    """None where one of the peers was not measured."""
+    if goal.peer not in result.runs or (goal.against or goal.peer) not in result.runs:
+        return None
+    values = [run[goal.metric] for run in result.runs[goal.peer]]
+    median = result.median(goal.peer, goal.metric)
+    if goal.against is not None:
+        others = [run[goal.metric] for run in result.runs[goal.against]]
+        values = [value / other for value, other in zip(values, others, strict=True)]
+        median /= result.median(goal.against, goal.metric)
+    return Outcome(goal, median, min(values), max(values))
+
+
+def load(path: Path) -> dict[str, Result]:
+    if not path.exists():
+        return {}
+    return {name: Result(**fields) for name, fields in json.loads(path.read_text()).items()}
+
+
+def save(results: dict[str, Result], path: Path) -> None:
+    plain = {name: asdict(result) for name, result in results.items()}
+    path.write_text(json.dumps(plain, indent=1) + "\n")

@@ -1,0 +1,138 @@
+"""A server under test: started on a free port, found to answer properly, warmed up, and ended."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from harness import Unavailable, process
+from harness.programs import Command
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+RESPONSE = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 3.0
+WARM_UP_CONNECTIONS = 16
+WARM_UP_ROUNDS = 100
+
+# What is sent, piece by piece, and how many replies it must get: whole, pipelined, cut, and cut inside the separator.
+EXCHANGES: tuple[tuple[tuple[bytes, ...], int], ...] = (
+    ((REQUEST,), 1),
+    ((REQUEST * 3,), 3),
+    ((REQUEST[:9], REQUEST[9:]), 1),
+    ((REQUEST + REQUEST[:-2], REQUEST[-2:] + REQUEST), 3),
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    session: int
+
+    def cpu_seconds(self) -> float:
+        return process.cpu_seconds(self.session)
+
+    def resident_bytes(self) -> int:
+        return process.resident_bytes(self.session)
+
+    def connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+
+@contextmanager
+def serve(command: Command) -> Iterator[Server]:
+    """Runs a server, which prints ``ready`` when it listens, in a session of its own."""
+    port = _free_port()
+    with tempfile.TemporaryFile("w+") as messages:
+        child = subprocess.Popen(
+            [*command, "--port", str(port)],
+            bufsize=0,  # select must see what readline has not taken
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            start_new_session=True,
+        )
+        try:
+            _wait_until_ready(child)
+            server = Server(port, child.pid)
+            _check(server)
+            _warm_up(server)
+            yield server
+        except (OSError, Unavailable) as error:
+            messages.seek(0)
+            raise Unavailable(str(error), f"{getattr(error, 'detail', '')}\n{messages.read()}") from error
+        finally:
+            _stop(child)
+
+
+def exchange(connection: socket.socket, pieces: tuple[bytes, ...], replies: int) -> None:
+    """Sends the pieces one after the other and takes exactly the replies that are due."""
+    for index, piece in enumerate(pieces):
+        if index > 0:
+            time.sleep(0.01)  # so that the server reads them one by one
+        connection.sendall(piece)
+    expected = RESPONSE * replies
+    received = b""
+    while len(received) < len(expected):
+        data = connection.recv(65536)
+        if not data:
+            raise Unavailable("it closed the connection without a reply")
+        received += data
+    if received != expected:
+        raise Unavailable("its reply is not the one that all servers give", repr(received))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(child: subprocess.Popen[bytes]) -> None:
+    """Waits for the line; what a server prints before it is passed over."""
+    assert child.stdout is not None
+    deadline = time.monotonic() + START_TIMEOUT
+    while select.select([child.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
+        line = child.stdout.readline()
+        if line == b"ready\n":
+            return
+        if not line:
+            raise Unavailable("it ended at the start")
+    raise Unavailable(f"it was not ready after {START_TIMEOUT:.0f} s")
+
+
+def _check(server: Server) -> None:
+    with server.connect() as connection:
+        for pieces, replies in EXCHANGES:
+            exchange(connection, pieces, replies)
+
+
+def _warm_up(server: Server) -> None:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(server.connect()) for _ in range(WARM_UP_CONNECTIONS)]
+        for _ in range(WARM_UP_ROUNDS):
+            for connection in connections:
+                exchange(connection, (REQUEST,), 1)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """Ends the whole session; a process that does not heed SIGTERM is killed."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+            child.wait(STOP_TIMEOUT)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    child.wait()
+    if child.stdout is not None:
+        child.stdout.close()

@@ -1,0 +1,45 @@
+"""The virtual environment of the benchmarks, ``benches/.venv``: made when first needed, with pinned packages."""
+
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from harness import BENCHES, Unavailable
+
+VENV = BENCHES / ".venv"
+PYTHON = VENV / "bin" / "python"
+
+
+def enter() -> None:
+    """Goes on in the environment's Python, which replaces this process unless it is that already."""
+    if Path(sys.prefix) == VENV:
+        return
+    if not PYTHON.exists():
+        print("making benches/.venv", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    os.execv(PYTHON, [str(PYTHON), *sys.argv])
+
+
+def require(package: str) -> None:
+    """Installs one package of requirements.txt, unless it is there in this version."""
+    requirement = _requirements()[package]
+    if requirement == f"{package}=={_installed_version(package)}":
+        return
+    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise Unavailable(f"pip could not install {requirement}", result.stderr)
+
+
+def _requirements() -> dict[str, str]:
+    lines = (BENCHES / "requirements.txt").read_text().split()
+    return {line.partition("==")[0]: line for line in lines}
+
+
+def _installed_version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,50 @@
+"""goev: network servers and clients as plain handler objects on a Rust reactor.
+
+Subclass ``Connection``, and ``serve`` it::
+
+    import goev
+
+    class Echo(goev.Connection):
+        def on_read(self):
+            self.write(self.read())
+
+    goev.serve(Echo, ":8080")
+"""
+
+from goev._core import (
+    EV_ET,
+    EV_IN,
+    EV_OUT,
+    Acceptor,
+    Connection,
+    ConnectionClosed,
+    Error,
+    EventHandler,
+    InputOverflow,
+    OutputOverflow,
+    Reactor,
+    StopTimeout,
+    Timer,
+    WrongThread,
+)
+from goev.serving import serve
+
+__all__ = [
+    "EV_ET",
+    "EV_IN",
+    "EV_OUT",
+    "Acceptor",
+    "Connection",
+    "ConnectionClosed",
+    "Error",
+    "EventHandler",
+    "InputOverflow",
+    "OutputOverflow",
+    "Reactor",
+    "StopTimeout",
+    "Timer",
+    "WrongThread",
+    "serve",
+]
+
+__version__ = "0.1.0"

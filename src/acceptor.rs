@@ -1,0 +1,297 @@
+//! Listening sockets: bound and checked in the caller's thread, accepted from on their poller.
+//!
+//! An acceptor has one listener per address, or one per address and poller with `SO_REUSEPORT`. It knows which pollers
+//! get its connections; it does not know what a handler is.
+
+use std::any::Any;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::address::Address;
+use crate::error::Error;
+use crate::options::{AcceptorOptions, ConnectionOptions};
+use crate::remote::{Message, Peer, PollerHandle};
+use crate::steering;
+
+/// Where an acceptor listens.
+pub enum Endpoint {
+    /// An address to bind.
+    Address(Address),
+    /// A socket that is bound already.
+    Bound(Socket),
+}
+
+/// What the listeners of one acceptor share.
+pub struct Acceptor {
+    /// What the dispatch makes handlers with.
+    pub factory: Box<dyn Any + Send + Sync>,
+    /// Where it listens, ports resolved.
+    pub addresses: Vec<SockAddr>,
+    connection: Arc<ConnectionOptions>,
+    /// The pollers that take turns; none when each connection stays with the poller that accepted it.
+    takers: Vec<Arc<PollerHandle>>,
+    next: AtomicUsize,
+    listening: Vec<Arc<PollerHandle>>,
+    sockets: Vec<Weak<Socket>>,
+}
+
+impl Acceptor {
+    /// Binds and listens, and hands the listeners to the pollers in `accepting`.
+    ///
+    /// `serving` are the pollers of another reactor that is to own the connections.
+    pub fn open(
+        accepting: &[Arc<PollerHandle>],
+        serving: Option<&[Arc<PollerHandle>]>,
+        endpoints: Vec<Endpoint>,
+        options: &AcceptorOptions,
+        factory: Box<dyn Any + Send + Sync>,
+    ) -> Result<Arc<Self>, Error> {
+        options.validate()?;
+        let pollers = if options.reuse_port { accepting } else { &accepting[..1] };
+        let mut sockets = Vec::new();
+        for endpoint in endpoints {
+            sockets.push(listen_everywhere(endpoint, options, pollers.len())?);
+        }
+        let addresses = sockets.iter().map(|group| group[0].socket.local_addr());
+        let addresses = addresses.collect::<Result<_, _>>().map_err(Error::io("cannot read the bound address"))?;
+        let takers = serving.unwrap_or(if options.reuse_port { &[] } else { accepting }).to_vec();
+        let acceptor = Arc::new(Self {
+            factory,
+            addresses,
+            connection: Arc::new(options.connection.clone()),
+            takers,
+            next: AtomicUsize::new(0),
+            listening: pollers.to_vec(),
+            sockets: sockets.iter().flatten().map(|bound| Arc::downgrade(&bound.socket)).collect(),
+        });
+        for group in sockets {
+            for (bound, poller) in group.into_iter().zip(pollers) {
+                let listener = Listener { bound, acceptor: acceptor.clone(), listed: false, resting: false };
+                poller
+                    .mailbox
+                    .post(Message::Listen(listener))
+                    .map_err(|_| Error::State("the reactor has stopped and takes no more acceptors".into()))?;
+            }
+        }
+        Ok(acceptor)
+    }
+
+    /// Stops listening, at once. Connections that were accepted go on.
+    pub fn close(self: &Arc<Self>) {
+        for socket in self.sockets.iter().filter_map(Weak::upgrade) {
+            // Ends the listening on Linux, whoever else holds a copy; fails only if it has ended.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        for poller in &self.listening {
+            // A closed mailbox means a stopped poller, which has closed its listeners.
+            let _ = poller.mailbox.post(Message::Unlisten(self.clone()));
+        }
+    }
+
+    /// The poller whose turn it is; `None` when the accepting one keeps the connection.
+    pub(crate) fn taker(&self) -> Option<&Arc<PollerHandle>> {
+        if self.takers.is_empty() {
+            return None;
+        }
+        self.takers.get(self.next.fetch_add(1, Ordering::Relaxed) % self.takers.len())
+    }
+
+    pub(crate) fn connection_options(&self) -> Arc<ConnectionOptions> {
+        self.connection.clone()
+    }
+}
+
+/// One listening socket on its poller.
+pub(crate) struct Listener {
+    bound: Bound,
+    pub acceptor: Arc<Acceptor>,
+    /// In the poller's ready list.
+    pub listed: bool,
+    /// Waits for file descriptors or memory to come free.
+    pub resting: bool,
+}
+
+impl Listener {
+    pub fn socket(&self) -> &Socket {
+        &self.bound.socket
+    }
+
+    /// The CPU its poller has to run on.
+    pub fn cpu(&self) -> Option<usize> {
+        self.bound.cpu
+    }
+
+    /// Takes one connection out of the backlog: non-blocking, close-on-exec.
+    pub fn accept(&self) -> io::Result<(Socket, Peer)> {
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let listener = self.bound.socket.as_raw_fd();
+        // SAFETY: accept4 writes at most `len` bytes of a socket address and the length it has.
+        let (fd, address) = unsafe {
+            SockAddr::try_init(|storage, len| match libc::accept4(listener, storage.cast(), len, flags) {
+                -1 => Err(io::Error::last_os_error()),
+                fd => Ok(fd),
+            })
+        }?;
+        // SAFETY: the descriptor is new and nobody else's.
+        let socket = unsafe { Socket::from_raw_fd(fd) };
+        Ok((socket, address.as_socket().map_or(Peer::Unix, Peer::Inet)))
+    }
+}
+
+/// Whether accepting failed for want of something that others have to give back first (accept(2)).
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// A listening socket, and the file its path made.
+struct Bound {
+    socket: Arc<Socket>,
+    /// Kept for its drop, which removes the file.
+    _file: Option<SocketFile>,
+    cpu: Option<usize>,
+}
+
+/// The file of a Unix socket, told from a later one of the same name by its inode.
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+    birth: u32,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
+        if ours && !crate::fork::is_foreign(self.birth) {
+            // Nothing is lost when it stays: the next listener finds that nobody listens there.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn listen_everywhere(endpoint: Endpoint, options: &AcceptorOptions, pollers: usize) -> Result<Vec<Bound>, Error> {
+    let address = match endpoint {
+        Endpoint::Bound(socket) if !options.reuse_port => return Ok(vec![take_over(socket, options)?]),
+        Endpoint::Address(address @ Address::Inet(_)) => address,
+        Endpoint::Address(address) if !options.reuse_port => return Ok(vec![listen_unix(&address, options)?]),
+        Endpoint::Address(_) | Endpoint::Bound(_) => {
+            return Err(Error::Argument(
+                "reuse_port=True is for TCP addresses only, not for Unix or bound sockets".into(),
+            ));
+        }
+    };
+    let Address::Inet(mut address) = address else { return Ok(Vec::new()) };
+    let mut group = Vec::new();
+    for _ in 0..pollers {
+        let bound = listen_inet(address, options)?;
+        // With port 0 the first one decides for all.
+        address = bound.socket.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(address);
+        group.push(bound);
+    }
+    if options.cpu_steering {
+        let cpus = steering::allowed_cpus().map_err(Error::io("cannot read the CPU affinity"))?;
+        steering::steer(&group[0].socket, &cpus, pollers).map_err(Error::io("cannot attach the steering program"))?;
+        for (index, bound) in group.iter_mut().enumerate() {
+            bound.cpu = cpus.get(index % cpus.len()).copied();
+        }
+    }
+    Ok(group)
+}
+
+fn listen_inet(address: SocketAddr, options: &AcceptorOptions) -> Result<Bound, Error> {
+    let try_listen = || -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+        if address.is_ipv6() {
+            // So that "[::]" and ":port" can be bound side by side, and an IPv4 peer looks the same everywhere.
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(options.reuse_address)?;
+        socket.set_reuse_port(options.reuse_port)?;
+        set_inherited(&socket, options)?;
+        socket.bind(&address.into())?;
+        socket.listen(options.backlog as i32)?;
+        Ok(socket)
+    };
+    let socket = try_listen().map_err(Error::io(format!("cannot listen on {address}")))?;
+    Ok(Bound { socket: socket.into(), _file: None, cpu: None })
+}
+
+/// Linux hands these options of a listener on to the connections it accepts, which saves a system call for each.
+fn set_inherited(socket: &Socket, options: &AcceptorOptions) -> io::Result<()> {
+    if socket.domain()? != Domain::UNIX {
+        socket.set_tcp_nodelay(options.nodelay)?;
+    }
+    options.receive_buffer_size.map_or(Ok(()), |size| socket.set_recv_buffer_size(size))?;
+    options.send_buffer_size.map_or(Ok(()), |size| socket.set_send_buffer_size(size))
+}
+
+fn listen_unix(address: &Address, options: &AcceptorOptions) -> Result<Bound, Error> {
+    let try_listen = || -> io::Result<Bound> {
+        let (name, path) = match address {
+            Address::UnixAbstract(name) => (PathBuf::from(format!("\0{name}")), None),
+            Address::UnixPath(path) => (path.clone(), Some(path)),
+            Address::Inet(_) => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let name = SockAddr::unix(name)?;
+        if let Some(path) = path {
+            remove_stale(path, &name)?;
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        set_inherited(&socket, options)?;
+        socket.bind(&name)?;
+        let _file = path.map(|path| socket_file(path)).transpose()?;
+        socket.listen(options.backlog as i32)?;
+        Ok(Bound { socket: socket.into(), _file, cpu: None })
+    };
+    try_listen().map_err(Error::io(format!("cannot listen on {address}")))
+}
+
+fn socket_file(path: &Path) -> io::Result<SocketFile> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    let inode = (metadata.dev(), metadata.ino());
+    Ok(SocketFile { path: path.into(), inode, birth: crate::fork::generation() })
+}
+
+/// Removes the file of a Unix socket that nobody listens on; leaves anything else to make `bind` fail.
+fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if !is_socket {
+        return Ok(());
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    match probe.connect(name) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+fn take_over(socket: Socket, options: &AcceptorOptions) -> Result<Bound, Error> {
+    let refused = |_| Error::Argument("address: the socket is no bound stream socket".into());
+    if socket.r#type().map_err(refused)? != Type::STREAM {
+        return Err(Error::Argument("address: the socket is no stream socket".into()));
+    }
+    let address = socket.local_addr().map_err(Error::io("cannot read the address of the given socket"))?;
+    if !is_bound(&address) {
+        return Err(Error::Argument("address: the socket is not bound".into()));
+    }
+    let prepare = || -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        set_inherited(&socket, options)?;
+        socket.listen(options.backlog as i32)
+    };
+    prepare().map_err(Error::io("cannot listen on the given socket"))?;
+    Ok(Bound { socket: socket.into(), _file: None, cpu: None })
+}
+
+fn is_bound(address: &SockAddr) -> bool {
+    match address.as_socket() {
+        Some(inet) => inet.port() != 0,
+        None => address.as_pathname().is_some() || address.as_abstract_namespace().is_some(),
+    }
+}

@@ -1,0 +1,139 @@
+//! The addresses a user writes: `host:port`, `:port`, `[v6]:port`, `unix:/path`, `unix:@name`.
+//!
+//! Pure parsing: no host name is looked up. `:port` is every IPv4 address, `[::]:port` every IPv6 one; `unix:@name`
+//! is Linux's abstract name (unix(7)).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::error::Error;
+
+/// A Unix address has room for 108 bytes, one of them for the terminating zero (unix(7)).
+const UNIX_PATH_MAX: usize = 107;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP address.
+    Inet(SocketAddr),
+    /// A path in the file system.
+    UnixPath(PathBuf),
+    /// A name in the abstract namespace.
+    UnixAbstract(String),
+}
+
+impl Address {
+    /// Reads an address as a user writes it.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let refuse = |why: String| {
+            Error::Argument(format!(
+                "address {text:?} {why}; expected \"127.0.0.1:8080\", \":8080\", \"[::1]:8080\" or \"unix:/path\""
+            ))
+        };
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Self::unix(path).map_err(refuse);
+        }
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return Err(refuse("has no port".into()));
+        };
+        let port = parse_port(port).map_err(refuse)?;
+        let ip = parse_host(host).map_err(refuse)?;
+        Ok(Self::Inet(SocketAddr::new(ip, port)))
+    }
+
+    fn unix(path: &str) -> Result<Self, String> {
+        let (name, is_abstract) = match path.strip_prefix('@') {
+            Some(name) => (name, true),
+            None => (path, false),
+        };
+        if name.is_empty() || name.contains('\0') {
+            return Err("has no usable path after unix:".into());
+        }
+        if path.len() > UNIX_PATH_MAX {
+            return Err(format!("has a path of {} bytes, the limit is {UNIX_PATH_MAX}", path.len()));
+        }
+        Ok(if is_abstract { Self::UnixAbstract(name.into()) } else { Self::UnixPath(path.into()) })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(out),
+            Self::UnixPath(path) => write!(out, "unix:{}", path.display()),
+            Self::UnixAbstract(name) => write!(out, "unix:@{name}"),
+        }
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("has the port {text:?}, which is no number"));
+    }
+    text.parse().map_err(|_| format!("has the port {text}, the limit is {}", u16::MAX))
+}
+
+fn parse_host(text: &str) -> Result<IpAddr, String> {
+    if text.is_empty() {
+        return Ok(Ipv4Addr::UNSPECIFIED.into());
+    }
+    if let Some(v6) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return v6.parse::<Ipv6Addr>().map(Into::into).map_err(|_| format!("has no IPv6 address in {text}"));
+    }
+    text.parse::<Ipv4Addr>().map(Into::into).map_err(|_| {
+        let hint = if text.contains(':') { "IPv6 addresses need brackets" } else { "host names are not looked up" };
+        format!("has the host {text:?}, which is no IPv4 address ({hint})")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_documented_form_is_read() {
+        for (text, shown) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            (":0", "0.0.0.0:0"),
+            ("[::]:65535", "[::]:65535"),
+            ("[::1]:1", "[::1]:1"),
+            ("unix:/tmp/a:b", "unix:/tmp/a:b"),
+            ("unix:@name", "unix:@name"),
+        ] {
+            assert_eq!(Address::parse(text).expect(text).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let long = format!("unix:/{}", "x".repeat(107));
+        for (text, why) in [
+            ("", "has no port"),
+            ("8080", "has no port"),
+            ("127.0.0.1:", "is no number"),
+            ("127.0.0.1:+1", "is no number"),
+            (":70000", "the port 70000, the limit is 65535"),
+            ("example.com:80", "host names are not looked up"),
+            ("::1:80", "need brackets"),
+            ("[::1:80", "need brackets"),
+            ("[127.0.0.1]:80", "no IPv6 address"),
+            ("unix:", "no usable path"),
+            (long.as_str(), "has a path of 108 bytes, the limit is 107"),
+        ] {
+            let error = Address::parse(text).expect_err(text).to_string();
+            assert!(error.contains(why) && error.starts_with("address \""), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in ".{0,40}") {
+            if let Ok(address) = Address::parse(&text) {
+                prop_assert_eq!(Address::parse(&address.to_string()).expect("canonical"), address);
+            }
+        }
+    }
+}

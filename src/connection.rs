@@ -1,0 +1,374 @@
+//! One stream socket: its state, its buffers, and which callback is due.
+//!
+//! Reads and writes its socket when the poller says so; never calls a handler and never decides when to do I/O. Only
+//! the results of reads and writes end a connection, never event flags.
+
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use mio::event::Event;
+use socket2::Socket;
+
+use crate::buffer::{Head, Input, Output, Pool};
+use crate::error::Reason;
+use crate::remote::Remote;
+use crate::timer::TimerId;
+
+/// At most so many bytes of one file go out per turn, so that a fast peer does not starve the others.
+const FILE_BUDGET: usize = 256 * 1024;
+/// At most so many bytes are read from one connection per turn.
+const READ_BUDGET: usize = 64 * 1024;
+
+/// The life of a connection, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// It has no handler yet, or a new one whose `on_open` is due.
+    New,
+    /// Callbacks run.
+    Open,
+    /// Closed by the handler; what is queued still goes out.
+    Flushing,
+    /// `on_close` is due.
+    Ended,
+    /// The handler is gone; input is discarded until the peer has read everything.
+    Lingering,
+}
+
+/// The callback that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Open,
+    Read,
+    Drain,
+    Eof,
+    Close,
+}
+
+/// What became of a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// Nothing waits.
+    All,
+    /// The socket's buffer is full.
+    Blocked,
+    /// The budget of this turn is used up.
+    Again,
+}
+
+pub(crate) struct Connection {
+    pub socket: Socket,
+    pub remote: Arc<Remote>,
+    pub input: Input,
+    pub output: Option<Box<Output>>,
+    pub timers: Vec<TimerId>,
+    /// Why it will end, once the input that remains is delivered.
+    pub reason: Option<Box<Reason>>,
+    /// How much input there was when `on_read` was last called.
+    offered: u32,
+    pub phase: Phase,
+    /// The socket may hold more input.
+    pub readable: bool,
+    /// In the poller's ready list.
+    pub listed: bool,
+    /// In the poller's list of connections to flush.
+    pub touched: bool,
+    /// The socket's buffer was full; an event will say when it is not.
+    pub blocked: bool,
+    /// Writability is watched, since the socket's buffer was full once.
+    pub watches_writes: bool,
+    /// Reading is paused by the user.
+    pub paused: bool,
+    /// Output rose above the high-water mark and has not fallen to the low one; pauses reading too.
+    pub over_high: bool,
+    /// The peer hung up or the socket failed; no pause may hide that.
+    unpausable: bool,
+    /// The peer has finished sending; a short read does not mean drained.
+    read_to_end: bool,
+    /// Input the handler has not been called for.
+    news: bool,
+    /// No more input will come from the socket.
+    pub eof: bool,
+    eof_told: bool,
+    drain_due: bool,
+    pub write_shut: bool,
+}
+
+impl Connection {
+    pub fn new(socket: Socket, remote: Arc<Remote>) -> Self {
+        Self {
+            socket,
+            remote,
+            input: Input::default(),
+            output: None,
+            timers: Vec::new(),
+            reason: None,
+            offered: 0,
+            phase: Phase::New,
+            readable: false,
+            listed: false,
+            touched: false,
+            blocked: false,
+            watches_writes: false,
+            paused: false,
+            over_high: false,
+            unpausable: false,
+            read_to_end: false,
+            news: false,
+            eof: false,
+            eof_told: false,
+            drain_due: false,
+            write_shut: false,
+        }
+    }
+
+    /// Takes in what the poll says; the caller then looks at [`Self::wants_read`] and [`Self::blocked`].
+    pub fn note(&mut self, event: &Event) {
+        let ends = event.is_read_closed() || event.is_error();
+        self.readable |= event.is_readable() || ends;
+        self.read_to_end |= ends;
+        self.unpausable |= event.is_error() || (event.is_read_closed() && event.is_write_closed());
+        if event.is_writable() || event.is_write_closed() {
+            self.blocked = false;
+        }
+    }
+
+    /// Whether a read would be of use now.
+    pub fn wants_read(&self) -> bool {
+        match self.phase {
+            Phase::Open => {
+                self.readable && !self.eof && !self.is_paused() && self.input.len() < self.remote.options.max_input
+            }
+            Phase::Lingering => self.readable,
+            Phase::New | Phase::Flushing | Phase::Ended => false,
+        }
+    }
+
+    /// Reads once into `arena[at..]`, or twice when the end is known to be near; returns how much of it is in use.
+    pub fn receive(&mut self, arena: &mut [u8], at: usize) -> usize {
+        let room = self.remote.options.max_input - self.input.len();
+        let budget = READ_BUDGET.min(arena.len() - at).min(room);
+        let mut end = at;
+        while end < at + budget {
+            let wanted = at + budget - end;
+            let read = (&self.socket).read(&mut arena[end..at + budget]);
+            let count = read.as_ref().copied().unwrap_or(0);
+            end += count;
+            self.note_read(read, wanted);
+            if !self.readable || count == 0 || !self.read_to_end {
+                break;
+            }
+        }
+        if end == at {
+            return 0;
+        }
+        self.news = true;
+        self.remote.handle.counters.bytes_in.add((end - at) as u64);
+        if self.input.receive(arena, at..end) { end - at } else { 0 }
+    }
+
+    fn note_read(&mut self, read: io::Result<usize>, wanted: usize) {
+        match read {
+            Ok(0) => {
+                self.eof = true;
+                self.readable = false;
+            }
+            // On a drained socket the next byte makes a new edge; so one that gave less than asked needs no second read.
+            Ok(count) => self.readable = count == wanted || self.read_to_end,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                // After a failed write the rest of the input was wanted, and this was it.
+                self.eof = self.cannot_write();
+            }
+            Err(error) => {
+                self.eof = true;
+                self.readable = false;
+                self.reason.get_or_insert_with(|| Box::new(Reason::Io(error)));
+            }
+        }
+    }
+
+    /// Throws away what has arrived; true when the peer is done. At most one arena full per turn.
+    pub fn discard(&mut self, arena: &mut [u8]) -> bool {
+        let wanted = arena.len();
+        let read = (&self.socket).read(arena);
+        self.note_read(read, wanted);
+        self.eof
+    }
+
+    /// Sends what waits, until the socket is full or the turn's budget is used up.
+    pub fn flush(&mut self, pool: &mut Pool) -> io::Result<Flushed> {
+        let Some(output) = self.output.as_mut() else { return Ok(Flushed::All) };
+        let mut file_budget = FILE_BUDGET;
+        loop {
+            let socket = &self.socket;
+            let Some(sent) = output.with_head(|head| send(socket, head, file_budget)) else { break };
+            match sent {
+                Ok(Sent { bytes, all, from_file }) => {
+                    self.remote.handle.counters.bytes_out.add(bytes as u64);
+                    output.sent(bytes, pool);
+                    if from_file {
+                        file_budget -= bytes;
+                        if file_budget == 0 && !output.is_empty() {
+                            return Ok(Flushed::Again);
+                        }
+                    } else if !all {
+                        return Ok(Flushed::Blocked);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(output) = self.output.take() {
+            pool.give_back(output);
+        }
+        Ok(Flushed::All)
+    }
+
+    /// Bytes of output in memory.
+    pub fn queued_memory(&self) -> usize {
+        self.output.as_ref().map_or(0, |output| output.memory())
+    }
+
+    /// All bytes of output, files included.
+    pub fn queued(&self) -> usize {
+        self.output.as_ref().map_or(0, |output| output.len())
+    }
+
+    /// Compares the queue with the water marks; the caller then looks at [`Self::wants_read`] and [`Self::has_due`].
+    pub fn weigh(&mut self) {
+        self.remote.tell_queued(self.queued_memory());
+        let options = &self.remote.options;
+        if self.queued() > options.high_water {
+            self.over_high = true;
+        } else if self.over_high && self.queued() <= options.low_water {
+            self.over_high = false;
+            self.drain_due = true;
+        }
+    }
+
+    /// The peer cannot be written to any more: forget the output, deliver the input that remains, then end.
+    pub fn write_failed(&mut self, error: io::Error, pool: &mut Pool) {
+        if let Some(output) = self.output.take() {
+            pool.give_back(output);
+        }
+        self.reason.get_or_insert_with(|| Box::new(Reason::Io(error)));
+        if self.paused {
+            // A user who paused does not want the rest.
+            self.input = Input::default();
+            self.eof = true;
+        }
+        (self.paused, self.over_high) = (false, false);
+        self.readable = !self.eof;
+        self.read_to_end = true;
+    }
+
+    /// Whether a failed write has made all further output pointless.
+    pub fn cannot_write(&self) -> bool {
+        self.reason.is_some()
+    }
+
+    /// Whether a callback is due, were it this connection's turn.
+    pub fn has_due(&self) -> bool {
+        self.due().is_some()
+    }
+
+    /// The callback that is due, which the caller has to run; `None` when it is another's turn.
+    pub fn take_due(&mut self) -> Option<Due> {
+        let due = self.due()?;
+        match due {
+            Due::Open => self.phase = Phase::Open,
+            Due::Drain => self.drain_due = false,
+            Due::Eof => self.eof_told = true,
+            Due::Read => {
+                self.news = false;
+                self.offered = self.input.len() as u32;
+            }
+            Due::Close => {}
+        }
+        Some(due)
+    }
+
+    fn due(&self) -> Option<Due> {
+        match self.phase {
+            Phase::New => Some(Due::Open),
+            Phase::Ended => Some(Due::Close),
+            Phase::Flushing | Phase::Lingering => None,
+            Phase::Open if self.drain_due => Some(Due::Drain),
+            Phase::Open if self.is_paused() => None,
+            Phase::Open if self.news && !self.input.is_empty() => Some(Due::Read),
+            Phase::Open if self.eof && self.reason.is_some() => Some(Due::Close),
+            Phase::Open if self.eof && !self.eof_told => Some(Due::Eof),
+            Phase::Open => None,
+        }
+    }
+
+    /// After `on_read`: whether it consumed nothing although no more may come in.
+    ///
+    /// When it consumed something and input remains, `on_read` is due again.
+    pub fn settle_read(&mut self) -> bool {
+        let (before, now) = (self.offered as usize, self.input.len());
+        self.offered = 0;
+        if before > 0 && now < before {
+            self.news |= now > 0;
+        }
+        before > 0 && now == before && now >= self.remote.options.max_input && self.phase == Phase::Open && !self.paused
+    }
+
+    /// Makes `on_read` due for the input that remains.
+    pub fn offer_again(&mut self) {
+        self.news |= !self.input.is_empty();
+    }
+
+    /// Begins a new life with another handler: same socket, same unread input, same output.
+    pub fn hand_over(&mut self, remote: Arc<Remote>) {
+        self.remote = remote;
+        self.phase = Phase::New;
+        (self.news, self.offered) = (!self.input.is_empty(), 0);
+        (self.paused, self.eof_told, self.drain_due) = (false, false, false);
+        self.remote.tell_queued(self.queued_memory());
+    }
+
+    fn is_paused(&self) -> bool {
+        (self.paused || self.over_high) && !self.unpausable
+    }
+}
+
+struct Sent {
+    bytes: usize,
+    all: bool,
+    from_file: bool,
+}
+
+/// One system call for the head of a queue.
+fn send(socket: &Socket, head: Head<'_>, file_budget: usize) -> io::Result<Sent> {
+    match head {
+        Head::Bytes([one]) => socket.send_with_flags(one, libc::MSG_NOSIGNAL).map(|bytes| Sent {
+            bytes,
+            all: bytes == one.len(),
+            from_file: false,
+        }),
+        Head::Bytes(slices) => {
+            let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+            socket.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL).map(|bytes| Sent {
+                bytes,
+                all: bytes == wanted,
+                from_file: false,
+            })
+        }
+        Head::File(range) => {
+            let count = usize::try_from(range.remaining).unwrap_or(usize::MAX).min(file_budget);
+            let mut offset = range.offset as libc::off_t;
+            // SAFETY: both descriptors are open for the length of the call and `offset` is ours to be written.
+            let sent = unsafe { libc::sendfile(socket.as_raw_fd(), range.file.as_raw_fd(), &raw mut offset, count) };
+            match sent {
+                0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file shrank while it was being sent")),
+                1.. => Ok(Sent { bytes: sent as usize, all: false, from_file: true }),
+                _ => Err(io::Error::last_os_error()),
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The seam between the reactor and the language its handlers are written in.
+//!
+//! A poller calls [`Dispatch::dispatch`] once per batch of events. The dispatch then asks the poller, by
+//! [`crate::poller::Poller::next_call`], what to call next until there is nothing more. All rules of order live behind
+//! that question; a dispatch only finds the handler object, calls it, and says what came of it. The core never holds,
+//! drops or logs a handler: side tables indexed by [`Token::slot`] do, on this side of the seam.
+
+use std::sync::Arc;
+
+use crate::acceptor::Acceptor;
+use crate::error::{Foreign, Reason};
+use crate::poller::Poller;
+use crate::remote::Remote;
+use crate::slots::Token;
+use crate::timer::TimerId;
+
+/// The next thing to call.
+pub enum Call {
+    /// Make the handler of a new connection by the acceptor's factory, and call its `on_open`. Without a handler, say
+    /// [`Poller::discard`]; then the connection never existed.
+    Accept(Arc<Remote>, Arc<Acceptor>),
+    /// `on_open` of a handler that is in its place already.
+    Open(Token),
+    /// `on_read`.
+    Read(Token),
+    /// `on_eof`.
+    Eof(Token),
+    /// `on_drain`.
+    Drain(Token),
+    /// `on_close`, then let go of the handler. The token is stale already; the timers were cancelled.
+    Close {
+        /// Whose place in the side table is free now.
+        token: Token,
+        /// Why it ended.
+        reason: Reason,
+        /// Its timers, which will not fire any more.
+        timers: Vec<TimerId>,
+    },
+    /// A timer fired.
+    Timer {
+        /// Which.
+        id: TimerId,
+        /// The connection it was set by; it may have ended, then the timer is only to be forgotten.
+        owner: Option<Token>,
+        /// Whether it will fire again unless cancelled.
+        again: bool,
+    },
+    /// A descriptor of an event handler is readable.
+    DescriptorReadable(Token),
+    /// A descriptor of an event handler is writable.
+    DescriptorWritable(Token),
+    /// The descriptor left the poller: `on_close`, then let go of the event handler. The token is stale already.
+    DescriptorRemoved(Token, Reason),
+    /// Let go of a handler whose `on_open` will never come. There may be none.
+    Forget(Token),
+    /// A value that was posted.
+    Task(Foreign),
+    /// A byte arrived in the poller's signal pipe.
+    Signal,
+}
+
+/// Calls handlers. One value per poller, moved to the poller's thread.
+pub trait Dispatch: Send + 'static {
+    /// Wraps the whole life of the poller's thread: a place to attach the thread to an interpreter once.
+    fn on_thread(&self, body: &mut dyn FnMut()) {
+        body();
+    }
+
+    /// Runs the callbacks of one batch: `while let Some(call) = poller.next_call() { … }`.
+    ///
+    /// Also has to drop what [`Poller::take_released`] returns, which may be the only reason for the call.
+    fn dispatch(&self, poller: &Poller);
+}

@@ -1,0 +1,67 @@
+//! What can go wrong, as values: errors of a call, and the reason why a connection ended.
+//!
+//! Pure. The Python exceptions are made from these in `src/python/errors.rs`.
+
+use std::any::Any;
+use std::io;
+
+/// Why a call was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An argument is out of its range; the text names argument, value and limit.
+    #[error("{0}")]
+    Argument(String),
+    /// The operating system refused; the text says what was tried on what.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was tried, and on what.
+        context: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The connection has ended, or is being closed.
+    #[error("the connection is closed")]
+    Closed,
+    /// The reactor is in a state that does not allow the call.
+    #[error("{0}")]
+    State(String),
+    /// Only the poller's own thread may do this.
+    #[error("{0} may be called only on the thread of its poller; use call_soon() from elsewhere")]
+    WrongThread(&'static str),
+    /// A poller did not end in time.
+    #[error("{0}")]
+    StopTimeout(String),
+}
+
+impl Error {
+    /// Adds to a system error what was tried.
+    pub fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let context = context.into();
+        move |source| Self::Io { context, source }
+    }
+}
+
+/// A value of the language above that travels through the core untouched.
+pub type Foreign = Box<dyn Any + Send>;
+
+/// Why a connection ended.
+pub enum Reason {
+    /// Closed in order by either side.
+    Orderly,
+    /// A system call on its socket failed.
+    Io(io::Error),
+    /// `abort()`, or the deadline of a stop.
+    Aborted,
+    /// The handler consumed nothing although all the input that may wait was waiting.
+    InputOverflow {
+        /// `max_input`, bytes.
+        limit: usize,
+    },
+    /// More output was queued than may wait.
+    OutputOverflow {
+        /// `max_output`, bytes.
+        limit: usize,
+    },
+    /// What a callback raised.
+    Raised(Foreign),
+}

@@ -1,0 +1,160 @@
+//! Handlers written in Rust: the other side of the seam for programs without Python.
+//!
+//! One boxed [`Handler`] per connection. What `src/python/` does for Python objects, this does for Rust values; the
+//! tests of the core and the benchmark's yardstick stand on it.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::acceptor::{Acceptor, Endpoint};
+use crate::address::Address;
+use crate::dispatch::{Call, Dispatch};
+use crate::error::{Error, Foreign, Reason};
+use crate::options::AcceptorOptions;
+use crate::poller::{Data, Poller};
+use crate::reactor::Reactor;
+use crate::remote::Remote;
+use crate::slots::Token;
+use crate::timer::TimerId;
+
+/// What happens to one connection. All methods have a default that does nothing, but the end of input closes.
+pub trait Handler: Send {
+    /// First and once.
+    fn on_open(&mut self, _connection: &Context<'_>) {}
+    /// There is input that was not offered before, or more than was left.
+    fn on_read(&mut self, _connection: &Context<'_>) {}
+    /// The peer has finished sending.
+    fn on_eof(&mut self, connection: &Context<'_>) {
+        connection.close();
+    }
+    /// Output fell to the low-water mark.
+    fn on_drain(&mut self, _connection: &Context<'_>) {}
+    /// A timer of this connection fired.
+    fn on_timer(&mut self, _connection: &Context<'_>, _timer: TimerId) {}
+    /// Last and once.
+    fn on_close(&mut self, _reason: Reason) {}
+}
+
+/// Makes the handler of a new connection.
+pub type Factory = Box<dyn Fn(&Arc<Remote>) -> Box<dyn Handler> + Send + Sync>;
+
+/// A function posted to a poller.
+pub type Task = Box<dyn FnOnce(&Poller) + Send>;
+
+/// A connection, as its handler sees it during a callback.
+pub struct Context<'a> {
+    /// The poller, for everything that is not below.
+    pub poller: &'a Poller,
+    /// The connection's name there.
+    pub token: Token,
+}
+
+impl Context<'_> {
+    /// Consumes as much of the unread input as `look` says.
+    pub fn read<R>(&self, look: impl FnOnce(&[u8]) -> (R, usize)) -> Result<R, Error> {
+        self.poller.read(self.token, look)
+    }
+
+    /// Queues a copy of `data`.
+    pub fn write(&self, data: &[u8]) -> Result<(), Error> {
+        self.poller.write(self.token, Data::Bytes(data))
+    }
+
+    /// Closes when the output is sent.
+    pub fn close(&self) {
+        self.poller.close(self.token);
+    }
+}
+
+/// The dispatch of one poller.
+#[derive(Default)]
+pub struct Handlers {
+    table: RefCell<Vec<Option<Box<dyn Handler>>>>,
+}
+
+impl Handlers {
+    /// A reactor of such pollers.
+    pub fn reactor(pollers: usize) -> Result<Arc<Reactor<Self>>, Error> {
+        Reactor::new(pollers, |_| Self::default())
+    }
+
+    /// Listens on `address` for handlers that `factory` makes.
+    pub fn listen(
+        reactor: &Reactor<Self>,
+        address: &str,
+        options: &AcceptorOptions,
+        factory: Factory,
+    ) -> Result<Arc<Acceptor>, Error> {
+        let endpoints = vec![Endpoint::Address(Address::parse(address)?)];
+        Acceptor::open(reactor.handles(), None, endpoints, options, Box::new(factory))
+    }
+
+    /// Posts a function to poller `index`.
+    pub fn call_soon(reactor: &Reactor<Self>, index: usize, task: Task) -> Result<(), Foreign> {
+        reactor.handles()[index].post_task(Box::new(task))
+    }
+
+    fn put(&self, token: Token, handler: Box<dyn Handler>) {
+        let mut table = self.table.borrow_mut();
+        if table.len() <= token.slot() {
+            table.resize_with(token.slot() + 1, || None);
+        }
+        table[token.slot()] = Some(handler);
+    }
+
+    fn take(&self, token: Token) -> Option<Box<dyn Handler>> {
+        self.table.borrow_mut().get_mut(token.slot()).and_then(Option::take)
+    }
+
+    /// Calls a handler while it is out of the table, so that it may do anything to the poller.
+    fn with(&self, poller: &Poller, token: Token, call: impl FnOnce(&mut dyn Handler, &Context<'_>)) {
+        if let Some(mut handler) = self.take(token) {
+            call(&mut *handler, &Context { poller, token });
+            self.put(token, handler);
+        }
+    }
+
+    fn call(&self, poller: &Poller, call: Call) {
+        match call {
+            Call::Accept(remote, acceptor) => {
+                let Some(factory) = acceptor.factory.downcast_ref::<Factory>() else {
+                    return poller.discard(remote.token);
+                };
+                self.put(remote.token, factory(&remote));
+                self.with(poller, remote.token, |handler, connection| handler.on_open(connection));
+            }
+            Call::Open(token) => self.with(poller, token, |handler, connection| handler.on_open(connection)),
+            Call::Read(token) => self.with(poller, token, |handler, connection| handler.on_read(connection)),
+            Call::Eof(token) => self.with(poller, token, |handler, connection| handler.on_eof(connection)),
+            Call::Drain(token) => self.with(poller, token, |handler, connection| handler.on_drain(connection)),
+            Call::Close { token, reason, .. } => {
+                if let Some(mut handler) = self.take(token) {
+                    handler.on_close(reason);
+                }
+            }
+            Call::Timer { id, owner: Some(owner), .. } if poller.is_open(owner) => {
+                self.with(poller, owner, |handler, connection| handler.on_timer(connection, id));
+            }
+            Call::Forget(token) => drop(self.take(token)),
+            Call::Task(task) => {
+                if let Ok(task) = task.downcast::<Task>() {
+                    task(poller);
+                }
+            }
+            Call::Timer { .. }
+            | Call::DescriptorReadable(_)
+            | Call::DescriptorWritable(_)
+            | Call::DescriptorRemoved(..)
+            | Call::Signal => {}
+        }
+    }
+}
+
+impl Dispatch for Handlers {
+    fn dispatch(&self, poller: &Poller) {
+        drop(poller.take_released());
+        while let Some(call) = poller.next_call() {
+            self.call(poller, call);
+        }
+    }
+}

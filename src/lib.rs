@@ -1,0 +1,43 @@
+//! goev: network servers and clients as plain handler objects on a mio reactor.
+//!
+//! The core is a complete reactor without Python; [`handlers`] is its face for Rust programs, `python` (a feature, on
+//! by default) the one for Python. Layers, each using only those named after it:
+//!
+//! * `python`, [`handlers`]: call handler objects
+//! * [`reactor`]: pollers as threads
+//! * [`poller`]: one loop: wait → read → dispatch → flush
+//! * [`dispatch`]: the seam, what a poller asks to be called
+//! * [`acceptor`], `connection`, `descriptor`: what a poller watches; [`remote`]: what other threads may do to it
+//! * `mailbox`, `signal`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
+//! * [`buffer`], [`timer`], [`slots`], [`error`]: pure, with no sockets, no clock, no Python
+
+pub mod acceptor;
+pub mod address;
+pub mod buffer;
+mod connection;
+pub mod counters;
+pub mod descriptor;
+pub mod dispatch;
+pub mod error;
+pub mod fork;
+pub mod handlers;
+mod mailbox;
+pub mod options;
+pub mod poller;
+pub mod reactor;
+pub mod remote;
+mod signal;
+pub mod slots;
+mod steering;
+pub mod timer;
+
+#[cfg(feature = "python")]
+#[allow(missing_docs, reason = "its public items are Python's, documented there")]
+mod python;
+
+/// The native module `goev._core`.
+#[cfg(feature = "python")]
+#[pyo3::pymodule(gil_used = false)]
+fn _core(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+    python::fill(module)
+}

@@ -1,0 +1,141 @@
+//! The one queue by which other threads reach a poller.
+//!
+//! Any thread posts, the poller alone takes, and always takes all. No wake-up is lost, since the poller is woken by
+//! whoever posts into an empty queue, and "empty" is read under the same lock as the messages: a message is either
+//! taken by the look that is under way or is the first of the next one. So a thousand posts cost one wake-up.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Wakes the owner of a mailbox: mio's `Waker`, except in tests.
+pub trait Wake {
+    /// Makes the owner look into its mailbox soon.
+    fn wake(&self) -> io::Result<()>;
+}
+
+impl Wake for mio::Waker {
+    fn wake(&self) -> io::Result<()> {
+        mio::Waker::wake(self)
+    }
+}
+
+/// A queue with many writers and one reader.
+pub struct Mailbox<M, W = mio::Waker> {
+    inside: Mutex<Inside<M>>,
+    waker: W,
+}
+
+struct Inside<M> {
+    messages: Vec<M>,
+    open: bool,
+}
+
+impl<M, W: Wake> Mailbox<M, W> {
+    /// An empty mailbox whose owner `waker` wakes.
+    pub fn new(waker: W) -> Self {
+        Self { inside: Mutex::new(Inside { messages: Vec::new(), open: true }), waker }
+    }
+
+    /// Queues `message` behind all earlier ones; gives it back when the mailbox is closed.
+    pub fn post(&self, message: M) -> Result<(), M> {
+        let mut inside = self.lock();
+        if !inside.open {
+            return Err(message);
+        }
+        inside.messages.push(message);
+        let first = inside.messages.len() == 1;
+        drop(inside);
+        if first {
+            // Writing to an eventfd fails only when it is full, and then the wake-up is under way already.
+            let _ = self.waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Exchanges what was posted for `emptied`, whose memory the next messages will use.
+    pub fn take(&self, emptied: Vec<M>) -> Vec<M> {
+        debug_assert!(emptied.is_empty());
+        std::mem::replace(&mut self.lock().messages, emptied)
+    }
+
+    /// Takes what was posted and refuses everything from here on.
+    pub fn close(&self) -> Vec<M> {
+        let mut inside = self.lock();
+        inside.open = false;
+        std::mem::take(&mut inside.messages)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside<M>> {
+        // A panic while the lock is held cannot leave the vector half changed.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Like an eventfd: many wake-ups are one, and one stays until it is waited for.
+    struct Bell(SyncSender<()>);
+
+    impl Wake for Bell {
+        fn wake(&self) -> io::Result<()> {
+            match self.0.try_send(()) {
+                Ok(()) | Err(TrySendError::Full(())) => Ok(()),
+                Err(TrySendError::Disconnected(())) => Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        }
+    }
+
+    fn mailbox() -> (Mailbox<(usize, usize), Bell>, Receiver<()>) {
+        let (sender, receiver) = sync_channel(1);
+        (Mailbox::new(Bell(sender)), receiver)
+    }
+
+    #[test]
+    fn under_load_no_wake_up_is_lost_and_each_thread_keeps_its_order() {
+        const THREADS: usize = 8;
+        const EACH: usize = 50_000;
+        let (mailbox, bell) = mailbox();
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let mailbox = &mailbox;
+                scope.spawn(move || (0..EACH).for_each(|n| assert!(mailbox.post((thread, n)).is_ok())));
+            }
+            let (mut next, mut emptied) = ([0; THREADS], Vec::new());
+            while next.iter().sum::<usize>() < THREADS * EACH {
+                // A lost wake-up ends here: nobody rings again for a queue that is not empty.
+                bell.recv_timeout(Duration::from_secs(20)).expect("a wake-up was lost");
+                let mut taken = mailbox.take(std::mem::take(&mut emptied));
+                for (thread, n) in taken.drain(..) {
+                    assert_eq!(n, next[thread]);
+                    next[thread] += 1;
+                }
+                emptied = taken;
+            }
+        });
+    }
+
+    #[test]
+    fn a_closed_mailbox_gives_back_what_is_posted_and_hands_out_the_rest() {
+        let (mailbox, _bell) = mailbox();
+        assert_eq!(mailbox.post((1, 1)), Ok(()));
+        assert_eq!(mailbox.close(), [(1, 1)]);
+        assert_eq!(mailbox.post((2, 2)), Err((2, 2)));
+    }
+
+    #[test]
+    fn many_posts_ring_once_until_taken() {
+        let (mailbox, bell) = mailbox();
+        for n in 0..10 {
+            assert_eq!(mailbox.post((0, n)), Ok(()));
+        }
+        assert_eq!((bell.try_recv().is_ok(), bell.try_recv().is_ok()), (true, false));
+        assert_eq!(mailbox.take(Vec::new()).len(), 10);
+        assert_eq!(mailbox.post((0, 10)), Ok(()));
+        assert!(bell.try_recv().is_ok());
+    }
+}

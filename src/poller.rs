@@ -1,0 +1,555 @@
+//! One loop, one epoll instance: wait → read → dispatch → flush.
+//!
+//! A poller owns its connections, listeners, descriptors and timers, and everything of theirs happens on its thread.
+//! Waiting, reading and flushing are done without the dispatch, so a whole batch costs the language above one entry.
+//! No borrow of the state outlives a call of this API, so callbacks may call back in. It never calls a handler.
+
+mod calls;
+mod close;
+mod receive;
+mod send;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Waker};
+use socket2::Socket;
+
+use crate::acceptor::{Acceptor, Listener};
+use crate::buffer::{FileRange, Held, Pool};
+use crate::connection::{Connection, Phase};
+use crate::counters::Counters;
+use crate::descriptor::{Descriptor, Interests};
+use crate::dispatch::{Call, Dispatch};
+use crate::error::{Error, Foreign, Reason};
+use crate::fork;
+use crate::mailbox::Mailbox;
+use crate::remote::{Message, PollerHandle, Remote};
+use crate::signal::SignalPipe;
+use crate::slots::{Slots, Token};
+use crate::steering;
+use crate::timer::{TimerId, Timers};
+
+const WAKER: mio::Token = mio::Token(usize::MAX);
+const SIGNALS: mio::Token = mio::Token(usize::MAX - 1);
+
+/// A batch ends at so many events, bytes, or so much time in callbacks, and is flushed: no connection starves others.
+const BATCH_EVENTS: usize = 256;
+const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_NANOSECONDS: u64 = 1_000_000;
+/// With less room than this the arena counts as full.
+const LEAST_READ: usize = 16 * 1024;
+/// How many connections one listener takes per turn.
+const ACCEPT_BUDGET: usize = 64;
+/// How long a listener rests when descriptors or memory ran out.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+enum Source {
+    Connection(Connection),
+    Listener(Listener),
+    Descriptor(Descriptor),
+}
+
+/// What a timer was set for.
+#[derive(Clone, Copy, Debug)]
+enum Deadline {
+    /// A callback, of a connection or of nobody.
+    Callback(Option<Token>),
+    /// The end of a connection's lingering.
+    Linger(Token),
+    /// The end of a listener's rest.
+    Rest(Token),
+    /// The end of the grace of a stop.
+    Stop,
+}
+
+/// What waits for its turn in the batch.
+enum Turn {
+    Accepted(Token, Arc<Acceptor>),
+    Connection(Token),
+    Descriptor(Token),
+    Removed(Token, Reason),
+    Forget(Token),
+    Task(Foreign),
+    /// A message that was posted behind a task by the same thread, perhaps.
+    Message(Message),
+    Signal,
+}
+
+/// Why a poller ended other than by being stopped.
+pub enum Failure {
+    /// The poll itself failed.
+    Io(io::Error),
+    /// The dispatch gave up, with this.
+    Halted(Foreign),
+    /// This is a copy in a forked child.
+    Forked,
+}
+
+/// One event loop.
+pub struct Poller {
+    handle: Arc<PollerHandle>,
+    poll: RefCell<(Poll, Events)>,
+    registry: Registry,
+    state: RefCell<State>,
+    epoch: Instant,
+}
+
+struct State {
+    handle: Arc<PollerHandle>,
+    registry: Registry,
+    sources: Slots<Source>,
+    timers: Timers<Deadline>,
+    pool: Pool,
+    arena: Box<[u8]>,
+    /// Connections and listeners with unread readiness, in the order of their turns.
+    ready: VecDeque<Token>,
+    /// Connections with output to flush.
+    touched: Vec<Token>,
+    turns: VecDeque<Turn>,
+    /// How many of the turns are tasks and messages.
+    posted_turns: usize,
+    current: Option<Token>,
+    batch: Batch,
+    messages: Vec<Message>,
+    signals: Option<SignalPipe>,
+    unpinned: Option<libc::cpu_set_t>,
+    /// The end of the grace, once a stop was asked for.
+    stopping: Option<u64>,
+    failure: Option<Foreign>,
+}
+
+#[derive(Default)]
+struct Batch {
+    /// When the poll returned. Timers due until then belong to the batch.
+    now: u64,
+    calls: usize,
+    /// Turns and timers take turns in coming first, so that neither can hold up the other for ever.
+    timers_first: bool,
+}
+
+impl Poller {
+    /// A poller of its own epoll instance. `epoch` is the zero of its clock, the same for all pollers of a process.
+    pub fn new(index: usize, epoch: Instant) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let handle = Arc::new(PollerHandle {
+            index,
+            counters: Counters::default(),
+            mailbox: Mailbox::new(Waker::new(poll.registry(), WAKER)?),
+            birth: fork::generation(),
+        });
+        let state = State {
+            handle: handle.clone(),
+            registry: registry.try_clone()?,
+            sources: Slots::new(),
+            timers: Timers::new(),
+            pool: Pool::default(),
+            arena: vec![0; BATCH_BYTES].into_boxed_slice(),
+            ready: VecDeque::new(),
+            touched: Vec::new(),
+            turns: VecDeque::new(),
+            posted_turns: 0,
+            current: None,
+            batch: Batch::default(),
+            messages: Vec::new(),
+            signals: None,
+            unpinned: None,
+            stopping: None,
+            failure: None,
+        };
+        let poll = RefCell::new((poll, Events::with_capacity(1024)));
+        Ok(Self { handle, poll, registry, state: RefCell::new(state), epoch })
+    }
+
+    /// What other threads need of it.
+    pub fn handle(&self) -> &Arc<PollerHandle> {
+        &self.handle
+    }
+
+    /// Nanoseconds since the epoch, now.
+    pub fn now(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+
+    /// Runs until stopped.
+    pub fn run(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        let result = self.turns(dispatch);
+        if let Some(set) = self.state.borrow_mut().unpinned.take() {
+            // The CPUs were allowed before, so this fails only if they were taken away meanwhile.
+            let _ = steering::set_affinity(&set);
+        }
+        result
+    }
+
+    fn turns(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        while !self.state.borrow().is_done() {
+            self.wait(dispatch).map_err(Failure::Io)?;
+            self.state.borrow_mut().fill();
+            if self.has_turns() {
+                self.begin_batch();
+                dispatch.dispatch(self);
+                if fork::is_foreign(self.handle.birth) {
+                    return Err(Failure::Forked);
+                }
+            }
+            let state = &mut *self.state.borrow_mut();
+            state.flush_touched();
+            state.settle();
+        }
+        self.finish(dispatch);
+        self.state.borrow_mut().failure.take().map_or(Ok(()), |failure| Err(Failure::Halted(failure)))
+    }
+
+    /// Runs the tasks that were posted until now, refuses later ones, and drops what is foreign where it belongs.
+    fn finish(&self, dispatch: &dyn Dispatch) {
+        let rest = self.handle.mailbox.close();
+        self.state.borrow_mut().receive(rest);
+        while self.has_turns() || self.state.borrow().pool.has_released() {
+            self.state.borrow_mut().batch.now = self.now();
+            self.begin_batch();
+            dispatch.dispatch(self);
+        }
+    }
+
+    fn has_turns(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        !state.turns.is_empty() || state.timers.next_deadline().is_some_and(|deadline| deadline <= state.batch.now)
+    }
+
+    fn begin_batch(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.batch.calls = 0;
+        state.batch.timers_first = !state.batch.timers_first;
+        self.handle.counters.batches.add(1);
+        self.handle.counters.timers.set(state.timers.len() as u64);
+    }
+
+    fn wait(&self, dispatch: &dyn Dispatch) -> io::Result<()> {
+        let timeout = self.state.borrow_mut().timeout(|| self.now());
+        if timeout != Some(Duration::ZERO) && self.state.borrow().pool.has_released() {
+            // Nothing else may come for hours, and what is held has to be let go of.
+            dispatch.dispatch(self);
+        }
+        let (poll, events) = &mut *self.poll.borrow_mut();
+        match poll.poll(events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            result => result?,
+        }
+        let state = &mut *self.state.borrow_mut();
+        state.batch.now = self.now();
+        for event in &*events {
+            match event.token() {
+                WAKER => state.read_mailbox(),
+                SIGNALS => state.read_signals(),
+                token => state.note(Token::from_bits(token.0 as u64), event),
+            }
+        }
+        Ok(())
+    }
+
+    // ---- what the dispatch asks -----------------------------------------------------------------------------------
+
+    /// What to call next; `None` when the batch is over. The one place that decides which callback comes when.
+    pub fn next_call(&self) -> Option<Call> {
+        let now = self.now();
+        let state = &mut *self.state.borrow_mut();
+        state.batch.calls += 1;
+        let over = now - state.batch.now > BATCH_NANOSECONDS || state.batch.calls > BATCH_EVENTS;
+        let call = state.next_call(over);
+        if call.is_some() {
+            self.handle.counters.callbacks.add(1);
+        }
+        call
+    }
+
+    /// Held bytes that were sent or given up, to be dropped by whoever owns such values.
+    pub fn take_released(&self) -> Vec<Box<dyn Held>> {
+        self.state.borrow_mut().pool.take_released()
+    }
+
+    /// Forgets a connection that got no handler.
+    pub fn discard(&self, token: Token) {
+        self.state.borrow_mut().discard(token);
+    }
+
+    /// Stops the whole reactor because of something that is no connection's fault.
+    pub fn halt(&self, failure: Foreign) {
+        let state = &mut *self.state.borrow_mut();
+        state.failure.get_or_insert(failure);
+        state.stop(self.now());
+    }
+
+    // ---- connections ----------------------------------------------------------------------------------------------
+
+    /// Whether the connection is open for its handler.
+    pub fn is_open(&self, token: Token) -> bool {
+        open(&mut self.state.borrow_mut().sources, token).is_some()
+    }
+
+    /// Looks at the unread input and consumes as much as `look` says.
+    pub fn read<R>(&self, token: Token, look: impl FnOnce(&[u8]) -> (R, usize)) -> Result<R, Error> {
+        let state = &mut *self.state.borrow_mut();
+        let Some(Source::Connection(connection)) = state.sources.get_mut(token) else { return Err(Error::Closed) };
+        let (value, consumed) = look(connection.input.bytes(&state.arena));
+        if consumed > 0 {
+            connection.input.consume(consumed);
+            list_if_ready(connection, &mut state.ready, token);
+        }
+        Ok(value)
+    }
+
+    /// Queues output; above the high-water mark it is sent at once as far as the socket takes it.
+    pub fn write(&self, token: Token, data: Data<'_>) -> Result<(), Error> {
+        self.state.borrow_mut().write(token, data)
+    }
+
+    /// Closes in order: what is queued goes out first. Harmless when it is closed already.
+    pub fn close(&self, token: Token) {
+        self.state.borrow_mut().close(token, Reason::Orderly);
+    }
+
+    /// Ends a connection because of what its handler raised; what the handler had written goes out.
+    pub fn fail(&self, token: Token, raised: Foreign) {
+        self.state.borrow_mut().close(token, Reason::Raised(raised));
+    }
+
+    /// Ends a connection at once; the peer gets a reset.
+    pub fn abort(&self, token: Token) {
+        self.state.borrow_mut().end(token, Reason::Aborted);
+    }
+
+    /// Sends what is queued, then the end of the stream; reading goes on.
+    pub fn shutdown_write(&self, token: Token) -> Result<(), Error> {
+        let state = &mut *self.state.borrow_mut();
+        let connection = open(&mut state.sources, token).ok_or(Error::Closed)?;
+        connection.write_shut = true;
+        touch(connection, &mut state.touched, token);
+        Ok(())
+    }
+
+    /// Pauses or resumes reading for the user.
+    pub fn set_paused(&self, token: Token, paused: bool) -> Result<(), Error> {
+        let state = &mut *self.state.borrow_mut();
+        let connection = open(&mut state.sources, token).ok_or(Error::Closed)?;
+        connection.paused = paused;
+        if !paused {
+            connection.offer_again();
+            list_if_ready(connection, &mut state.ready, token);
+            if connection.has_due() && state.current != Some(token) {
+                state.turns.push_back(Turn::Connection(token));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves socket, unread input and output to another handler, whose token is the returned one's; the timers of the
+    /// old one are cancelled and returned. Before the new one's `on_open` the dispatch gets `farewell` as a task.
+    pub fn hand_over(&self, token: Token, farewell: Foreign) -> Result<(Arc<Remote>, Vec<TimerId>), Error> {
+        let state = &mut *self.state.borrow_mut();
+        open(&mut state.sources, token).ok_or(Error::Closed)?;
+        let renewed = state.sources.renew(token).ok_or(Error::Closed)?;
+        let Some(connection) = open(&mut state.sources, renewed) else { return Err(Error::Closed) };
+        let old = connection.remote.clone();
+        old.mark_closed();
+        connection.hand_over(Remote::new(old.handle.clone(), renewed, old.peer, old.options.clone()));
+        (connection.listed, connection.touched) = (false, false);
+        let interests = stream_interests(connection.watches_writes);
+        let (fd, remote) = (connection.socket.as_raw_fd(), connection.remote.clone());
+        list_if_ready(connection, &mut state.ready, renewed);
+        touch(connection, &mut state.touched, renewed);
+        let timers = std::mem::take(&mut connection.timers);
+        let timers = state.cancel_all(timers);
+        state.push_task(farewell);
+        state.turns.push_back(Turn::Connection(renewed));
+        self.registry
+            .reregister(&mut SourceFd(&fd), mio_token(renewed), interests)
+            .map_err(Error::io("cannot watch the socket for its new handler"))?;
+        Ok((remote, timers))
+    }
+
+    /// How many bytes of input wait.
+    pub fn pending_input(&self, token: Token) -> usize {
+        self.connection(token, |connection| connection.input.len()).unwrap_or(0)
+    }
+
+    /// How many bytes of output wait, those of files included.
+    pub fn pending_output(&self, token: Token) -> usize {
+        self.connection(token, |connection| connection.queued()).unwrap_or(0)
+    }
+
+    /// Whether output rose above the high-water mark and has not yet fallen to the low one.
+    pub fn over_high_water(&self, token: Token) -> bool {
+        self.connection(token, |connection| connection.over_high).unwrap_or(false)
+    }
+
+    /// Calls `use_it` with the socket of a connection that has not ended.
+    pub fn with_socket<R>(&self, token: Token, use_it: impl FnOnce(&Socket) -> R) -> Result<R, Error> {
+        self.connection(token, |connection| use_it(&connection.socket)).ok_or(Error::Closed)
+    }
+
+    fn connection<R>(&self, token: Token, look: impl FnOnce(&Connection) -> R) -> Option<R> {
+        match self.state.borrow().sources.get(token) {
+            Some(Source::Connection(connection)) if connection.phase < Phase::Ended => Some(look(connection)),
+            _ => None,
+        }
+    }
+
+    // ---- timers ---------------------------------------------------------------------------------------------------
+
+    /// Sets a timer for `deadline` on this poller's clock, and for each `every` nanoseconds after it unless 0.
+    pub fn set_timer(&self, deadline: u64, every: u64, owner: Option<Token>) -> Result<TimerId, Error> {
+        let state = &mut *self.state.borrow_mut();
+        self.handle.counters.timers.set(state.timers.len() as u64 + 1);
+        let Some(owner) = owner else {
+            return Ok(state.timers.set(deadline, every, Deadline::Callback(None)));
+        };
+        let Some(Source::Connection(connection)) = state.sources.get_mut(owner) else { return Err(Error::Closed) };
+        if connection.phase != Phase::Open {
+            return Err(Error::Closed);
+        }
+        let timers = &mut state.timers;
+        let id = timers.set(deadline, every, Deadline::Callback(Some(owner)));
+        if connection.timers.len() == connection.timers.capacity() {
+            connection.timers.retain(|id| timers.is_set(*id));
+        }
+        connection.timers.push(id);
+        Ok(id)
+    }
+
+    /// Cancels a timer; false when it has fired or was cancelled.
+    pub fn cancel_timer(&self, id: TimerId) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let cancelled = state.timers.cancel(id);
+        self.handle.counters.timers.set(state.timers.len() as u64);
+        cancelled
+    }
+
+    /// Whether a timer will still fire.
+    pub fn is_timer_set(&self, id: TimerId) -> bool {
+        self.state.borrow().timers.is_set(id)
+    }
+
+    // ---- descriptors of event handlers ----------------------------------------------------------------------------
+
+    /// Watches any descriptor; level-triggered unless `edge`.
+    pub fn add_descriptor(&self, fd: RawFd, interests: Interests) -> Result<Token, Error> {
+        let state = &mut *self.state.borrow_mut();
+        let token = state.sources.insert_with(|_| Source::Descriptor(Descriptor::new(fd, interests)));
+        let registered = self.registry.register(&mut SourceFd(&fd), mio_token(token), interests.to_mio());
+        if let Err(error) = registered {
+            state.sources.remove(token);
+            return Err(Error::io(format!("cannot watch descriptor {fd}"))(error));
+        }
+        Ok(token)
+    }
+
+    /// Replaces what a descriptor is watched for; without any interest it is removed.
+    pub fn set_interests(&self, token: Token, interests: Interests) -> Result<(), Error> {
+        let state = &mut *self.state.borrow_mut();
+        let Some(Source::Descriptor(descriptor)) = state.sources.get_mut(token) else { return Err(Error::Closed) };
+        if interests.is_empty() {
+            state.remove_descriptor(token, Reason::Orderly);
+            return Ok(());
+        }
+        descriptor.interests = interests;
+        let fd = descriptor.fd;
+        self.registry
+            .reregister(&mut SourceFd(&fd), mio_token(token), interests.to_mio())
+            .map_err(Error::io(format!("cannot watch descriptor {fd}")))
+    }
+
+    /// Stops watching a descriptor; `on_close` follows.
+    pub fn remove_descriptor(&self, token: Token, reason: Reason) {
+        self.state.borrow_mut().remove_descriptor(token, reason);
+    }
+
+    // ---- signals --------------------------------------------------------------------------------------------------
+
+    /// A descriptor that signal handlers may write a byte to; each byte becomes a [`Call::Signal`].
+    pub fn signal_fd(&self) -> io::Result<RawFd> {
+        let state = &mut *self.state.borrow_mut();
+        if state.signals.is_none() {
+            let pipe = SignalPipe::new()?;
+            self.registry.register(&mut SourceFd(&pipe.reader()), SIGNALS, Interest::READABLE)?;
+            state.signals = Some(pipe);
+        }
+        Ok(state.signals.as_ref().map_or(-1, SignalPipe::writer))
+    }
+}
+
+impl Drop for Poller {
+    /// Also a poller that never ran refuses messages from here on, and closes the listeners among those it has.
+    fn drop(&mut self) {
+        // In a forked child the lock may have been held by a thread that does not exist there.
+        if !fork::is_foreign(self.handle.birth) {
+            drop(self.handle.mailbox.close());
+        }
+    }
+}
+
+/// What to send, as a caller on the poller's thread has it.
+pub enum Data<'a> {
+    /// Bytes to copy.
+    Bytes(&'a [u8]),
+    /// Bytes to send from where they are.
+    Held(Box<dyn Held>),
+    /// A part of a file.
+    File(FileRange),
+}
+
+impl State {
+    fn is_done(&self) -> bool {
+        self.stopping.is_some() && self.sources.is_empty() && self.turns.is_empty()
+    }
+
+    /// How long to wait: not at all while there is work left over from the last turn.
+    fn timeout(&mut self, now: impl FnOnce() -> u64) -> Option<Duration> {
+        if !(self.turns.is_empty() && self.ready.is_empty() && self.touched.is_empty()) || self.is_done() {
+            return Some(Duration::ZERO);
+        }
+        self.timers.next_deadline().map(|deadline| Duration::from_nanos(deadline.saturating_sub(now())))
+    }
+}
+
+/// The connection, while its handler may still act on it.
+fn open(sources: &mut Slots<Source>, token: Token) -> Option<&mut Connection> {
+    match sources.get_mut(token) {
+        Some(Source::Connection(connection)) if connection.phase <= Phase::Open => Some(connection),
+        _ => None,
+    }
+}
+
+fn mio_token(token: Token) -> mio::Token {
+    mio::Token(token.to_bits() as usize)
+}
+
+fn stream_interests(watches_writes: bool) -> Interest {
+    if watches_writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
+}
+
+fn list_if_ready(connection: &mut Connection, ready: &mut VecDeque<Token>, token: Token) {
+    if connection.wants_read() && !connection.listed {
+        connection.listed = true;
+        ready.push_back(token);
+    }
+}
+
+fn list_listener(listener: &mut Listener, ready: &mut VecDeque<Token>, token: Token) {
+    if !listener.listed && !listener.resting {
+        listener.listed = true;
+        ready.push_back(token);
+    }
+}
+
+fn touch(connection: &mut Connection, touched: &mut Vec<Token>, token: Token) {
+    if !connection.touched {
+        connection.touched = true;
+        touched.push(token);
+    }
+}

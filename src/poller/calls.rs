@@ -1,0 +1,180 @@
+//! The dispatch phase: which callback comes next. Every rule of order between callbacks is here.
+//!
+//! Only answers; the dispatch calls. The state is looked at anew for each answer, since any callback may have closed,
+//! paused or emptied anything.
+
+use std::sync::Arc;
+
+use mio::unix::SourceFd;
+
+use super::{Deadline, Source, State, Turn, list_if_ready, list_listener, mio_token, open};
+use crate::acceptor::Acceptor;
+use crate::connection::Due;
+use crate::dispatch::Call;
+use crate::error::Reason;
+use crate::slots::Token;
+use crate::timer::TimerId;
+
+impl State {
+    pub(super) fn next_call(&mut self, over: bool) -> Option<Call> {
+        if let Some(token) = self.current.take() {
+            if over {
+                self.postpone(token);
+                return None;
+            }
+            if let Some(call) = self.call_connection(token) {
+                return Some(call);
+            }
+            self.leave(token);
+        }
+        if over {
+            return None;
+        }
+        if self.batch.timers_first {
+            self.next_timer().or_else(|| self.next_turn())
+        } else {
+            self.next_turn().or_else(|| self.next_timer())
+        }
+    }
+
+    fn next_turn(&mut self) -> Option<Call> {
+        loop {
+            let call = match self.turns.pop_front()? {
+                Turn::Connection(token) => match self.call_connection(token) {
+                    Some(call) => Some(call),
+                    None => {
+                        self.leave(token);
+                        None
+                    }
+                },
+                Turn::Accepted(token, acceptor) => self.call_accept(token, acceptor),
+                Turn::Descriptor(token) => self.call_descriptor(token),
+                Turn::Removed(token, reason) => Some(Call::DescriptorRemoved(token, reason)),
+                Turn::Forget(token) => Some(Call::Forget(token)),
+                Turn::Task(task) => {
+                    self.posted_turns -= 1;
+                    Some(Call::Task(task))
+                }
+                Turn::Message(message) => {
+                    self.posted_turns -= 1;
+                    self.obey(message);
+                    None
+                }
+                Turn::Signal => Some(Call::Signal),
+            };
+            if call.is_some() {
+                return call;
+            }
+        }
+    }
+
+    /// The callback due on a connection. Looks again each time, since any callback may have changed anything.
+    pub(super) fn call_connection(&mut self, token: Token) -> Option<Call> {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
+        if connection.settle_read() {
+            self.input_overflow(token);
+            return None;
+        }
+        let due = connection.take_due()?;
+        self.current = Some(token);
+        Some(match due {
+            Due::Open => Call::Open(token),
+            Due::Read => Call::Read(token),
+            Due::Drain => Call::Drain(token),
+            Due::Eof => Call::Eof(token),
+            Due::Close => return self.call_close(token),
+        })
+    }
+
+    pub(super) fn call_accept(&mut self, token: Token, acceptor: Arc<Acceptor>) -> Option<Call> {
+        let connection = open(&mut self.sources, token)?;
+        connection.take_due()?;
+        let remote = connection.remote.clone();
+        self.current = Some(token);
+        Some(Call::Accept(remote, acceptor))
+    }
+
+    pub(super) fn call_close(&mut self, token: Token) -> Option<Call> {
+        self.current = None;
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
+        let reason = connection.reason.take().map_or(Reason::Orderly, |reason| *reason);
+        let timers = std::mem::take(&mut connection.timers);
+        connection.remote.mark_closed();
+        match reason {
+            Reason::Orderly | Reason::Raised(_) if !connection.eof => self.linger(token),
+            Reason::Aborted | Reason::OutputOverflow { .. } => self.reset(token),
+            _ => self.remove(token),
+        }
+        let timers = self.cancel_all(timers);
+        self.handle.counters.closed.add(1);
+        Some(Call::Close { token, reason, timers })
+    }
+
+    pub(super) fn cancel_all(&mut self, mut timers: Vec<TimerId>) -> Vec<TimerId> {
+        timers.retain(|id| self.timers.cancel(*id));
+        timers
+    }
+
+    /// The connection's turn in this batch is over: what it left unread moves out of the arena, and what became
+    /// readable while it could not be read, before `on_open` say, gets its turn.
+    pub(super) fn leave(&mut self, token: Token) {
+        if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
+            connection.input.settle(&self.arena);
+            list_if_ready(connection, &mut self.ready, token);
+        }
+    }
+
+    /// Before the arena is used again: what connections that still wait for their turn have in it moves out.
+    pub(super) fn settle(&mut self) {
+        for turn in &self.turns {
+            if let Turn::Connection(token) = turn
+                && let Some(Source::Connection(connection)) = self.sources.get_mut(*token)
+            {
+                connection.input.settle(&self.arena);
+            }
+        }
+    }
+
+    /// The batch is over in the middle of a connection's turn; the others come first now.
+    pub(super) fn postpone(&mut self, token: Token) {
+        if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
+            if connection.settle_read() {
+                return self.input_overflow(token);
+            }
+            self.turns.push_back(Turn::Connection(token));
+        }
+    }
+
+    pub(super) fn next_timer(&mut self) -> Option<Call> {
+        while let Some(due) = self.timers.pop_due(self.batch.now) {
+            match due.owner {
+                Deadline::Callback(owner) => return Some(Call::Timer { id: due.id, owner, again: due.again }),
+                Deadline::Linger(token) => self.remove_lingering(token),
+                Deadline::Rest(token) => {
+                    if let Some(Source::Listener(listener)) = self.sources.get_mut(token) {
+                        listener.resting = false;
+                        list_listener(listener, &mut self.ready, token);
+                    }
+                }
+                Deadline::Stop => self.abort_everything(),
+            }
+        }
+        None
+    }
+
+    pub(super) fn call_descriptor(&mut self, token: Token) -> Option<Call> {
+        let Some(Source::Descriptor(descriptor)) = self.sources.get_mut(token) else { return None };
+        if let Some(writable) = descriptor.take_due() {
+            self.turns.push_front(Turn::Descriptor(token));
+            return Some(if writable { Call::DescriptorWritable(token) } else { Call::DescriptorReadable(token) });
+        }
+        if !descriptor.interests.edge {
+            // mio knows edges only: registering again makes the poll report a level that still holds.
+            let (fd, interests) = (descriptor.fd, descriptor.interests.to_mio());
+            if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), mio_token(token), interests) {
+                self.remove_descriptor(token, Reason::Io(error));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,176 @@
+//! The read phase: what events and messages say is noted, then each ready connection and listener gets a turn.
+//!
+//! Detached from the language above. Everything read goes into the arena; nothing is called.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use socket2::Socket;
+
+use super::{ACCEPT_BUDGET, ACCEPT_REST, BATCH_EVENTS, LEAST_READ};
+use super::{Deadline, Source, State, Turn, list_if_ready, list_listener, mio_token, stream_interests, touch};
+use crate::acceptor::{Acceptor, is_shortage};
+use crate::connection::{Connection, Phase};
+use crate::error::{Foreign, Reason};
+use crate::remote::{Message, Peer, Remote};
+use crate::signal::SignalPipe;
+use crate::slots::Token;
+
+impl State {
+    pub(super) fn note(&mut self, token: Token, event: &Event) {
+        match self.sources.get_mut(token) {
+            Some(Source::Connection(connection)) => {
+                connection.note(event);
+                if !connection.blocked && connection.output.is_some() {
+                    touch(connection, &mut self.touched, token);
+                }
+                list_if_ready(connection, &mut self.ready, token);
+                if connection.has_due() {
+                    self.turns.push_back(Turn::Connection(token));
+                }
+            }
+            Some(Source::Listener(listener)) => list_listener(listener, &mut self.ready, token),
+            Some(Source::Descriptor(descriptor)) => {
+                descriptor.note(event);
+                self.turns.push_back(Turn::Descriptor(token));
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn read_signals(&mut self) {
+        if self.signals.as_ref().is_some_and(SignalPipe::drain) {
+            self.turns.push_back(Turn::Signal);
+        }
+    }
+
+    pub(super) fn read_mailbox(&mut self) {
+        let messages = self.handle.mailbox.take(std::mem::take(&mut self.messages));
+        self.receive(messages);
+    }
+
+    pub(super) fn receive(&mut self, mut messages: Vec<Message>) {
+        for message in messages.drain(..) {
+            match message {
+                Message::Task(task) => self.push_task(task),
+                // Behind a task that waits for its turn everything waits: each thread's order is kept.
+                message if self.posted_turns > 0 => {
+                    self.posted_turns += 1;
+                    self.turns.push_back(Turn::Message(message));
+                }
+                message => self.obey(message),
+            }
+        }
+        // Keep the memory for the next messages, unless a flood made it large.
+        if messages.capacity() <= 1024 {
+            self.messages = messages;
+        }
+    }
+
+    pub(super) fn push_task(&mut self, task: Foreign) {
+        self.posted_turns += 1;
+        self.turns.push_back(Turn::Task(task));
+    }
+
+    pub(super) fn obey(&mut self, message: Message) {
+        match message {
+            Message::Write { to, payload } => self.write_posted(&to, payload),
+            Message::Close(token) => self.close(token, Reason::Orderly),
+            Message::Abort(token) => self.end(token, Reason::Aborted),
+            Message::Overflow(token) => self.overflow(token),
+            Message::Adopt { socket, peer, acceptor } => self.adopt(socket, peer, &acceptor),
+            Message::Listen(listener) => self.listen(listener),
+            Message::Unlisten(acceptor) => self.unlisten(|listener| Arc::ptr_eq(&listener.acceptor, &acceptor)),
+            Message::Task(task) => self.push_task(task),
+            Message::Stop { deadline } => self.stop(deadline),
+        }
+    }
+
+    /// Gives each ready connection and listener a turn, until the batch is full.
+    pub(super) fn fill(&mut self) {
+        let mut used = 0;
+        for _ in 0..self.ready.len() {
+            if self.turns.len() >= BATCH_EVENTS || self.arena.len() - used < LEAST_READ {
+                break;
+            }
+            let Some(token) = self.ready.pop_front() else { break };
+            match self.sources.get_mut(token) {
+                Some(Source::Connection(connection)) if connection.phase == Phase::Lingering => {
+                    connection.listed = false;
+                    // The arena is free from `used` on: what is discarded goes there.
+                    if connection.discard(&mut self.arena[used..]) {
+                        self.remove(token);
+                    } else {
+                        list_if_ready(connection, &mut self.ready, token);
+                    }
+                }
+                Some(Source::Connection(connection)) => {
+                    connection.listed = false;
+                    if !connection.wants_read() {
+                        continue;
+                    }
+                    used += connection.receive(&mut self.arena, used);
+                    list_if_ready(connection, &mut self.ready, token);
+                    if connection.has_due() {
+                        self.turns.push_back(Turn::Connection(token));
+                    }
+                }
+                Some(Source::Listener(listener)) => {
+                    listener.listed = false;
+                    self.accept(token);
+                }
+                Some(Source::Descriptor(_)) | None => {}
+            }
+        }
+    }
+
+    pub(super) fn accept(&mut self, token: Token) {
+        for _ in 0..ACCEPT_BUDGET {
+            let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return };
+            match listener.accept() {
+                Ok((socket, peer)) => {
+                    let acceptor = listener.acceptor.clone();
+                    match acceptor.taker().filter(|taker| !Arc::ptr_eq(taker, &self.handle)).cloned() {
+                        // A poller that has stopped drops the socket, and with it the connection.
+                        Some(taker) => drop(taker.mailbox.post(Message::Adopt { socket, peer, acceptor })),
+                        None => self.adopt(socket, peer, &acceptor),
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if is_shortage(&error) => {
+                    listener.resting = true;
+                    let until = self.batch.now + ACCEPT_REST.as_nanos() as u64;
+                    self.timers.set(until, 0, Deadline::Rest(token));
+                    return;
+                }
+                // The connection was gone before it was taken, or a firewall said no: not the listener's trouble.
+                Err(_) => {}
+            }
+        }
+        if let Some(Source::Listener(listener)) = self.sources.get_mut(token) {
+            list_listener(listener, &mut self.ready, token);
+        }
+    }
+
+    pub(super) fn adopt(&mut self, socket: Socket, peer: Peer, acceptor: &Arc<Acceptor>) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let (handle, options) = (self.handle.clone(), acceptor.connection_options());
+        let fd = socket.as_raw_fd();
+        let token = self.sources.insert_with(|token| {
+            Source::Connection(Connection::new(socket, Remote::new(handle, token, peer, options)))
+        });
+        match self.registry.register(&mut SourceFd(&fd), mio_token(token), stream_interests(false)) {
+            Ok(()) => {
+                self.handle.counters.opened.add(1);
+                self.turns.push_back(Turn::Accepted(token, acceptor.clone()));
+            }
+            // Out of memory or of epoll watches: the peer sees the connection closed.
+            Err(_) => drop(self.sources.remove(token)),
+        }
+    }
+}

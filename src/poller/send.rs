@@ -1,0 +1,147 @@
+//! The flush phase: what was written goes out, one system call for each touched connection, and the water marks apply.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use mio::unix::SourceFd;
+
+use super::{Data, Source, State, Turn, list_if_ready, mio_token, stream_interests, touch};
+use crate::connection::{Flushed, Phase};
+use crate::error::{Error, Reason};
+use crate::remote::{Payload, Remote};
+use crate::slots::Token;
+
+impl State {
+    pub(super) fn flush_touched(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for token in touched.drain(..) {
+            self.flush(token);
+        }
+        // Those that go on in the next turn; the memory is used again.
+        touched.append(&mut self.touched);
+        self.touched = touched;
+    }
+
+    pub(super) fn flush(&mut self, token: Token) {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
+        connection.touched = false;
+        if connection.phase > Phase::Flushing {
+            return;
+        }
+        if !connection.blocked {
+            match connection.flush(&mut self.pool) {
+                Ok(Flushed::All) => self.flushed(token),
+                Ok(Flushed::Again) => touch(connection, &mut self.touched, token),
+                Ok(Flushed::Blocked) => self.watch_writes(token),
+                Err(error) => self.write_failed(token, error),
+            }
+        }
+        self.weigh(token);
+    }
+
+    /// Everything is sent: now the end of the stream may follow.
+    pub(super) fn flushed(&mut self, token: Token) {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
+        if connection.phase == Phase::Flushing {
+            let reason = connection.reason.take().map_or(Reason::Orderly, |reason| *reason);
+            self.end(token, reason);
+        } else if connection.write_shut {
+            // Fails only when the peer is gone, which reading will tell.
+            let _ = connection.socket.shutdown(Shutdown::Write);
+        }
+    }
+
+    pub(super) fn watch_writes(&mut self, token: Token) {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
+        connection.blocked = true;
+        if connection.watches_writes {
+            return;
+        }
+        connection.watches_writes = true;
+        let fd = connection.socket.as_raw_fd();
+        if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), mio_token(token), stream_interests(true)) {
+            self.end(token, Reason::Io(error));
+        }
+    }
+
+    pub(super) fn write_failed(&mut self, token: Token, error: io::Error) {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
+        if connection.phase == Phase::Flushing {
+            return self.end(token, Reason::Io(error));
+        }
+        connection.write_failed(error, &mut self.pool);
+        list_if_ready(connection, &mut self.ready, token);
+        if connection.has_due() && self.current != Some(token) {
+            self.turns.push_back(Turn::Connection(token));
+        }
+    }
+
+    /// Applies the water marks after the queue changed.
+    pub(super) fn weigh(&mut self, token: Token) {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
+        let was_over = connection.over_high;
+        connection.weigh();
+        if was_over && !connection.over_high {
+            list_if_ready(connection, &mut self.ready, token);
+            if connection.has_due() && self.current != Some(token) {
+                self.turns.push_back(Turn::Connection(token));
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self, token: Token, data: Data<'_>) -> Result<(), Error> {
+        let connection = match self.sources.get_mut(token) {
+            Some(Source::Connection(connection)) if connection.phase <= Phase::Open && !connection.write_shut => {
+                connection
+            }
+            _ => return Err(self.refuse(data)),
+        };
+        if connection.cannot_write() {
+            // The peer is gone; `on_close` will say so once the input is delivered.
+            self.refuse(data);
+            return Ok(());
+        }
+        let before = connection.queued_memory() + connection.remote.posted();
+        let output = connection.output.get_or_insert_with(|| self.pool.take());
+        match data {
+            Data::Bytes(bytes) => output.push_copy(bytes, &mut self.pool),
+            Data::Held(held) => output.push_held(held),
+            Data::File(range) => output.push_file(range),
+        }
+        let queued = output.len();
+        let options = &connection.remote.options;
+        if before > 0 && connection.queued_memory() + connection.remote.posted() > options.max_output {
+            self.overflow(token);
+            return Ok(());
+        }
+        if queued <= options.high_water {
+            touch(connection, &mut self.touched, token);
+        } else {
+            self.flush(token);
+        }
+        Ok(())
+    }
+
+    /// What is not sent still has to be dropped where its owner can be.
+    pub(super) fn refuse(&mut self, data: Data<'_>) -> Error {
+        if let Data::Held(held) = data {
+            self.pool.release(held);
+        }
+        Error::Closed
+    }
+
+    pub(super) fn write_posted(&mut self, to: &Arc<Remote>, payload: Payload) {
+        to.arrived(payload.len());
+        let data = match &payload {
+            Payload::Copied(bytes) => Data::Bytes(bytes),
+            Payload::Held(_) => match payload {
+                Payload::Held(held) => Data::Held(held),
+                Payload::Copied(_) => return,
+            },
+        };
+        // The connection has ended meanwhile: its `on_close` says so, the writer is gone on to other things.
+        let _ = self.write(to.token, data);
+    }
+}

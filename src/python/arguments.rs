@@ -1,0 +1,179 @@
+//! What users pass, checked at the call: each error names the argument, the value and the limit.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+use socket2::{SockAddr, Socket};
+
+use crate::acceptor::Endpoint;
+use crate::address::Address;
+use crate::error::Error;
+
+/// Ten years, in seconds: longer times are a mistake in the unit.
+const LONGEST: f64 = 10.0 * 365.0 * 86_400.0;
+
+/// A time in seconds, zero allowed.
+pub fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    if value.is_finite() && (0.0..=LONGEST).contains(&value) {
+        return Ok(Duration::from_secs_f64(value));
+    }
+    Err(PyValueError::new_err(format!("{name} must be from 0 to {LONGEST} seconds, not {value}")))
+}
+
+/// The time between two firings in nanoseconds, above zero; 0 for none.
+pub fn period(every: Option<f64>) -> PyResult<u64> {
+    let Some(every) = every else { return Ok(0) };
+    match seconds("every", every)?.as_nanos() {
+        0 => Err(PyValueError::new_err(format!("every must be more than 0 seconds, not {every}"))),
+        nanoseconds => Ok(nanoseconds as u64),
+    }
+}
+
+/// A number of bytes or things.
+pub fn size(name: &str, value: i64) -> PyResult<usize> {
+    usize::try_from(value).map_err(|_| PyValueError::new_err(format!("{name} must be 0 or more, not {value}")))
+}
+
+/// A number of bytes or things within a range.
+pub fn size_within(name: &str, value: i64, range: RangeInclusive<usize>) -> PyResult<usize> {
+    let size = usize::try_from(value).ok().filter(|size| range.contains(size));
+    size.ok_or_else(|| {
+        PyValueError::new_err(format!("{name} must be from {} to {}, not {value}", range.start(), range.end()))
+    })
+}
+
+/// A time of at least a second, for a socket option that counts seconds.
+pub fn whole_seconds(name: &str, value: f64) -> PyResult<Duration> {
+    match seconds(name, value)? {
+        time if time.is_zero() => {
+            Err(PyValueError::new_err(format!("{name} must be more than 0 seconds, not {value}")))
+        }
+        time => Ok(Duration::from_secs_f64(time.as_secs_f64().ceil())),
+    }
+}
+
+/// An int of any size; what does not fit becomes the nearest that does, which no limit allows.
+pub fn integer(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    let py = value.py();
+    value.extract().or_else(|error: PyErr| match error.is_instance_of::<PyOverflowError>(py) {
+        true => Ok(if value.lt(0)? { i64::MIN } else { i64::MAX }),
+        false => Err(error),
+    })
+}
+
+/// An int of any size, or `None`.
+pub fn optional_integer(value: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
+    if value.is_none() { Ok(None) } else { integer(value).map(Some) }
+}
+
+/// Refuses what cannot be called.
+pub fn callable(name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_callable() {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(format!("{name} must be callable, not {}", type_name(value))))
+}
+
+/// How errors call the type of a value.
+pub fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string())
+}
+
+/// A descriptor, or an object that has one.
+pub fn descriptor(name: &str, value: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    let number = if value.hasattr("fileno")? { value.call_method0("fileno")? } else { value.clone() };
+    let fd: i64 = number.extract().map_err(|_| {
+        PyTypeError::new_err(format!("{name} must be an int or have fileno(), not {}", type_name(value)))
+    })?;
+    RawFd::try_from(fd)
+        .ok()
+        .filter(|fd| *fd >= 0)
+        .ok_or_else(|| PyValueError::new_err(format!("{name} must be an open descriptor, not {fd}")))
+}
+
+/// Where an acceptor listens: an address, a bound socket, or a list of them.
+pub fn endpoints(value: &Bound<'_, PyAny>) -> PyResult<Vec<Endpoint>> {
+    if let Ok(list) = value.cast::<PyList>() {
+        if list.is_empty() {
+            return Err(PyValueError::new_err("address must not be an empty list"));
+        }
+        return list.iter().map(|item| endpoint(&item)).collect();
+    }
+    Ok(vec![endpoint(value)?])
+}
+
+fn endpoint(value: &Bound<'_, PyAny>) -> PyResult<Endpoint> {
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(Endpoint::Address(Address::parse(text.to_str()?)?));
+    }
+    if !value.hasattr("fileno")? {
+        let text = format!("address must be a str, a bound socket or a list of them, not {}", type_name(value));
+        return Err(PyTypeError::new_err(text));
+    }
+    let fd = descriptor("address", value)?;
+    // SAFETY: the caller's object owns the descriptor and is alive for this call; a number that is no open
+    // descriptor makes the cloning fail.
+    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+    let copy = copy.map_err(Error::io(format!("cannot listen on descriptor {fd}")))?;
+    // SAFETY: the copy is ours alone.
+    Ok(Endpoint::Bound(unsafe { Socket::from_raw_fd(copy.into_raw_fd()) }))
+}
+
+/// An address as Python's socket module writes it.
+pub fn address_object(py: Python<'_>, address: &SockAddr) -> PyResult<Py<PyAny>> {
+    if let Some(inet) = address.as_socket() {
+        return inet_object(py, &inet);
+    }
+    let name: Option<Vec<u8>> = match (address.as_pathname(), address.as_abstract_namespace()) {
+        (Some(path), _) => Some(path.as_os_str().as_bytes().to_vec()),
+        (None, Some(name)) => Some([b"@", name].concat()),
+        (None, None) => None,
+    };
+    Ok(name
+        .map_or_else(String::new, |name| String::from_utf8_lossy(&name).into_owned())
+        .into_pyobject(py)?
+        .into_any()
+        .unbind())
+}
+
+/// `(host, port)`, or `(host, port, flow info, scope)` for IPv6.
+pub fn inet_object(py: Python<'_>, address: &SocketAddr) -> PyResult<Py<PyAny>> {
+    let host = address.ip().to_string();
+    let tuple = match address {
+        SocketAddr::V4(v4) => (host, v4.port()).into_pyobject(py)?,
+        SocketAddr::V6(v6) => {
+            return Ok((host, v6.port(), v6.flowinfo(), v6.scope_id()).into_pyobject(py)?.into_any().unbind());
+        }
+    };
+    Ok(tuple.cast_into::<PyTuple>()?.into_any().unbind())
+}
+
+/// How log lines name a peer.
+pub fn peer_text(peer: &crate::remote::Peer) -> String {
+    match peer {
+        crate::remote::Peer::Inet(address) => address.to_string(),
+        crate::remote::Peer::Unix => "a Unix-socket peer".into(),
+    }
+}
+
+/// The file to send, as a descriptor of our own, and its size.
+pub fn regular_file(value: &Bound<'_, PyAny>) -> PyResult<(std::os::fd::OwnedFd, u64)> {
+    let fd = descriptor("file", value)?;
+    // SAFETY: as in `endpoint`.
+    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+    let file = std::fs::File::from(copy.map_err(Error::io(format!("cannot send descriptor {fd}")))?);
+    let metadata = file.metadata().map_err(Error::io(format!("cannot send descriptor {fd}")))?;
+    if !metadata.is_file() {
+        return Err(PyValueError::new_err(format!(
+            "file must be a regular file; descriptor {} is none",
+            fd.as_raw_fd()
+        )));
+    }
+    Ok((file.into(), metadata.len()))
+}

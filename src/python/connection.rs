@@ -1,0 +1,575 @@
+//! `goev.Connection`: what users subclass.
+
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, OnceLock};
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyMappingProxy, PyString, PyTuple, PyType};
+use socket2::{SockRef, Socket, TcpKeepalive};
+
+use super::arguments::{
+    self, address_object, inet_object, integer, optional_integer, peer_text, period, seconds, size, size_within,
+    type_name, whole_seconds,
+};
+use super::dispatch::{CALLBACKS, PyDispatch, PyTask, check_callbacks, with_poller};
+use super::errors::{ConnectionClosed, InputOverflow};
+use super::timer::Timer;
+use crate::buffer::{FileRange, Held};
+use crate::error::Error;
+use crate::fork;
+use crate::options::MAX_SOCKET_BUFFER;
+use crate::poller::{Data, Poller};
+use crate::remote::{Payload, Peer, Remote};
+use crate::slots::Token;
+
+/// From this size on a `bytes` object is held by reference until it is sent; below, copying is cheaper.
+const HELD_FROM: usize = 4096;
+
+/// One connection of a stream socket: subclass it and define the callbacks you need.
+///
+/// A handler object serves one connection, once. All its callbacks, those of its timers included, run on the thread of
+/// its poller, one at a time. ``on_open`` comes first and once, ``on_close`` last and once. ``on_open``, ``on_read``
+/// and ``on_eof`` may return ``False`` to close; ``None`` and ``True`` go on. An exception ends the connection: it is
+/// logged (logger ``goev``) and given to ``on_close``.
+///
+/// ``write``, ``writelines``, ``close``, ``abort`` and ``call_soon`` may be called from any thread; everything else
+/// from elsewhere than the poller's thread raises ``WrongThread``.
+///
+/// Go: ``EvHandler`` with ``IOHandle``.
+#[pyclass(subclass, frozen, module = "goev")]
+pub struct Connection {
+    remote: OnceLock<Arc<Remote>>,
+}
+
+/// What a method works on: the connection on its own poller.
+struct Local<'a> {
+    poller: &'a Poller,
+    dispatch: &'a PyDispatch,
+    remote: &'a Arc<Remote>,
+}
+
+impl Local<'_> {
+    fn token(&self) -> Token {
+        self.remote.token
+    }
+
+    fn socket<R>(&self, use_it: impl FnOnce(&Socket) -> R) -> PyResult<R> {
+        Ok(self.poller.with_socket(self.token(), use_it)?)
+    }
+
+    fn set(&self, what: &str, set: impl FnOnce(SockRef<'_>) -> std::io::Result<()>) -> PyResult<()> {
+        Ok(self.socket(|socket| set(SockRef::from(socket)))?.map_err(Error::io(format!("cannot set {what}")))?)
+    }
+}
+
+impl Connection {
+    /// Makes this object the handler of a connection.
+    pub fn bind_to(&self, remote: Arc<Remote>) -> PyResult<()> {
+        self.remote.set(remote).map_err(|_| used_twice(""))
+    }
+
+    pub fn check_unused(&self, argument: &str) -> PyResult<()> {
+        self.remote.get().map_or(Ok(()), |_| Err(used_twice(argument)))
+    }
+
+    /// How log lines name the peer.
+    pub fn peer_text(&self) -> String {
+        self.remote.get().map_or("no peer yet".into(), |remote| peer_text(&remote.peer))
+    }
+
+    fn remote(&self) -> PyResult<&Arc<Remote>> {
+        let remote = self.remote.get().ok_or_else(|| ConnectionClosed::new_err("the connection is not open yet"))?;
+        if fork::is_foreign(remote.handle.birth) {
+            let text = "this connection belongs to the parent process: it is unusable after os.fork()";
+            return Err(Error::State(text.into()).into());
+        }
+        Ok(remote)
+    }
+
+    /// Works on the connection on its poller's thread.
+    fn local<R>(&self, method: &'static str, work: impl FnOnce(&Local<'_>) -> PyResult<R>) -> PyResult<R> {
+        let remote = self.remote()?;
+        with_poller(&remote.handle, |poller, dispatch| work(&Local { poller, dispatch, remote }))
+            .unwrap_or_else(|| Err(Error::WrongThread(method).into()))
+    }
+
+    /// Consumes as much of the input as `look` says.
+    fn read_by<R>(&self, method: &'static str, look: impl FnOnce(&[u8]) -> (PyResult<R>, usize)) -> PyResult<R> {
+        self.local(method, |local| local.poller.read(local.token(), look)?)
+    }
+
+    fn write_held(&self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let held = || Box::new(HeldBytes::new(data));
+        let remote = self.remote()?;
+        let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Held(held())));
+        Ok(written.unwrap_or_else(|| remote.write(Payload::Held(held())))?)
+    }
+
+    fn write_copied(&self, data: &[u8]) -> PyResult<()> {
+        let remote = self.remote()?;
+        let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Bytes(data)));
+        Ok(written.unwrap_or_else(|| remote.write(Payload::Copied(data.to_vec())))?)
+    }
+}
+
+fn used_twice(argument: &str) -> PyErr {
+    PyValueError::new_err(format!("{argument}a handler object serves one connection, once; this one has been used"))
+}
+
+/// A `bytes` object that is being sent.
+struct HeldBytes {
+    bytes: *const [u8],
+    _owner: Py<PyBytes>,
+}
+
+// SAFETY: the memory of a bytes object neither moves nor changes while the owner holds a reference to it, and reading
+// it needs no interpreter. The reference itself is `Send`.
+unsafe impl Send for HeldBytes {}
+
+impl HeldBytes {
+    fn new(owner: &Bound<'_, PyBytes>) -> Self {
+        Self { bytes: owner.as_bytes(), _owner: owner.clone().unbind() }
+    }
+}
+
+impl Held for HeldBytes {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: as above; the owner lives as long as `self`.
+        unsafe { &*self.bytes }
+    }
+}
+
+/// How many of `have` bytes `n` asks for; -1 is all.
+fn count(n: i64, have: usize) -> PyResult<usize> {
+    match n {
+        -1 => Ok(have),
+        0.. => Ok(usize::try_from(n).unwrap_or(usize::MAX).min(have)),
+        _ => Err(PyValueError::new_err(format!("n must be -1 (everything) or more, not {n}"))),
+    }
+}
+
+fn within_max_input(name: &str, value: usize, remote: &Remote) -> PyResult<()> {
+    let limit = remote.options.max_input;
+    if value <= limit {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!("{name} must be at most max_input={limit}, not {value}")))
+}
+
+#[pymethods]
+impl Connection {
+    #[new]
+    #[pyo3(signature = (*args, **kwargs))]
+    #[classmethod]
+    fn new(class: &Bound<'_, PyType>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        // Whatever the subclass's __init__ takes.
+        let _ = (args, kwargs);
+        check_callbacks(class, &CALLBACKS)?;
+        Ok(Self { remote: OnceLock::new() })
+    }
+
+    // ---- callbacks ------------------------------------------------------------------------------------------------
+
+    /// The connection is open: called first and once. ``False`` closes it.
+    ///
+    /// Go: ``OnOpen``.
+    fn on_open(&self) {}
+
+    /// Input is there that was not offered before, or more than was left. ``False`` closes.
+    ///
+    /// Called again while it consumes something and input remains; what it leaves stays for the next time.
+    ///
+    /// Go: ``OnRead``.
+    fn on_read(&self) {}
+
+    /// The peer has finished sending. ``False`` closes.
+    ///
+    /// A class without an ``on_eof`` of its own flushes and closes; with one the connection stays half open.
+    fn on_eof(&self) {}
+
+    /// Queued output was above ``high_water`` and has fallen to ``low_water``.
+    fn on_drain(&self) {}
+
+    /// A timer set without a callback fired. ``False`` ends a repeating one.
+    ///
+    /// Go: ``OnTimeout``.
+    fn on_timeout(&self) {}
+
+    /// The connection could not be made; neither ``on_open`` nor ``on_close`` will come.
+    ///
+    /// Go: ``OnConnectFail``.
+    fn on_connect_fail(&self, error: &Bound<'_, PyAny>) {
+        let _ = error;
+    }
+
+    /// The connection has ended: called last and once.
+    ///
+    /// ``error`` is ``None`` after an orderly close by either side, else the exception that ended it:
+    /// ``ConnectionResetError``, ``OutputOverflow``, what a callback raised, ``ConnectionAbortedError`` after
+    /// ``abort()`` or at the deadline of a stop.
+    ///
+    /// Go: ``OnClose``.
+    fn on_close(&self, error: &Bound<'_, PyAny>) {
+        let _ = error;
+    }
+
+    // ---- input ----------------------------------------------------------------------------------------------------
+
+    /// Take up to ``n`` bytes of the unread input, all of it by default; ``b""`` when there is none.
+    ///
+    /// Go: ``Read``.
+    #[pyo3(signature = (n = -1), text_signature = "($self, n=-1)")]
+    fn read<'py>(&self, py: Python<'py>, #[pyo3(from_py_with = integer)] n: i64) -> PyResult<Bound<'py, PyBytes>> {
+        self.read_by("read()", |input| match count(n, input.len()) {
+            // Making a bytes object runs no Python code, so the borrow of the input may last.
+            Ok(count) => (Ok(PyBytes::new(py, &input[..count])), count),
+            Err(error) => (Err(error), 0),
+        })
+    }
+
+    /// Look at up to ``n`` bytes of the unread input, all of it by default, without taking them.
+    #[pyo3(signature = (n = -1), text_signature = "($self, n=-1)")]
+    fn peek<'py>(&self, py: Python<'py>, #[pyo3(from_py_with = integer)] n: i64) -> PyResult<Bound<'py, PyBytes>> {
+        self.read_by("peek()", |input| (count(n, input.len()).map(|count| PyBytes::new(py, &input[..count])), 0))
+    }
+
+    /// Throw away up to ``n`` bytes of the unread input; returns how many.
+    fn skip(&self, #[pyo3(from_py_with = integer)] n: i64) -> PyResult<usize> {
+        let n = size("n", n)?;
+        self.read_by("skip()", |input| (Ok(n.min(input.len())), n.min(input.len())))
+    }
+
+    /// Take ``n`` bytes, or ``None`` while fewer are there.
+    ///
+    /// Raises ``ValueError`` when ``n`` is more than ``max_input``: they could never be there.
+    fn read_exactly<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = integer)] n: i64,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let n = size("n", n)?;
+        within_max_input("n", n, self.remote()?)?;
+        self.read_by("read_exactly()", |input| match input.get(..n) {
+            Some(bytes) => (Ok(Some(PyBytes::new(py, bytes))), n),
+            None => (Ok(None), 0),
+        })
+    }
+
+    /// Take everything up to and including ``separator``, or ``None`` while it has not come.
+    ///
+    /// ``limit`` is the most bytes to take, separator included; ``max_input`` by default. ``InputOverflow`` is raised
+    /// when so many are there without one.
+    #[pyo3(signature = (separator, limit = None))]
+    fn read_until<'py>(
+        &self,
+        py: Python<'py>,
+        separator: &Bound<'_, PyBytes>,
+        #[pyo3(from_py_with = optional_integer)] limit: Option<i64>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let separator = separator.as_bytes();
+        if separator.is_empty() {
+            return Err(PyValueError::new_err("separator must not be empty"));
+        }
+        let remote = self.remote()?;
+        let limit = limit.map_or(Ok(remote.options.max_input), |limit| size("limit", limit))?;
+        if limit < separator.len() {
+            let text = format!("limit must leave room for the separator's {} bytes, not {limit}", separator.len());
+            return Err(PyValueError::new_err(text));
+        }
+        within_max_input("limit", limit, remote)?;
+        self.read_by("read_until()", |input| {
+            let within = &input[..input.len().min(limit)];
+            match memchr::memmem::find(within, separator) {
+                Some(at) => (Ok(Some(PyBytes::new(py, &input[..at + separator.len()]))), at + separator.len()),
+                None if within.len() == limit => {
+                    let text =
+                        format!("no separator {:?} within limit={limit} bytes", separator.escape_ascii().to_string());
+                    (Err(InputOverflow::new_err(text)), 0)
+                }
+                None => (Ok(None), 0),
+            }
+        })
+    }
+
+    /// Take as much unread input as fits into a writable ``buffer``; returns how many bytes.
+    fn read_into(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let buffer = PyUntypedBuffer::get(buffer)?;
+        if buffer.readonly() || !buffer.is_c_contiguous() {
+            return Err(PyTypeError::new_err("buffer must be writable and contiguous"));
+        }
+        self.read_by("read_into()", |input| {
+            let count = input.len().min(buffer.len_bytes());
+            // SAFETY: the exporter keeps `len_bytes` writable bytes at `buf_ptr` while the view is held; the input is
+            // memory of the poller, so the two cannot overlap.
+            unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), buffer.buf_ptr().cast::<u8>(), count) };
+            (Ok(count), count)
+        })
+    }
+
+    /// Bytes of input that wait to be read.
+    #[getter]
+    fn pending_input(&self) -> PyResult<usize> {
+        self.local("pending_input", |local| Ok(local.poller.pending_input(local.token())))
+    }
+
+    /// Stop reading from the socket and calling ``on_read``; the peer feels it when the buffers are full.
+    fn pause_reading(&self) -> PyResult<()> {
+        self.local("pause_reading()", |local| Ok(local.poller.set_paused(local.token(), true)?))
+    }
+
+    /// Go on after ``pause_reading``. Input that waits is offered again.
+    fn resume_reading(&self) -> PyResult<()> {
+        self.local("resume_reading()", |local| Ok(local.poller.set_paused(local.token(), false)?))
+    }
+
+    // ---- output ---------------------------------------------------------------------------------------------------
+
+    /// Queue any bytes-like ``data`` for sending. From any thread; the order of each calling thread is kept.
+    ///
+    /// The data is copied, or held when it is a large ``bytes``. Above ``high_water`` queued bytes it is sent at once
+    /// as far as the socket takes it, and reading pauses until ``on_drain``. More than ``max_output`` queued bytes end
+    /// the connection with ``OutputOverflow``; a single write into an empty queue always fits.
+    ///
+    /// Raises ``ConnectionClosed`` after the end, or after ``close()``.
+    ///
+    /// Go: ``Write``, ``AsyncWrite``.
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+            let copied = bytes.as_bytes();
+            return if copied.len() < HELD_FROM { self.write_copied(copied) } else { self.write_held(bytes) };
+        }
+        let buffer = PyUntypedBuffer::get(data)
+            .map_err(|_| PyTypeError::new_err(format!("data must be a bytes-like object, not {}", type_name(data))))?;
+        if !buffer.is_c_contiguous() {
+            return Err(PyValueError::new_err("data must be contiguous"));
+        }
+        // SAFETY: the exporter keeps `len_bytes` bytes at `buf_ptr` while the view is held, and with the interpreter
+        // attached nobody changes them before they are copied; without its lock that is up to the exporter's user,
+        // as for every bytes-like argument.
+        self.write_copied(unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) })
+    }
+
+    /// ``write`` each of ``lines`` in order.
+    fn writelines(&self, lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        for line in lines.try_iter()? {
+            self.write(&line?)?;
+        }
+        Ok(())
+    }
+
+    /// Queue a part of a regular file, sent by the kernel without passing through memory here (sendfile(2)).
+    ///
+    /// ``file`` is a descriptor or has ``fileno()``; it may be closed right after the call. ``count`` is everything
+    /// from ``offset`` on by default. At most 256 KiB go out per turn. A file that shrinks meanwhile ends the
+    /// connection with ``OSError``. Counts toward ``high_water``, not toward ``max_output``: it takes no memory.
+    #[pyo3(signature = (file, *, offset = 0, count = None))]
+    fn sendfile(
+        &self,
+        file: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = integer)] offset: i64,
+        #[pyo3(from_py_with = optional_integer)] count: Option<i64>,
+    ) -> PyResult<()> {
+        let (file, length) = arguments::regular_file(file)?;
+        let offset = size("offset", offset)? as u64;
+        let rest = length.checked_sub(offset).ok_or_else(|| {
+            PyValueError::new_err(format!("offset must be at most the file's {length} bytes, not {offset}"))
+        })?;
+        let remaining = count.map_or(Ok(rest), |count| size("count", count).map(|count| count as u64))?;
+        if remaining > rest {
+            let text = format!("count must be at most the {rest} bytes from offset on, not {remaining}");
+            return Err(PyValueError::new_err(text));
+        }
+        self.local("sendfile()", |local| {
+            if remaining == 0 {
+                return Ok(());
+            }
+            Ok(local.poller.write(local.token(), Data::File(FileRange { file, offset, remaining }))?)
+        })
+    }
+
+    /// Bytes of output that wait to be sent, those of files included.
+    #[getter]
+    fn pending_output(&self) -> PyResult<usize> {
+        self.local("pending_output", |local| Ok(local.poller.pending_output(local.token())))
+    }
+
+    /// Whether output rose above ``high_water`` and has not fallen to ``low_water`` since.
+    #[getter]
+    fn over_high_water(&self) -> PyResult<bool> {
+        self.local("over_high_water", |local| Ok(local.poller.over_high_water(local.token())))
+    }
+
+    /// Send what is queued, then the end of the stream; reading goes on (half-close).
+    fn shutdown_write(&self) -> PyResult<()> {
+        self.local("shutdown_write()", |local| Ok(local.poller.shutdown_write(local.token())?))
+    }
+
+    // ---- the end --------------------------------------------------------------------------------------------------
+
+    /// Send what is queued, then close; only ``on_close`` follows. From any thread, any number of times.
+    ///
+    /// The peer is not reset because of input left unread: what it still sends is discarded until it has finished, or
+    /// for ``linger_timeout`` seconds.
+    fn close(&self) -> PyResult<()> {
+        let remote = self.remote()?;
+        let closed = with_poller(&remote.handle, |poller, _| poller.close(remote.token));
+        closed.map_or_else(|| Ok(remote.close()?), Ok)
+    }
+
+    /// End the connection at once: queued output is dropped and the peer gets a reset. From any thread.
+    ///
+    /// ``on_close`` gets ``ConnectionAbortedError``.
+    fn abort(&self) -> PyResult<()> {
+        let remote = self.remote()?;
+        let aborted = with_poller(&remote.handle, |poller, _| poller.abort(remote.token));
+        aborted.map_or_else(|| Ok(remote.abort()?), Ok)
+    }
+
+    /// Let another handler object take over, as for a protocol upgrade.
+    ///
+    /// Socket, unread input and queued output move to ``other``. This object gets ``on_close(None)``, then ``other``
+    /// gets ``on_open``, and ``on_read`` if input waits. Timers of this object are cancelled.
+    fn hand_over(&self, py: Python<'_>, other: &Bound<'_, Connection>) -> PyResult<()> {
+        self.local("hand_over()", |local| local.dispatch.hand_over(py, local.poller, local.token(), other))
+    }
+
+    // ---- timers and calls -----------------------------------------------------------------------------------------
+
+    /// Call ``callback()`` after ``delay`` seconds on this connection's poller.
+    ///
+    /// Args:
+    ///     delay: seconds, finite, >= 0; never early, rounded up to the next millisecond.
+    ///     callback: no-argument callable; ``None`` means ``self.on_timeout``. Returning ``False`` ends a repeating
+    ///         timer.
+    ///     every: seconds between later calls, > 0, counted from deadline to deadline; missed ones are one call.
+    ///         ``None`` means once.
+    ///
+    /// Returns: Timer. ``cancel()`` may be called any number of times, also inside the callback.
+    ///
+    /// Raises:
+    ///     ValueError: a duration is negative, zero for ``every``, or not finite.
+    ///     ConnectionClosed: the connection has ended.
+    ///
+    /// Go: ``ScheduleTimer``; unlike it, a connection may have any number of timers. They end with it.
+    #[pyo3(signature = (delay, callback = None, *, every = None))]
+    fn schedule(
+        slf: &Bound<'_, Self>,
+        delay: f64,
+        callback: Option<&Bound<'_, PyAny>>,
+        every: Option<f64>,
+    ) -> PyResult<Timer> {
+        let (delay, every) = (seconds("delay", delay)?, period(every)?);
+        let callback = match callback {
+            Some(callback) => callback.clone(),
+            None => slf.getattr("on_timeout")?,
+        };
+        arguments::callable("callback", &callback)?;
+        slf.get().local("schedule()", |local| {
+            let deadline = local.poller.now() + delay.as_nanos() as u64;
+            let owner = Some(local.token());
+            let id = local.dispatch.set_timer(local.poller, deadline, every, owner, callback.unbind())?;
+            Ok(Timer::new(local.remote.handle.clone(), id))
+        })
+    }
+
+    /// Call ``fn(*args)`` on this connection's poller, in the order of the calls of each thread. From any thread.
+    ///
+    /// An exception ends the connection. If the connection ends first, the call is dropped.
+    #[pyo3(signature = (r#fn, *args))]
+    fn call_soon(&self, r#fn: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        arguments::callable("fn", r#fn)?;
+        let remote = self.remote()?;
+        if remote.is_closed() {
+            return Err(Error::Closed.into());
+        }
+        let (function, args) = (r#fn.clone().unbind(), args.clone().unbind());
+        let task = PyTask::Call { owner: Some(remote.clone()), function, args };
+        remote.handle.post_task(Box::new(task)).map_err(|_| Error::Closed.into())
+    }
+
+    /// The values of ``Reactor.cache_set`` as this poller sees them: a read-only mapping.
+    ///
+    /// Go: ``PCachedGet``.
+    #[getter]
+    fn cache(&self, py: Python<'_>) -> PyResult<Py<PyMappingProxy>> {
+        self.local("cache", |local| Ok(local.dispatch.cache(py)))
+    }
+
+    /// The reactor that runs this connection.
+    #[getter]
+    fn reactor<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let reactor = self.local("reactor", |local| Ok(local.dispatch.reactor(py)))?;
+        reactor.ok_or_else(|| Error::State("the reactor is gone".into()).into())
+    }
+
+    // ---- the socket -----------------------------------------------------------------------------------------------
+
+    /// Our end, as the socket module writes addresses: ``(host, port)``, a 4-tuple for IPv6, a path for Unix sockets.
+    #[getter]
+    fn local_address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.local("local_address", |local| {
+            let address = local.socket(Socket::local_addr)?.map_err(Error::io("cannot read the local address"))?;
+            address_object(py, &address)
+        })
+    }
+
+    /// The peer's end; ``""`` for a Unix socket. From any thread, also after the end.
+    #[getter]
+    fn remote_address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.remote()?.peer {
+            Peer::Inet(address) => inet_object(py, &address),
+            Peer::Unix => Ok(PyString::new(py, "").into_any().unbind()),
+        }
+    }
+
+    /// The socket's descriptor, or -1 after the end. It stays the reactor's: do not close it.
+    fn fileno(&self) -> PyResult<i32> {
+        self.local("fileno()", |local| Ok(local.socket(|socket| socket.as_raw_fd()).unwrap_or(-1)))
+    }
+
+    /// Send small segments at once (TCP_NODELAY, tcp(7)); on by default.
+    #[pyo3(signature = (on = true))]
+    fn set_nodelay(&self, on: bool) -> PyResult<()> {
+        self.local("set_nodelay()", |local| local.set("TCP_NODELAY", |socket| socket.set_tcp_nodelay(on)))
+    }
+
+    /// Probe a silent peer (SO_KEEPALIVE, tcp(7)).
+    ///
+    /// ``idle`` seconds of silence before the first probe, ``interval`` seconds between probes, ``count`` unanswered
+    /// ones end the connection; whole seconds, and the system's defaults where not given.
+    #[pyo3(signature = (idle = None, *, interval = None, count = None))]
+    fn set_keepalive(
+        &self,
+        idle: Option<f64>,
+        interval: Option<f64>,
+        #[pyo3(from_py_with = optional_integer)] count: Option<i64>,
+    ) -> PyResult<()> {
+        let mut keepalive = TcpKeepalive::new();
+        if let Some(idle) = idle {
+            keepalive = keepalive.with_time(whole_seconds("idle", idle)?);
+        }
+        if let Some(interval) = interval {
+            keepalive = keepalive.with_interval(whole_seconds("interval", interval)?);
+        }
+        if let Some(count) = count {
+            keepalive = keepalive.with_retries(size_within("count", count, 1..=127)? as u32);
+        }
+        self.local("set_keepalive()", |local| local.set("SO_KEEPALIVE", |socket| socket.set_tcp_keepalive(&keepalive)))
+    }
+
+    /// The kernel's receive buffer in bytes (SO_RCVBUF, socket(7)); the kernel doubles it for its own use.
+    fn set_receive_buffer_size(&self, #[pyo3(from_py_with = integer)] size: i64) -> PyResult<()> {
+        let size = size_within("size", size, 1..=MAX_SOCKET_BUFFER)?;
+        self.local("set_receive_buffer_size()", |local| {
+            local.set("SO_RCVBUF", |socket| socket.set_recv_buffer_size(size))
+        })
+    }
+
+    /// The kernel's send buffer in bytes (SO_SNDBUF, socket(7)); the kernel doubles it for its own use.
+    fn set_send_buffer_size(&self, #[pyo3(from_py_with = integer)] size: i64) -> PyResult<()> {
+        let size = size_within("size", size, 1..=MAX_SOCKET_BUFFER)?;
+        self.local("set_send_buffer_size()", |local| local.set("SO_SNDBUF", |socket| socket.set_send_buffer_size(size)))
+    }
+}

@@ -1,0 +1,517 @@
+//! Calls Python handler objects: the Python side of the seam.
+//!
+//! The thread attaches once per batch, and no system call is made meanwhile but those of the user's code. Each handler
+//! is in a table by its slot; that reference is what keeps it alive while its connection is open. No borrow of a table
+//! is held while Python code runs or a reference is dropped.
+
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyMappingProxy, PyString, PyTuple, PyType, PyWeakrefReference};
+use pyo3::{PyTypeInfo, intern};
+
+use super::arguments::{peer_text, type_name};
+use super::connection::Connection;
+use super::errors::{self, ConnectionClosed};
+use super::event_handler::{Descriptors, EventHandler};
+use super::fairness::GiveWay;
+use super::timer::Timer;
+use crate::acceptor::Acceptor;
+use crate::dispatch::{Call, Dispatch};
+use crate::error::{Error, Reason};
+use crate::poller::Poller;
+use crate::remote::{PollerHandle, Remote};
+use crate::slots::Token;
+use crate::timer::TimerId;
+
+/// `co_flags` of what a callback must not be (inspect.CO_GENERATOR, CO_COROUTINE, …): calling it would run nothing.
+const NOT_PLAIN: u32 = 0x20 | 0x80 | 0x100 | 0x200;
+
+/// The callbacks of a connection.
+pub const CALLBACKS: [&str; 7] =
+    ["on_open", "on_read", "on_eof", "on_drain", "on_timeout", "on_connect_fail", "on_close"];
+
+/// What a poller's mailbox carries for Python.
+pub enum PyTask {
+    /// `call_soon`, of a connection or of nobody.
+    Call { owner: Option<Arc<Remote>>, function: Py<PyAny>, args: Py<PyTuple> },
+    /// `schedule` from another thread.
+    Schedule { deadline: u64, every: u64, callback: Py<PyAny>, timer: Py<Timer> },
+    /// `Timer.cancel` from another thread.
+    CancelTimer(TimerId),
+    /// `cache_set`.
+    CacheSet { key: Py<PyAny>, value: Py<PyAny> },
+    /// The handler whose connection was handed over.
+    HandedOver(Py<PyAny>),
+}
+
+/// The handler objects of one poller and all that belongs to them.
+pub struct PyDispatch {
+    handle: Arc<PollerHandle>,
+    handlers: RefCell<Vec<Option<Py<PyAny>>>>,
+    callbacks: RefCell<Vec<Option<Py<PyAny>>>>,
+    cache: Py<PyDict>,
+    cache_view: Py<PyMappingProxy>,
+    /// The Python object of the reactor; weak, since it holds this.
+    reactor: RefCell<Option<Py<PyWeakrefReference>>>,
+    descriptors: Arc<Descriptors>,
+    give_way: GiveWay,
+}
+
+thread_local! {
+    /// The poller that is dispatching on this thread.
+    static CURRENT: Cell<Option<(NonNull<Poller>, NonNull<PyDispatch>)>> = const { Cell::new(None) };
+}
+
+/// Calls `work` if this thread is dispatching for `poller`.
+pub fn with_poller<R>(poller: &Arc<PollerHandle>, work: impl FnOnce(&Poller, &PyDispatch) -> R) -> Option<R> {
+    with_current(|current, dispatch| Arc::ptr_eq(current.handle(), poller).then(|| work(current, dispatch))).flatten()
+}
+
+/// Calls `work` with the poller that is dispatching on this thread, if one is.
+pub fn with_current<R>(work: impl FnOnce(&Poller, &PyDispatch) -> R) -> Option<R> {
+    let (poller, dispatch) = CURRENT.get()?;
+    // SAFETY: `PyDispatch::dispatch` sets the pair from references that outlive its call and clears it before it
+    // returns, and this runs inside that call, on the same thread.
+    Some(unsafe { work(poller.as_ref(), dispatch.as_ref()) })
+}
+
+/// Whether this thread is inside a callback.
+pub fn is_dispatching() -> bool {
+    CURRENT.get().is_some()
+}
+
+/// Clears `CURRENT` also when a panic passes.
+struct Dispatching;
+
+impl Dispatching {
+    fn new(poller: &Poller, dispatch: &PyDispatch) -> Self {
+        CURRENT.set(Some((NonNull::from(poller), NonNull::from(dispatch))));
+        Self
+    }
+}
+
+impl Drop for Dispatching {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+    }
+}
+
+impl Dispatch for PyDispatch {
+    fn on_thread(&self, body: &mut dyn FnMut()) {
+        // Attached for the thread's whole life, so that the batches find its thread state and make none. `detach`
+        // wants a closure that is `Send`, because an object might be smuggled in; the body holds none.
+        struct Body<'a>(&'a mut dyn FnMut());
+        // SAFETY: `detach` runs the closure on this very thread.
+        unsafe impl Send for Body<'_> {}
+        impl Body<'_> {
+            fn run(self) {
+                (self.0)();
+            }
+        }
+        let body = Body(body);
+        Python::attach(|py| {
+            py.detach(move || body.run());
+            self.forget_everything();
+        });
+    }
+
+    fn dispatch(&self, poller: &Poller) {
+        let attached_at = self.give_way.before();
+        Python::attach(|py| {
+            let _dispatching = Dispatching::new(poller, self);
+            drop(poller.take_released());
+            while let Some(call) = poller.next_call() {
+                self.call(py, poller, call);
+            }
+        });
+        self.give_way.after(attached_at);
+    }
+}
+
+impl PyDispatch {
+    pub fn new(py: Python<'_>, handle: &Arc<PollerHandle>, descriptors: &Arc<Descriptors>) -> Self {
+        let cache = PyDict::new(py);
+        Self {
+            handle: handle.clone(),
+            handlers: RefCell::default(),
+            callbacks: RefCell::default(),
+            cache_view: PyMappingProxy::new(py, cache.as_mapping()).unbind(),
+            cache: cache.unbind(),
+            reactor: RefCell::default(),
+            descriptors: descriptors.clone(),
+            give_way: GiveWay::default(),
+        }
+    }
+
+    // ---- calls ----------------------------------------------------------------------------------------------------
+
+    fn call(&self, py: Python<'_>, poller: &Poller, call: Call) {
+        match call {
+            Call::Read(token) => self.call_deciding(py, poller, token, intern!(py, "on_read")),
+            Call::Accept(remote, acceptor) => self.accept(py, poller, &remote, &acceptor),
+            Call::Open(token) => self.call_deciding(py, poller, token, intern!(py, "on_open")),
+            Call::Eof(token) => self.call_eof(py, poller, token),
+            Call::Drain(token) => self.call_drain(py, poller, token),
+            Call::Close { token, reason, timers } => {
+                timers.into_iter().for_each(|id| drop(take(&self.callbacks, id)));
+                if let Some(handler) = take(&self.handlers, token) {
+                    self.call_close(py, poller, handler.bind(py), reason);
+                }
+            }
+            Call::Forget(token) => drop(take(&self.handlers, token)),
+            Call::Timer { id, owner, again } => self.call_timer(py, poller, id, owner, again),
+            Call::DescriptorReadable(token) => self.call_descriptor(py, poller, token, intern!(py, "on_read")),
+            Call::DescriptorWritable(token) => self.call_descriptor(py, poller, token, intern!(py, "on_write")),
+            Call::DescriptorRemoved(token, reason) => {
+                if let Some(handler) = take(&self.handlers, token) {
+                    self.descriptors.remove(token, self.handle.index);
+                    self.call_close(py, poller, handler.bind(py), reason);
+                }
+            }
+            Call::Task(task) => {
+                if let Ok(task) = task.downcast::<PyTask>() {
+                    self.run_task(py, poller, *task);
+                }
+            }
+            Call::Signal => {
+                if let Err(error) = py.check_signals() {
+                    poller.halt(Box::new(error));
+                }
+            }
+        }
+    }
+
+    /// A callback whose answer decides: `None` and `True` go on, `False` closes.
+    fn call_deciding(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
+        let Some(handler) = get(py, &self.handlers, token) else { return };
+        let handler = handler.bind(py);
+        match handler.call_method0(name).and_then(|answer| goes_on(name, &answer)) {
+            Ok(true) => {}
+            Ok(false) => poller.close(token),
+            Err(error) => self.end_by(py, poller, token, handler, name, error),
+        }
+    }
+
+    fn call_eof(&self, py: Python<'_>, poller: &Poller, token: Token) {
+        let Some(handler) = get(py, &self.handlers, token) else { return };
+        let name = intern!(py, "on_eof");
+        if is_inherited(handler.bind(py), name) {
+            return poller.close(token);
+        }
+        self.call_deciding(py, poller, token, name);
+    }
+
+    fn call_drain(&self, py: Python<'_>, poller: &Poller, token: Token) {
+        let Some(handler) = get(py, &self.handlers, token) else { return };
+        let name = intern!(py, "on_drain");
+        let answer = handler.bind(py).call_method0(name).and_then(|answer| is_none(name, &answer));
+        if let Err(error) = answer {
+            self.end_by(py, poller, token, handler.bind(py), name, error);
+        }
+    }
+
+    fn call_close(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, reason: Reason) {
+        let name = intern!(py, "on_close");
+        let error = errors::of_reason(py, reason);
+        if let Err(error) = handler.call_method1(name, (error,)).and_then(|answer| is_none(name, &answer)) {
+            self.report(py, poller, handler, &name.to_string(), error);
+        }
+    }
+
+    fn call_descriptor(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
+        let Some(handler) = get(py, &self.handlers, token) else { return };
+        let handler = handler.bind(py);
+        match handler.call_method0(name).and_then(|answer| goes_on(name, &answer)) {
+            Ok(true) => {}
+            Ok(false) => poller.remove_descriptor(token, Reason::Orderly),
+            Err(error) => {
+                if let Some(error) = self.report(py, poller, handler, &name.to_string(), error) {
+                    poller.remove_descriptor(token, Reason::Raised(Box::new(error)));
+                }
+            }
+        }
+    }
+
+    fn call_timer(&self, py: Python<'_>, poller: &Poller, id: TimerId, owner: Option<Token>, again: bool) {
+        let callback = if again { get(py, &self.callbacks, id) } else { take(&self.callbacks, id) };
+        let Some(callback) = callback else { return };
+        if owner.is_some_and(|owner| !poller.is_open(owner)) {
+            return;
+        }
+        let name = intern!(py, "timer callback");
+        match callback.bind(py).call0().and_then(|answer| goes_on(name, &answer)) {
+            Ok(true) => {}
+            Ok(false) => self.cancel_timer(poller, id),
+            Err(error) => {
+                self.cancel_timer(poller, id);
+                let Some(owner) = owner else {
+                    self.report(py, poller, callback.bind(py), "timer callback", error);
+                    return;
+                };
+                if let Some(handler) = get(py, &self.handlers, owner) {
+                    self.end_by(py, poller, owner, handler.bind(py), name, error);
+                }
+            }
+        }
+    }
+
+    fn run_task(&self, py: Python<'_>, poller: &Poller, task: PyTask) {
+        match task {
+            PyTask::Call { owner, function, args } => self.run_call(py, poller, owner, &function, &args),
+            PyTask::Schedule { deadline, every, callback, timer } => {
+                // Without an owner setting a timer cannot fail.
+                let Ok(id) = self.set_timer(poller, deadline, every, None, callback) else { return };
+                if !timer.get().is_wanted_as(id) {
+                    self.cancel_timer(poller, id);
+                }
+            }
+            PyTask::CancelTimer(id) => self.cancel_timer(poller, id),
+            PyTask::CacheSet { key, value } => {
+                if let Err(error) = self.cache.bind(py).set_item(&key, &value) {
+                    self.report(py, poller, key.bind(py), "cache_set", error);
+                }
+            }
+            PyTask::HandedOver(handler) => self.call_close(py, poller, handler.bind(py), Reason::Orderly),
+        }
+    }
+
+    fn run_call(
+        &self,
+        py: Python<'_>,
+        poller: &Poller,
+        owner: Option<Arc<Remote>>,
+        function: &Py<PyAny>,
+        args: &Py<PyTuple>,
+    ) {
+        if owner.as_ref().is_some_and(|owner| !poller.is_open(owner.token)) {
+            return;
+        }
+        let Err(error) = function.bind(py).call1(args.bind(py)) else { return };
+        let name = intern!(py, "call_soon function");
+        match owner.and_then(|owner| Some((owner.token, get(py, &self.handlers, owner.token)?))) {
+            Some((token, handler)) => self.end_by(py, poller, token, handler.bind(py), name, error),
+            None => drop(self.report(py, poller, function.bind(py), "call_soon function", error)),
+        }
+    }
+
+    // ---- new handlers ---------------------------------------------------------------------------------------------
+
+    fn accept(&self, py: Python<'_>, poller: &Poller, remote: &Arc<Remote>, acceptor: &Acceptor) {
+        let Some(factory) = acceptor.factory.downcast_ref::<Py<PyAny>>() else {
+            return poller.discard(remote.token);
+        };
+        match make_handler(factory.bind(py), remote) {
+            Ok(handler) => {
+                put(&self.handlers, remote.token, handler);
+                self.call_deciding(py, poller, remote.token, intern!(py, "on_open"));
+            }
+            Err(error) => {
+                poller.discard(remote.token);
+                let doing = format!("the factory for {}", peer_text(&remote.peer));
+                self.report(py, poller, factory.bind(py), &doing, error);
+            }
+        }
+    }
+
+    /// Puts another handler into the place of one whose connection is handed over.
+    pub fn hand_over(
+        &self,
+        py: Python<'_>,
+        poller: &Poller,
+        token: Token,
+        other: &Bound<'_, Connection>,
+    ) -> PyResult<()> {
+        other.get().check_unused("hand_over(other): ")?;
+        let Some(old) = get(py, &self.handlers, token) else { return Err(Error::Closed.into()) };
+        let (remote, timers) = poller.hand_over(token, Box::new(PyTask::HandedOver(old)))?;
+        timers.into_iter().for_each(|id| drop(take(&self.callbacks, id)));
+        let renewed = remote.token;
+        other.get().bind_to(remote)?;
+        put(&self.handlers, renewed, other.clone().into_any().unbind());
+        Ok(())
+    }
+
+    /// Keeps an event handler for the descriptor it was added with.
+    pub fn put_event_handler(&self, token: Token, handler: &Bound<'_, EventHandler>) {
+        put(&self.handlers, token, handler.clone().into_any().unbind());
+    }
+
+    // ---- timers, cache, reactor -----------------------------------------------------------------------------------
+
+    pub fn set_timer(
+        &self,
+        poller: &Poller,
+        deadline: u64,
+        every: u64,
+        owner: Option<Token>,
+        callback: Py<PyAny>,
+    ) -> Result<TimerId, Error> {
+        let id = poller.set_timer(deadline, every, owner)?;
+        put(&self.callbacks, id, callback);
+        Ok(id)
+    }
+
+    pub fn cancel_timer(&self, poller: &Poller, id: TimerId) {
+        if poller.cancel_timer(id) {
+            drop(take(&self.callbacks, id));
+        }
+    }
+
+    pub fn cache(&self, py: Python<'_>) -> Py<PyMappingProxy> {
+        self.cache_view.clone_ref(py)
+    }
+
+    pub fn set_reactor(&self, reactor: Py<PyWeakrefReference>) {
+        self.reactor.replace(Some(reactor));
+    }
+
+    pub fn reactor<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        use pyo3::types::PyWeakrefMethods;
+        let reactor = self.reactor.borrow().as_ref().map(|reactor| reactor.clone_ref(py));
+        reactor.and_then(|reactor| reactor.bind(py).upgrade())
+    }
+
+    fn forget_everything(&self) {
+        drop(self.handlers.take());
+        drop(self.callbacks.take());
+    }
+
+    // ---- what callbacks raise -------------------------------------------------------------------------------------
+
+    /// Ends a connection by what its callback raised.
+    fn end_by(
+        &self,
+        py: Python<'_>,
+        poller: &Poller,
+        token: Token,
+        handler: &Bound<'_, PyAny>,
+        name: &Bound<'_, PyString>,
+        error: PyErr,
+    ) {
+        if error.is_instance_of::<ConnectionClosed>(py) && !poller.is_open(token) {
+            // Another thread closed it while the callback ran; the handler could not know.
+            return;
+        }
+        if let Some(error) = self.report(py, poller, handler, &name.to_string(), error) {
+            poller.fail(token, Box::new(error));
+        }
+    }
+
+    /// Logs an `Exception` and gives it back; anything else (`KeyboardInterrupt`, `SystemExit`, …) stops the reactor.
+    fn report(
+        &self,
+        py: Python<'_>,
+        poller: &Poller,
+        subject: &Bound<'_, PyAny>,
+        doing: &str,
+        error: PyErr,
+    ) -> Option<PyErr> {
+        if !error.is_instance_of::<PyException>(py) {
+            poller.halt(Box::new(error));
+            return None;
+        }
+        let who = match subject.cast::<Connection>() {
+            Ok(connection) => format!("{} of {} with {}", doing, type_name(subject), connection.get().peer_text()),
+            Err(_) => format!("{doing} {}", subject.repr().map_or_else(|_| "?".into(), |text| text.to_string())),
+        };
+        if let Err(failed) = log(py, &who, &error) {
+            failed.write_unraisable(py, Some(subject));
+        }
+        Some(error)
+    }
+}
+
+fn make_handler(factory: &Bound<'_, PyAny>, remote: &Arc<Remote>) -> PyResult<Py<PyAny>> {
+    let made = factory.call0()?;
+    let Ok(handler) = made.cast::<Connection>() else {
+        let text = format!("the factory must return a goev.Connection, not {} {}", type_name(&made), made.repr()?);
+        return Err(PyTypeError::new_err(text));
+    };
+    handler.get().bind_to(remote.clone())?;
+    Ok(made.unbind())
+}
+
+fn log(py: Python<'_>, who: &str, error: &PyErr) -> PyResult<()> {
+    let logger = py.import("logging")?.call_method1("getLogger", ("goev",))?;
+    let arguments = PyDict::new(py);
+    // The value alone would come without its traceback before Python 3.12.
+    arguments.set_item("exc_info", error.clone_ref(py).into_value(py))?;
+    logger.call_method("error", ("exception in %s", who), Some(&arguments))?;
+    Ok(())
+}
+
+/// Refuses a class of which a callback could not be called plainly. Each class is looked at once.
+pub fn check_callbacks(class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResult<()> {
+    let mark = intern!(class.py(), "_goev_checked");
+    // A subclass inherits the mark; that it is not its own tells the address in it.
+    let address = class.as_ptr() as usize;
+    if class.getattr(mark).and_then(|mark| mark.extract::<usize>()).is_ok_and(|marked| marked == address) {
+        return Ok(());
+    }
+    for name in callbacks {
+        let code = class.getattr(*name).and_then(|callback| callback.getattr("__code__"));
+        // No code object: a builtin, a callable object.
+        let Ok(flags) = code.and_then(|code| code.getattr("co_flags")?.extract::<u32>()) else { continue };
+        if flags & NOT_PLAIN != 0 {
+            let class = class.name()?;
+            let text = format!("{class}.{name} must be a plain function: async def and generators are never run");
+            return Err(PyTypeError::new_err(text));
+        }
+    }
+    class.setattr(mark, address)
+}
+
+/// Whether a handler has the callback from `goev.Connection` itself.
+fn is_inherited(handler: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> bool {
+    let py = handler.py();
+    let own = handler.get_type().getattr(name);
+    let base = Connection::type_object(py).getattr(name);
+    matches!((own, base), (Ok(own), Ok(base)) if own.is(&base))
+}
+
+/// What a deciding callback answered.
+fn goes_on(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if answer.is_none() {
+        return Ok(true);
+    }
+    match answer.cast::<PyBool>() {
+        Ok(answer) => Ok(answer.is_true()),
+        Err(_) => {
+            let text = format!("{name} must return None, True or False, not {} {}", type_name(answer), answer.repr()?);
+            Err(PyTypeError::new_err(text))
+        }
+    }
+}
+
+fn is_none(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResult<()> {
+    if answer.is_none() {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(format!("{name} must return None, not {}", answer.repr()?)))
+}
+
+// ---- side tables, indexed by slot -------------------------------------------------------------------------------
+
+type Table = RefCell<Vec<Option<Py<PyAny>>>>;
+
+fn put(table: &Table, token: Token, object: Py<PyAny>) {
+    let mut entries = table.borrow_mut();
+    if entries.len() <= token.slot() {
+        entries.resize_with(token.slot() + 1, || None);
+    }
+    let before = entries[token.slot()].replace(object);
+    drop(entries);
+    drop(before);
+}
+
+fn take(table: &Table, token: Token) -> Option<Py<PyAny>> {
+    table.borrow_mut().get_mut(token.slot()).and_then(Option::take)
+}
+
+fn get(py: Python<'_>, table: &Table, token: Token) -> Option<Py<PyAny>> {
+    table.borrow().get(token.slot())?.as_ref().map(|object| object.clone_ref(py))
+}

@@ -1,0 +1,96 @@
+//! The exceptions, and how errors and reasons of the core become exceptions.
+
+use std::io;
+
+use pyo3::create_exception;
+use pyo3::exceptions::{PyConnectionAbortedError, PyException, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyModule;
+
+use crate::error::{Error as CoreError, Foreign, Reason};
+use crate::reactor::Outcome;
+
+create_exception!(goev, Error, PyException, "Base of the exceptions that are goev's own.");
+create_exception!(goev, ConnectionClosed, Error, "The connection has ended, is being closed, or is not open yet.");
+create_exception!(
+    goev,
+    WrongThread,
+    Error,
+    "Called on another thread than the poller's; call_soon() brings a call onto it."
+);
+create_exception!(
+    goev,
+    InputOverflow,
+    Error,
+    "The peer sent more than the handler may leave unread, or no separator within the limit."
+);
+create_exception!(goev, OutputOverflow, Error, "More output was queued than max_output.");
+create_exception!(goev, StopTimeout, Error, "A callback has not returned although the reactor was stopped.");
+
+pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("Error", py.get_type::<Error>())?;
+    module.add("ConnectionClosed", py.get_type::<ConnectionClosed>())?;
+    module.add("WrongThread", py.get_type::<WrongThread>())?;
+    module.add("InputOverflow", py.get_type::<InputOverflow>())?;
+    module.add("OutputOverflow", py.get_type::<OutputOverflow>())?;
+    module.add("StopTimeout", py.get_type::<StopTimeout>())
+}
+
+impl From<CoreError> for PyErr {
+    fn from(error: CoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            CoreError::Argument(_) => PyValueError::new_err(text),
+            CoreError::Io { context, source } => os_error(Some(&context), &source),
+            CoreError::Closed => ConnectionClosed::new_err(text),
+            CoreError::State(_) => PyRuntimeError::new_err(text),
+            CoreError::WrongThread(_) => WrongThread::new_err(text),
+            CoreError::StopTimeout(_) => StopTimeout::new_err(text),
+        }
+    }
+}
+
+/// An `OSError` of the subclass that belongs to the errno, which it keeps.
+fn os_error(context: Option<&str>, error: &io::Error) -> PyErr {
+    let Some(code) = error.raw_os_error() else {
+        return PyOSError::new_err(context.map_or(error.to_string(), |context| format!("{context}: {error}")));
+    };
+    // "Address already in use (os error 98)": Python shows the number itself.
+    let whole = error.to_string();
+    let text = whole.split(" (os error").next().unwrap_or(&whole);
+    PyOSError::new_err((code, context.map_or(text.to_owned(), |context| format!("{context}: {text}"))))
+}
+
+/// What `on_close` is told: `None` after an orderly end.
+pub fn of_reason(py: Python<'_>, reason: Reason) -> Option<Py<PyAny>> {
+    let error = match reason {
+        Reason::Orderly => return None,
+        Reason::Io(error) => os_error(None, &error),
+        Reason::Aborted => PyConnectionAbortedError::new_err((libc::ECONNABORTED, "the connection was aborted")),
+        Reason::InputOverflow { limit } => {
+            InputOverflow::new_err(format!("the handler consumed nothing while max_input={limit} bytes were waiting"))
+        }
+        Reason::OutputOverflow { limit } => {
+            OutputOverflow::new_err(format!("more than max_output={limit} bytes were queued for the peer"))
+        }
+        Reason::Raised(raised) => of_foreign(raised),
+    };
+    Some(error.into_value(py).into_any())
+}
+
+/// The exception that travelled through the core.
+pub fn of_foreign(foreign: Foreign) -> PyErr {
+    match foreign.downcast::<PyErr>() {
+        Ok(error) => *error,
+        Err(_) => PyRuntimeError::new_err("a value that is no exception ended it"),
+    }
+}
+
+/// What `run()` and `join()` raise.
+pub fn of_outcome(outcome: Outcome) -> PyErr {
+    match outcome {
+        Outcome::Error(error) => error.into(),
+        Outcome::Halted(foreign) => of_foreign(foreign),
+    }
+}

@@ -1,0 +1,124 @@
+//! `goev.EventHandler`: the raw form, for any descriptor.
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyModule, PyTuple, PyType};
+
+use super::dispatch::{check_callbacks, with_poller};
+use crate::descriptor::Interests;
+use crate::error::Error;
+use crate::remote::PollerHandle;
+use crate::slots::Token;
+
+/// The values of EPOLLIN, EPOLLOUT and EPOLLET (epoll_ctl(2)).
+const EV_IN: i64 = libc::EPOLLIN as i64;
+const EV_OUT: i64 = libc::EPOLLOUT as i64;
+const EV_ET: i64 = 1 << 31;
+
+pub fn add_constants_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("EV_IN", EV_IN)?;
+    module.add("EV_OUT", EV_OUT)?;
+    module.add("EV_ET", EV_ET)
+}
+
+/// What `events` asks for; at least one of EV_IN and EV_OUT unless `may_be_empty`.
+pub fn interests(events: i64) -> PyResult<Interests> {
+    if events & !(EV_IN | EV_OUT | EV_ET) != 0 || events & (EV_IN | EV_OUT) == 0 {
+        let text = format!("events must be EV_IN, EV_OUT or both, with EV_ET or without, not {events:#x}");
+        return Err(PyValueError::new_err(text));
+    }
+    Ok(Interests { readable: events & EV_IN != 0, writable: events & EV_OUT != 0, edge: events & EV_ET != 0 })
+}
+
+/// Where the descriptors of one reactor are, so that they are found again by number.
+#[derive(Default)]
+pub struct Descriptors(Mutex<HashMap<RawFd, Place>>);
+
+/// A descriptor on a poller.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub poller: usize,
+    pub token: Token,
+    pub interests: Interests,
+}
+
+impl Descriptors {
+    pub fn get(&self, fd: RawFd) -> Option<Place> {
+        self.lock().get(&fd).copied()
+    }
+
+    pub fn put(&self, fd: RawFd, place: Place) {
+        self.lock().insert(fd, place);
+    }
+
+    pub fn remove(&self, token: Token, poller: usize) {
+        self.lock().retain(|_, place| place.token != token || place.poller != poller);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RawFd, Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Called when a descriptor is ready: a pipe, a UDP socket, inotify, a serial line, anything epoll takes.
+///
+/// Add it with ``reactor.add(handler, fd, goev.EV_IN)``. Level-triggered: called for as long as the descriptor is
+/// ready, unless ``EV_ET`` is asked for. ``on_read`` and ``on_write`` may return ``False`` to take the handler out. The
+/// descriptor stays the user's: it is never read, written or closed by goev.
+///
+/// Go: ``EvHandler`` with ``AddEvHandler``.
+#[pyclass(subclass, frozen, module = "goev")]
+pub struct EventHandler {
+    place: OnceLock<(Arc<PollerHandle>, RawFd)>,
+}
+
+impl EventHandler {
+    pub fn bind_to(&self, poller: Arc<PollerHandle>, fd: RawFd) -> PyResult<()> {
+        let used = "an event handler watches one descriptor, once; this one has been used";
+        self.place.set((poller, fd)).map_err(|_| PyValueError::new_err(used))
+    }
+
+    pub fn is_used(&self) -> bool {
+        self.place.get().is_some()
+    }
+}
+
+#[pymethods]
+impl EventHandler {
+    #[new]
+    #[pyo3(signature = (*args, **kwargs))]
+    #[classmethod]
+    fn new(class: &Bound<'_, PyType>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let _ = (args, kwargs);
+        check_callbacks(class, &["on_read", "on_write", "on_close"])?;
+        Ok(Self { place: OnceLock::new() })
+    }
+
+    /// The descriptor is readable, or has ended. ``False`` takes the handler out.
+    fn on_read(&self) {}
+
+    /// The descriptor is writable. ``False`` takes the handler out.
+    fn on_write(&self) {}
+
+    /// The handler was taken out: called last and once, with ``None`` or the exception that was the reason.
+    fn on_close(&self, error: &Bound<'_, PyAny>) {
+        let _ = error;
+    }
+
+    /// The descriptor, or -1 before ``add``.
+    fn fileno(&self) -> RawFd {
+        self.place.get().map_or(-1, |(_, fd)| *fd)
+    }
+
+    /// The reactor that calls this handler; only inside a callback.
+    #[getter]
+    fn reactor<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let place = self.place.get();
+        let reactor = place.and_then(|(poller, _)| with_poller(poller, |_, dispatch| dispatch.reactor(py)));
+        reactor.flatten().ok_or_else(|| Error::WrongThread("reactor").into())
+    }
+}

@@ -1,0 +1,32 @@
+//! The Python face: the only place, with `lib.rs`, that knows PyO3.
+//!
+//! Handler objects are held in side tables of each poller's dispatch and called there; the classes here turn method
+//! calls into calls of the core. Rules of order and limits are the core's.
+
+mod acceptor;
+mod arguments;
+mod connection;
+mod dispatch;
+mod errors;
+mod event_handler;
+mod fairness;
+mod reactor;
+mod timer;
+
+use pyo3::prelude::*;
+use pyo3::types::PyModule;
+
+/// Fills the module `goev._core`.
+pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add_class::<acceptor::Acceptor>()?;
+    module.add_class::<connection::Connection>()?;
+    module.add_class::<event_handler::EventHandler>()?;
+    module.add_class::<reactor::Reactor>()?;
+    module.add_class::<timer::Timer>()?;
+    errors::add_to(module)?;
+    event_handler::add_constants_to(module)?;
+    let stop = wrap_pyfunction!(reactor::stop_all, module)?;
+    py.import("atexit")?.call_method1("register", (stop,))?;
+    Ok(())
+}

@@ -1,0 +1,412 @@
+//! `goev.Reactor`.
+
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple, PyWeakrefReference};
+
+use super::arguments::{callable, descriptor, integer, optional_integer, period, seconds};
+use super::dispatch::{PyDispatch, PyTask, is_dispatching, with_current};
+use super::errors::of_outcome;
+use super::event_handler::{Descriptors, EventHandler, Place, interests};
+use super::timer::Timer;
+use crate::descriptor::Interests;
+use crate::error::Error;
+use crate::poller::Poller;
+use crate::reactor::{Outcome, Reactor as CoreReactor};
+use crate::remote::PollerHandle;
+
+/// Reactors with threads of their own, which have to be gone before the interpreter is.
+static IN_BACKGROUND: Mutex<Vec<Arc<CoreReactor<PyDispatch>>>> = Mutex::new(Vec::new());
+
+/// Stop what runs in the background. Registered with atexit.
+#[pyfunction]
+#[pyo3(name = "_stop_all")]
+pub fn stop_all(py: Python<'_>) {
+    let reactors = std::mem::take(&mut *IN_BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner));
+    py.detach(|| {
+        let reactors: Vec<_> = reactors.into_iter().filter(|reactor| reactor.check_process().is_ok()).collect();
+        reactors.iter().for_each(|reactor| reactor.stop(Duration::ZERO));
+        for reactor in reactors {
+            // A callback that does not return must not keep the process from ending.
+            let _ = reactor.join(None, &mut || Ok(()));
+        }
+    });
+}
+
+/// A fixed number of pollers, each an OS thread with an epoll instance, started and stopped together. It runs once.
+///
+/// Args:
+///     pollers: how many, 1 to 1,024. ``None`` means 1 with the interpreter lock, the number of CPUs without it.
+///
+/// As a context manager it stops and joins at the end of the block; it does not start by itself.
+///
+/// Go: ``NewReactor``.
+#[pyclass(frozen, weakref, module = "goev")]
+pub struct Reactor {
+    core: Arc<CoreReactor<PyDispatch>>,
+    descriptors: Arc<Descriptors>,
+}
+
+impl Reactor {
+    /// The pollers of a reactor that may still get work.
+    pub fn open_handles(&self) -> PyResult<&[Arc<PollerHandle>]> {
+        self.core.check_process()?;
+        if self.core.is_stopped() {
+            return Err(Error::State("the reactor has stopped and takes nothing more".into()).into());
+        }
+        Ok(self.core.handles())
+    }
+
+    /// Works on a poller that belongs to this thread: the one it is dispatching for, or poller 0 before the reactor
+    /// runs. `None` anywhere else.
+    fn on_own_poller<R>(&self, work: impl FnOnce(&Poller, &PyDispatch) -> R) -> Option<R> {
+        let mut work = Some(work);
+        let mut run = |poller: &Poller, dispatch: &PyDispatch| work.take().map(|work| work(poller, dispatch));
+        let in_callback = with_current(|poller, dispatch| {
+            let ours = self.core.handles().iter().any(|handle| Arc::ptr_eq(handle, poller.handle()));
+            if ours { run(poller, dispatch) } else { None }
+        });
+        if let Some(result) = in_callback.flatten() {
+            return Some(result);
+        }
+        self.core.with_parked(0, |parked| run(&parked.poller, &parked.dispatch)).flatten()
+    }
+
+    /// The poller that a call from this thread goes to.
+    fn nearest(&self) -> PyResult<Arc<PollerHandle>> {
+        let handles = self.open_handles()?;
+        let current = with_current(|poller, _| poller.handle().clone());
+        let own = current.filter(|current| handles.iter().any(|handle| Arc::ptr_eq(handle, current)));
+        Ok(own.unwrap_or_else(|| handles[0].clone()))
+    }
+
+    fn find(&self, fd: RawFd) -> PyResult<Place> {
+        let missing = || std::io::Error::from_raw_os_error(libc::ENOENT);
+        let place = self.descriptors.get(fd);
+        Ok(place.ok_or_else(|| Error::io(format!("descriptor {fd} was not added"))(missing()))?)
+    }
+
+    fn change(&self, fd: RawFd, method: &'static str, change: impl Fn(Interests) -> Interests) -> PyResult<()> {
+        self.open_handles()?;
+        let changed = self.on_own_poller(|poller, _| -> PyResult<()> {
+            let mut place = self.find(fd)?;
+            if place.poller != poller.handle().index {
+                return Err(Error::WrongThread(method).into());
+            }
+            place.interests = change(place.interests);
+            poller.set_interests(place.token, place.interests)?;
+            if place.interests.is_empty() {
+                self.descriptors.remove(place.token, place.poller);
+            } else {
+                self.descriptors.put(fd, place);
+            }
+            Ok(())
+        });
+        changed.unwrap_or_else(|| Err(Error::WrongThread(method).into()))
+    }
+
+    /// The address of this Python object for the callbacks; weak, since the pollers are held by it.
+    fn introduce(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let weak = PyWeakrefReference::new(slf)?;
+        for index in 0..slf.get().core.handles().len() {
+            let weak = weak.clone().unbind();
+            slf.get().core.with_parked(index, |parked| parked.dispatch.set_reactor(weak));
+        }
+        Ok(())
+    }
+}
+
+/// Points the interpreter's wake-up descriptor at a poller while it runs on the main thread; a signal just before the
+/// wait is then not lost (signal.set_wakeup_fd).
+struct WakeupFd {
+    before: Option<Py<PyAny>>,
+}
+
+impl WakeupFd {
+    fn set(poller: &Poller) -> Result<Self, Error> {
+        let fd = poller.signal_fd().map_err(Error::io("cannot open the signal pipe"))?;
+        let before = Python::attach(|py| -> PyResult<_> {
+            if !is_main_thread(py)? {
+                return Ok(None);
+            }
+            let arguments = PyDict::new(py);
+            arguments.set_item("warn_on_full_buffer", false)?;
+            let before = py.import("signal")?.call_method("set_wakeup_fd", (fd,), Some(&arguments))?;
+            Ok(Some(before.unbind()))
+        });
+        // Signals still arrive, if later: at the next event.
+        Ok(Self { before: before.unwrap_or(None) })
+    }
+
+    fn restore(self, py: Python<'_>) -> PyResult<()> {
+        let Some(before) = self.before else { return Ok(()) };
+        py.import("signal")?.call_method1("set_wakeup_fd", (before,))?;
+        Ok(())
+    }
+}
+
+/// Runs the handlers of signals that have come; what they raise ends the run.
+fn check_signals() -> Result<(), Outcome> {
+    Python::attach(|py| py.check_signals()).map_err(|error| Outcome::Halted(Box::new(error)))
+}
+
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import("threading")?;
+    Ok(threading.call_method0("current_thread")?.is(&threading.call_method0("main_thread")?))
+}
+
+/// How many pollers are of use: under the interpreter lock one, since callbacks run one at a time.
+fn default_pollers(py: Python<'_>) -> PyResult<i64> {
+    let enabled = py.import("sys")?.getattr("_is_gil_enabled").and_then(|enabled| enabled.call0()?.is_truthy());
+    if enabled.unwrap_or(true) {
+        return Ok(1);
+    }
+    Ok(std::thread::available_parallelism().map_or(1, |count| count.get() as i64))
+}
+
+#[pymethods]
+impl Reactor {
+    #[new]
+    #[pyo3(signature = (pollers = None))]
+    fn new(py: Python<'_>, #[pyo3(from_py_with = optional_integer)] pollers: Option<i64>) -> PyResult<Self> {
+        let pollers = pollers.map_or_else(|| default_pollers(py), Ok)?;
+        let pollers = usize::try_from(pollers).map_err(|_| {
+            Error::Argument(format!("pollers must be from 1 to {}, not {pollers}", crate::reactor::MAX_POLLERS))
+        })?;
+        let descriptors = Arc::new(Descriptors::default());
+        let core = CoreReactor::new(pollers, |handle| PyDispatch::new(py, handle, &descriptors))?;
+        Ok(Self { core, descriptors })
+    }
+
+    /// How many pollers it has.
+    #[getter]
+    fn pollers(&self) -> usize {
+        self.core.handles().len()
+    }
+
+    /// Whether its pollers run.
+    #[getter]
+    fn running(&self) -> bool {
+        self.core.is_running()
+    }
+
+    /// Run until stopped; the calling thread is poller 0.
+    ///
+    /// On the main thread signals wake it, and a handler's exception, ``KeyboardInterrupt`` say, stops the reactor and
+    /// comes out here; so does what is no ``Exception`` from a callback. Returns at once when ``stop()`` came first. Raises ``RuntimeError`` when it has run
+    /// before or when called inside a callback, ``StopTimeout`` when a callback of another poller does not return
+    /// after a stop.
+    ///
+    /// Go: ``Run``.
+    fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, core) = (slf.py(), &slf.get().core);
+        core.check_process()?;
+        if is_dispatching() {
+            return Err(Error::State("run() was called inside a callback".into()).into());
+        }
+        Self::introduce(slf)?;
+        let mut wakeup = None;
+        let result = py.detach(|| {
+            core.run(|poller| {
+                wakeup = Some(WakeupFd::set(poller).map_err(Outcome::Error)?);
+                // Signals that came before the descriptor was set wake nobody.
+                check_signals()
+            })
+        });
+        let restored = wakeup.map_or(Ok(()), |wakeup| wakeup.restore(py));
+        core.check_process()?;
+        result.map_err(of_outcome)?;
+        restored
+    }
+
+    /// Run in threads of its own. They end with the process: this keeps no program alive.
+    fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let core = &slf.get().core;
+        core.check_process()?;
+        Self::introduce(slf)?;
+        slf.py().detach(|| core.start())?;
+        let mut background = IN_BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
+        background.retain(|reactor| reactor.is_running());
+        background.push(core.clone());
+        Ok(())
+    }
+
+    /// Stop: listeners close at once, each connection when its output is sent, all that is left after ``grace``
+    /// seconds is aborted. Every ``on_close`` runs. From any thread, a callback or a signal handler; twice is
+    /// harmless, and the shorter grace counts.
+    #[pyo3(signature = (grace = 5.0))]
+    fn stop(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
+        let grace = seconds("grace", grace)?;
+        self.core.check_process()?;
+        py.detach(|| self.core.stop(grace));
+        Ok(())
+    }
+
+    /// Wait until every poller has ended, at most ``timeout`` seconds.
+    ///
+    /// Raises what stopped the reactor, if it was no ``stop()``; ``StopTimeout`` when time is up, or when a callback
+    /// has not returned a second after the grace of a stop.
+    #[pyo3(signature = (timeout = None))]
+    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let timeout = timeout.map(|timeout| seconds("timeout", timeout)).transpose()?;
+        self.core.check_process()?;
+        if is_dispatching() {
+            return Err(Error::State("join() was called inside a callback".into()).into());
+        }
+        py.detach(|| self.core.join(timeout, &mut check_signals)).map_err(of_outcome)
+    }
+
+    /// Call ``fn(*args)`` on a poller: inside a callback the same one, else poller 0. From any thread.
+    ///
+    /// Calls of one thread keep their order. An exception is logged.
+    #[pyo3(signature = (r#fn, *args))]
+    fn call_soon(&self, r#fn: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        callable("fn", r#fn)?;
+        let task = PyTask::Call { owner: None, function: r#fn.clone().unbind(), args: args.clone().unbind() };
+        let posted = self.nearest()?.post_task(Box::new(task));
+        posted.map_err(|_| Error::State("the reactor has stopped".into()).into())
+    }
+
+    /// Call ``callback()`` after ``delay`` seconds: inside a callback on the same poller, else on poller 0.
+    ///
+    /// ``delay`` seconds, >= 0, never early, rounded up to the next millisecond. ``every`` seconds between later calls,
+    /// counted from deadline to deadline; missed ones are one call. Returning ``False`` ends a repeating timer, so
+    /// does an exception, which is logged. From any thread, before the reactor runs or while it does.
+    ///
+    /// Go: ``ScheduleTimer``.
+    #[pyo3(signature = (delay, callback, *, every = None))]
+    fn schedule<'py>(
+        &self,
+        py: Python<'py>,
+        delay: f64,
+        callback: &Bound<'py, PyAny>,
+        every: Option<f64>,
+    ) -> PyResult<Bound<'py, Timer>> {
+        let (delay, every) = (seconds("delay", delay)?, period(every)?);
+        callable("callback", callback)?;
+        let deadline = self.core.now() + delay.as_nanos() as u64;
+        let set = self.on_own_poller(|poller, dispatch| {
+            let id = dispatch.set_timer(poller, deadline, every, None, callback.clone().unbind())?;
+            Ok::<_, Error>(Timer::new(poller.handle().clone(), id))
+        });
+        if let Some(timer) = set {
+            self.core.check_process()?;
+            return Bound::new(py, timer?);
+        }
+        let poller = self.open_handles()?[0].clone();
+        let timer = Bound::new(py, Timer::posted(poller.clone()))?;
+        let callback = callback.clone().unbind();
+        let task = PyTask::Schedule { deadline, every, callback, timer: timer.clone().unbind() };
+        poller.post_task(Box::new(task)).map_err(|_| Error::State("the reactor has stopped".into()))?;
+        Ok(timer)
+    }
+
+    /// Set ``key`` in the cache of every poller, where ``connection.cache`` reads it without a lock.
+    ///
+    /// From any thread; each poller sees the values in the order set.
+    ///
+    /// Go: ``PollSyncOpt`` with ``PollSyncCache``.
+    fn cache_set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        key.hash()?;
+        for handle in self.open_handles()? {
+            let task = PyTask::CacheSet { key: key.clone().unbind(), value: value.clone().unbind() };
+            handle.post_task(Box::new(task)).map_err(|_| Error::State("the reactor has stopped".into()))?;
+        }
+        Ok(())
+    }
+
+    /// What each poller has done so far: a list of dicts. ``accepted`` is ``open`` + ``closed`` at all times.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.core.check_process()?;
+        let all = PyList::empty(py);
+        for handle in self.core.handles() {
+            let counters = &handle.counters;
+            // `closed` first: read later it could exceed what was accepted by then.
+            let closed = counters.closed.get();
+            let accepted = counters.opened.get();
+            let stats = PyDict::new(py);
+            stats.set_item("accepted", accepted)?;
+            stats.set_item("open", accepted - closed)?;
+            stats.set_item("closed", closed)?;
+            stats.set_item("bytes_in", counters.bytes_in.get())?;
+            stats.set_item("bytes_out", counters.bytes_out.get())?;
+            stats.set_item("batches", counters.batches.get())?;
+            stats.set_item("callbacks", counters.callbacks.get())?;
+            stats.set_item("timers", counters.timers.get())?;
+            all.append(stats)?;
+        }
+        Ok(all)
+    }
+
+    /// Watch a descriptor: ``events`` is ``EV_IN``, ``EV_OUT`` or both, with ``EV_ET`` for edge-triggered.
+    ///
+    /// Before the reactor runs from any thread, then on poller 0; inside a callback on the same poller; elsewhere it
+    /// raises ``WrongThread``. ``OSError`` when the descriptor is closed, is of a kind epoll does not take (a regular
+    /// file), or was added already.
+    ///
+    /// Go: ``AddEvHandler``.
+    fn add(
+        &self,
+        handler: &Bound<'_, EventHandler>,
+        fd: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = integer)] events: i64,
+    ) -> PyResult<()> {
+        let (fd, interests) = (descriptor("fd", fd)?, interests(events)?);
+        self.open_handles()?;
+        if handler.get().is_used() {
+            return handler.get().bind_to(self.nearest()?, fd);
+        }
+        let added = self.on_own_poller(|poller, dispatch| -> PyResult<()> {
+            let token = poller.add_descriptor(fd, interests)?;
+            handler.get().bind_to(poller.handle().clone(), fd)?;
+            dispatch.put_event_handler(token, handler);
+            self.descriptors.put(fd, Place { poller: poller.handle().index, token, interests });
+            Ok(())
+        });
+        added.unwrap_or_else(|| Err(Error::WrongThread("add()").into()))
+    }
+
+    /// Watch a descriptor that was added for more events.
+    ///
+    /// Go: ``AppendEvent``.
+    fn append_events(&self, fd: &Bound<'_, PyAny>, #[pyo3(from_py_with = integer)] events: i64) -> PyResult<()> {
+        let (fd, more) = (descriptor("fd", fd)?, interests(events)?);
+        self.change(fd, "append_events()", |now| Interests {
+            readable: now.readable || more.readable,
+            writable: now.writable || more.writable,
+            edge: now.edge || more.edge,
+        })
+    }
+
+    /// Watch a descriptor for fewer events. When none is left the handler is taken out and gets ``on_close(None)``.
+    ///
+    /// Go: ``RemoveEvent``.
+    fn remove_events(&self, fd: &Bound<'_, PyAny>, #[pyo3(from_py_with = integer)] events: i64) -> PyResult<()> {
+        let (fd, less) = (descriptor("fd", fd)?, interests(events)?);
+        self.change(fd, "remove_events()", |now| Interests {
+            readable: now.readable && !less.readable,
+            writable: now.writable && !less.writable,
+            edge: now.edge && !less.edge,
+        })
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (kind, error, traceback))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: &Bound<'_, PyAny>,
+        error: &Bound<'_, PyAny>,
+        traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let _ = (kind, error, traceback);
+        self.stop(py, 5.0)?;
+        self.join(py, None)
+    }
+}

@@ -1,0 +1,58 @@
+//! The handle of a timer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::prelude::*;
+
+use super::dispatch::{self, PyTask};
+use crate::remote::PollerHandle;
+use crate::slots::Token;
+use crate::timer::TimerId;
+
+/// No timer has these bits: generations begin at 1 and end before `u32::MAX`.
+const NOT_YET_SET: u64 = 0;
+const CANCELLED: u64 = u64::MAX;
+
+/// A timer that was set with ``schedule``. Forgetting it does not cancel it.
+#[pyclass(frozen, module = "goev")]
+pub struct Timer {
+    poller: Arc<PollerHandle>,
+    id: AtomicU64,
+}
+
+impl Timer {
+    pub fn new(poller: Arc<PollerHandle>, id: TimerId) -> Self {
+        Self { poller, id: AtomicU64::new(id.to_bits()) }
+    }
+
+    /// A timer that the poller will set when it reads its mailbox.
+    pub fn posted(poller: Arc<PollerHandle>) -> Self {
+        Self { poller, id: AtomicU64::new(NOT_YET_SET) }
+    }
+
+    /// Called on the poller: notes the id, unless the timer was cancelled before it was set.
+    pub fn is_wanted_as(&self, id: TimerId) -> bool {
+        self.id.compare_exchange(NOT_YET_SET, id.to_bits(), Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+#[pymethods]
+impl Timer {
+    /// Cancel the timer: its callback will not be called again.
+    ///
+    /// May be called any number of times, from any thread, also inside the callback. From another thread than the
+    /// poller's it takes effect when the poller next reads its mailbox.
+    fn cancel(&self) {
+        let bits = self.id.swap(CANCELLED, Ordering::AcqRel);
+        if bits == CANCELLED || bits == NOT_YET_SET {
+            return;
+        }
+        let id = Token::from_bits(bits);
+        let cancelled = dispatch::with_poller(&self.poller, |poller, dispatch| dispatch.cancel_timer(poller, id));
+        if cancelled.is_none() {
+            // A closed mailbox means a stopped poller, whose timers are gone.
+            let _ = self.poller.post_task(Box::new(PyTask::CancelTimer(id)));
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Deadlines of one poller in a 4-ary min-heap.
+//!
+//! Callers pass `now`; no clock, socket or Python in here. Times are nanoseconds of one monotonic clock. Equal
+//! deadlines fire in the order they were set. A cancelled entry stays in the heap until half of the heap is dead and
+//! is then swept out, so cancelling costs no search and no sift, and memory stays proportional to the live timers.
+
+use crate::slots::{Slots, Token};
+
+/// Names one timer. Stale once it has fired for the last time or was cancelled.
+pub type TimerId = Token;
+
+/// Sweeping a heap smaller than this costs less than thinking about it.
+const SWEEP_AT_LEAST: usize = 64;
+
+/// What the heap orders: 24 bytes, so that four children fill a cache line and a half.
+#[derive(Clone, Copy)]
+struct Entry {
+    deadline: u64,
+    sequence: u64,
+    id: TimerId,
+}
+
+impl Entry {
+    fn before(&self, other: &Self) -> bool {
+        (self.deadline, self.sequence) < (other.deadline, other.sequence)
+    }
+}
+
+struct Timer<T> {
+    owner: T,
+    /// Nanoseconds between firings; 0 means once.
+    every: u64,
+}
+
+/// A timer that is due, as [`Timers::pop_due`] hands it out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Due<T> {
+    /// Which timer. Stale already when `again` is false.
+    pub id: TimerId,
+    /// What the timer was set for.
+    pub owner: T,
+    /// Whether the timer has been set anew for its next deadline.
+    pub again: bool,
+}
+
+/// The timers of one poller.
+pub struct Timers<T> {
+    heap: Vec<Entry>,
+    timers: Slots<Timer<T>>,
+    sequence: u64,
+    dead: usize,
+}
+
+impl<T: Copy> Timers<T> {
+    /// No timers.
+    pub fn new() -> Self {
+        Self { heap: Vec::new(), timers: Slots::new(), sequence: 0, dead: 0 }
+    }
+
+    /// How many timers are set.
+    pub fn len(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Whether no timer is set.
+    pub fn is_empty(&self) -> bool {
+        self.timers.is_empty()
+    }
+
+    /// Sets a timer for `deadline`; with `every` > 0 it fires again each `every` nanoseconds after that.
+    pub fn set(&mut self, deadline: u64, every: u64, owner: T) -> TimerId {
+        let id = self.timers.insert_with(|_| Timer { owner, every });
+        self.push(deadline, id);
+        id
+    }
+
+    /// Whether the timer will still fire.
+    pub fn is_set(&self, id: TimerId) -> bool {
+        self.timers.get(id).is_some()
+    }
+
+    /// Cancels a timer; false when there was nothing to cancel.
+    pub fn cancel(&mut self, id: TimerId) -> bool {
+        if self.timers.remove(id).is_none() {
+            return false;
+        }
+        self.dead += 1;
+        if self.dead * 2 > self.heap.len() && self.heap.len() >= SWEEP_AT_LEAST {
+            self.sweep();
+        }
+        true
+    }
+
+    /// The earliest deadline.
+    pub fn next_deadline(&mut self) -> Option<u64> {
+        self.drop_dead_top();
+        self.heap.first().map(|entry| entry.deadline)
+    }
+
+    /// Takes the earliest timer whose deadline is not after `now`.
+    ///
+    /// A repeating timer is set anew from its deadline, not from `now`; deadlines missed meanwhile are one firing.
+    pub fn pop_due(&mut self, now: u64) -> Option<Due<T>> {
+        self.drop_dead_top();
+        let entry = *self.heap.first().filter(|entry| entry.deadline <= now)?;
+        self.pop_top();
+        let timer = self.timers.get_mut(entry.id)?;
+        let (owner, every) = (timer.owner, timer.every);
+        match (now - entry.deadline).checked_div(every) {
+            Some(missed) => self.push(entry.deadline + (missed + 1) * every, entry.id),
+            None => drop(self.timers.remove(entry.id)),
+        }
+        Some(Due { id: entry.id, owner, again: every > 0 })
+    }
+
+    fn push(&mut self, deadline: u64, id: TimerId) {
+        self.sequence += 1;
+        self.heap.push(Entry { deadline, sequence: self.sequence, id });
+        self.sift_up(self.heap.len() - 1);
+    }
+
+    fn drop_dead_top(&mut self) {
+        while let Some(entry) = self.heap.first() {
+            if self.timers.get(entry.id).is_some() {
+                return;
+            }
+            self.dead -= 1;
+            self.pop_top();
+        }
+    }
+
+    fn pop_top(&mut self) {
+        let Some(last) = self.heap.pop() else { return };
+        if let Some(top) = self.heap.first_mut() {
+            *top = last;
+            self.sift_down(0);
+        }
+    }
+
+    fn sweep(&mut self) {
+        let timers = &self.timers;
+        self.heap.retain(|entry| timers.get(entry.id).is_some());
+        self.dead = 0;
+        self.heap.shrink_to(self.heap.len() * 2);
+        for index in (0..self.heap.len().div_ceil(4)).rev() {
+            self.sift_down(index);
+        }
+    }
+
+    fn sift_up(&mut self, mut index: usize) {
+        let entry = self.heap[index];
+        while index > 0 {
+            let parent = (index - 1) / 4;
+            if !entry.before(&self.heap[parent]) {
+                break;
+            }
+            self.heap[index] = self.heap[parent];
+            index = parent;
+        }
+        self.heap[index] = entry;
+    }
+
+    fn sift_down(&mut self, mut index: usize) {
+        let entry = self.heap[index];
+        loop {
+            let first = index * 4 + 1;
+            let children = first..(first + 4).min(self.heap.len());
+            let Some(least) = children.reduce(|a, b| if self.heap[b].before(&self.heap[a]) { b } else { a }) else {
+                break;
+            };
+            if !self.heap[least].before(&entry) {
+                break;
+            }
+            self.heap[index] = self.heap[least];
+            index = least;
+        }
+        self.heap[index] = entry;
+    }
+}
+
+impl<T: Copy> Default for Timers<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn equal_deadlines_fire_in_the_order_they_were_set() {
+        let mut timers = Timers::new();
+        for owner in 0..100 {
+            timers.set(5, 0, owner);
+        }
+        let fired: Vec<_> = std::iter::from_fn(|| timers.pop_due(5)).map(|due| due.owner).collect();
+        assert_eq!(fired, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_repeating_timer_counts_from_its_deadline_and_missed_ones_are_one() {
+        let mut timers = Timers::new();
+        let id = timers.set(10, 10, ());
+        assert_eq!(timers.pop_due(9), None);
+        assert_eq!(timers.pop_due(37), Some(Due { id, owner: (), again: true }));
+        assert_eq!(timers.next_deadline(), Some(40));
+        assert_eq!(timers.pop_due(37), None);
+        assert!(timers.cancel(id) && !timers.cancel(id));
+        assert_eq!(timers.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_fired_one_shot_timer_cannot_be_cancelled() {
+        let mut timers = Timers::new();
+        let id = timers.set(1, 0, ());
+        assert_eq!(timers.pop_due(1), Some(Due { id, owner: (), again: false }));
+        assert!(!timers.is_set(id) && !timers.cancel(id) && timers.is_empty());
+    }
+
+    #[test]
+    fn cancelled_entries_never_outnumber_the_live_ones_in_a_large_heap() {
+        let mut timers = Timers::new();
+        let ids: Vec<_> = (0..10_000).map(|n| timers.set(n * 7919 % 10_007, 0, ())).collect();
+        for id in ids {
+            timers.cancel(id);
+            assert!(timers.heap.len() <= SWEEP_AT_LEAST.max(2 * timers.len() + 1));
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set { delay: u64, every: u64 },
+        Cancel(usize),
+        Pass(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0u64..200, prop_oneof![3 => Just(0u64), 1 => 1u64..50]).prop_map(|(delay, every)| Step::Set { delay, every }),
+            3 => (0usize..400).prop_map(Step::Cancel),
+            1 => (0u64..60).prop_map(Step::Pass),
+        ];
+        prop::collection::vec(step, 1..400)
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_sorted_map(steps in steps()) {
+            let mut timers = Timers::new();
+            // (deadline, order of setting) -> (id, every)
+            let mut model: BTreeMap<(u64, u64), (TimerId, u64)> = BTreeMap::new();
+            let (mut ids, mut now, mut order) = (Vec::new(), 0, 0);
+            for step in steps {
+                match step {
+                    Step::Set { delay, every } => {
+                        order += 1;
+                        let id = timers.set(now + delay, every, order);
+                        model.insert((now + delay, order), (id, every));
+                        ids.push(id);
+                    }
+                    Step::Cancel(n) if !ids.is_empty() => {
+                        let id = ids[n % ids.len()];
+                        let key = model.iter().find(|(_, (other, _))| *other == id).map(|(key, _)| *key);
+                        prop_assert_eq!(timers.cancel(id), key.is_some());
+                        key.and_then(|key| model.remove(&key));
+                    }
+                    Step::Cancel(_) => {}
+                    Step::Pass(time) => now += time,
+                }
+                while let Some((&(deadline, set), &(id, every))) = model.first_key_value().filter(|((d, _), _)| *d <= now) {
+                    model.remove(&(deadline, set));
+                    prop_assert_eq!(timers.next_deadline(), Some(deadline));
+                    prop_assert_eq!(timers.pop_due(now).map(|due| (due.id, due.again)), Some((id, every > 0)));
+                    if let Some(missed) = (now - deadline).checked_div(every) {
+                        order += 1;
+                        model.insert((deadline + (missed + 1) * every, order), (id, every));
+                    }
+                }
+                prop_assert_eq!(timers.pop_due(now), None);
+                prop_assert_eq!(timers.len(), model.len());
+                prop_assert_eq!(timers.next_deadline(), model.keys().next().map(|(deadline, _)| *deadline));
+            }
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The core without Python: a reactor driven by Rust handlers, against real sockets.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use goev::acceptor::{Acceptor, Endpoint};
+use goev::address::Address;
+use goev::error::{Error, Reason};
+use goev::handlers::{Context, Handler, Handlers, Task};
+use goev::options::AcceptorOptions;
+use goev::poller::Poller;
+use goev::reactor::{Outcome, Reactor};
+use goev::slots::Token;
+use goev::timer::TimerId;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a test's handlers tell it.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Open(thread::ThreadId, Token),
+    Read(Vec<u8>),
+    Eof,
+    Drain,
+    Timer,
+    Close(&'static str),
+}
+
+type Teller = Arc<Mutex<Sender<Told>>>;
+
+fn tell(teller: &Teller, told: Told) {
+    // A test that has seen enough drops its end.
+    let _ = teller.lock().expect("no panic while telling").send(told);
+}
+
+fn name(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Orderly => "orderly",
+        Reason::Io(_) => "io",
+        Reason::Aborted => "aborted",
+        Reason::InputOverflow { .. } => "input overflow",
+        Reason::OutputOverflow { .. } => "output overflow",
+        Reason::Raised(_) => "raised",
+    }
+}
+
+/// Echoes, and tells everything.
+struct Echo(Teller);
+
+impl Handler for Echo {
+    fn on_open(&mut self, connection: &Context<'_>) {
+        tell(&self.0, Told::Open(thread::current().id(), connection.token));
+    }
+    fn on_read(&mut self, connection: &Context<'_>) {
+        let data = connection.read(|input| (input.to_vec(), input.len())).expect("open");
+        connection.write(&data).expect("open");
+        tell(&self.0, Told::Read(data));
+    }
+    fn on_eof(&mut self, connection: &Context<'_>) {
+        tell(&self.0, Told::Eof);
+        connection.close();
+    }
+    fn on_drain(&mut self, _: &Context<'_>) {
+        tell(&self.0, Told::Drain);
+    }
+    fn on_timer(&mut self, _: &Context<'_>, _: TimerId) {
+        tell(&self.0, Told::Timer);
+    }
+    fn on_close(&mut self, reason: Reason) {
+        tell(&self.0, Told::Close(name(&reason)));
+    }
+}
+
+/// A running reactor, stopped at the end of the test.
+struct Server {
+    reactor: Arc<Reactor<Handlers>>,
+    acceptor: Arc<Acceptor>,
+    told: Receiver<Told>,
+}
+
+impl Server {
+    fn start(pollers: usize, address: &str, options: &AcceptorOptions) -> Self {
+        Self::start_with(pollers, address, options, |teller| Box::new(Echo(teller)))
+    }
+
+    fn start_with(
+        pollers: usize,
+        address: &str,
+        options: &AcceptorOptions,
+        make: impl Fn(Teller) -> Box<dyn Handler> + Send + Sync + 'static,
+    ) -> Self {
+        let (sender, told) = channel();
+        let teller = Arc::new(Mutex::new(sender));
+        let reactor = Handlers::reactor(pollers).expect("a reactor");
+        let factory = Box::new(move |_: &Arc<_>| make(teller.clone()));
+        let acceptor = Handlers::listen(&reactor, address, options, factory).expect("listening");
+        reactor.start().expect("threads");
+        Self { reactor, acceptor, told }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.acceptor.addresses[0].as_socket().expect("TCP")
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address()).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
+    }
+
+    fn next(&self) -> Told {
+        self.told.recv_timeout(PATIENCE).expect("nothing more was told")
+    }
+
+    fn opened(&self) -> (thread::ThreadId, Token) {
+        match self.next() {
+            Told::Open(thread, token) => (thread, token),
+            other => panic!("{other:?} before open"),
+        }
+    }
+
+    fn until(&self, wanted: &Told) -> Vec<Told> {
+        let mut before = Vec::new();
+        loop {
+            match self.next() {
+                told if told == *wanted => return before,
+                told => before.push(told),
+            }
+        }
+    }
+
+    fn call(&self, poller: usize, task: impl FnOnce(&Poller) + Send + 'static) {
+        let task: Task = Box::new(task);
+        assert!(Handlers::call_soon(&self.reactor, poller, task).is_ok(), "the reactor has stopped");
+    }
+
+    fn stop(&self, grace: Duration) -> Result<(), String> {
+        self.reactor.stop(grace);
+        self.join()
+    }
+
+    fn join(&self) -> Result<(), String> {
+        self.reactor.join(Some(PATIENCE), &mut || Ok(())).map_err(|outcome| match outcome {
+            Outcome::Error(error) => error.to_string(),
+            Outcome::Halted(_) => "halted".into(),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.reactor.stop(Duration::ZERO);
+    }
+}
+
+fn defaults() -> AcceptorOptions {
+    AcceptorOptions::default()
+}
+
+fn receive_exactly(stream: &mut impl Read, n: usize) -> Vec<u8> {
+    let mut data = vec![0; n];
+    stream.read_exact(&mut data).expect("all of it");
+    data
+}
+
+#[test]
+fn an_echo_begins_with_open_and_ends_with_close() {
+    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let mut client = server.connect();
+    client.write_all(b"hello").expect("sent");
+    assert_eq!(receive_exactly(&mut client, 5), b"hello");
+    client.shutdown(Shutdown::Write).expect("finished");
+    assert_eq!(client.read_to_end(&mut Vec::new()).expect("orderly"), 0);
+    server.opened();
+    assert_eq!(server.until(&Told::Close("orderly")), [Told::Read(b"hello".to_vec()), Told::Eof]);
+}
+
+#[test]
+fn every_kind_of_address_serves() {
+    let path = std::env::temp_dir().join(format!("goev-core-{}", std::process::id()));
+    let unix = format!("unix:{}", path.display());
+    for address in ["127.0.0.1:0", ":0", "[::1]:0"] {
+        let server = Server::start(1, address, &defaults());
+        let mut target = server.address();
+        if target.ip().is_unspecified() {
+            target.set_ip([127, 0, 0, 1].into());
+        }
+        let mut client = TcpStream::connect(target).expect(address);
+        client.write_all(b"x").expect("sent");
+        assert_eq!(receive_exactly(&mut client, 1), b"x");
+    }
+    let server = Server::start(1, &unix, &defaults());
+    let mut client = UnixStream::connect(&path).expect("connected");
+    client.write_all(b"x").expect("sent");
+    assert_eq!(receive_exactly(&mut client, 1), b"x");
+    assert_eq!(server.stop(Duration::from_secs(1)), Ok(()));
+    assert!(!path.exists(), "the path stays after the stop");
+}
+
+#[test]
+fn much_data_comes_back_whole_through_back_pressure() {
+    let mut options = AcceptorOptions { send_buffer_size: Some(8192), ..defaults() };
+    options.connection.high_water = 10_000;
+    options.connection.low_water = 1000;
+    let server = Server::start(1, "127.0.0.1:0", &options);
+    let client = server.connect();
+    let data: Vec<u8> = (0..10_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let (mut sending, sent) = (client.try_clone().expect("a copy"), data.clone());
+    let sender = thread::spawn(move || sending.write_all(&sent).expect("sent"));
+    assert!(receive_exactly(&mut &client, data.len()) == data, "the echo differs");
+    sender.join().expect("no panic");
+    drop(client);
+    assert!(server.until(&Told::Close("orderly")).contains(&Told::Drain), "there was no back-pressure");
+}
+
+#[test]
+fn connections_are_dealt_in_turn_or_stay_where_they_were_accepted() {
+    let server = Server::start(3, "127.0.0.1:0", &defaults());
+    let clients: Vec<_> = (0..6).map(|_| server.connect()).collect();
+    let mut threads: Vec<_> = clients.iter().map(|_| format!("{:?}", server.opened().0)).collect();
+    threads.sort();
+    let each: Vec<_> = threads.chunk_by(|a, b| a == b).map(<[String]>::len).collect();
+    assert_eq!(each, [2, 2, 2]);
+
+    for cpu_steering in [false, true] {
+        let options = AcceptorOptions { reuse_port: true, cpu_steering, ..defaults() };
+        let server = Server::start(2, "127.0.0.1:0", &options);
+        for _ in 0..40 {
+            let mut client = server.connect();
+            client.write_all(b"x").expect("sent");
+            assert_eq!(receive_exactly(&mut client, 1), b"x");
+        }
+    }
+}
+
+#[test]
+fn another_reactor_may_own_the_connections() {
+    let (sender, told) = channel();
+    let teller = Arc::new(Mutex::new(sender));
+    let (accepting, serving) = (Handlers::reactor(1).expect("one"), Handlers::reactor(2).expect("two"));
+    let endpoints = vec![Endpoint::Address(Address::parse("127.0.0.1:0").expect("an address"))];
+    let factory: goev::handlers::Factory = Box::new(move |_| Box::new(Echo(teller.clone())));
+    let acceptor =
+        Acceptor::open(accepting.handles(), Some(serving.handles()), endpoints, &defaults(), Box::new(factory))
+            .expect("listening");
+    accepting.start().expect("threads");
+    serving.start().expect("threads");
+    let address = acceptor.addresses[0].as_socket().expect("TCP");
+    let _clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address).expect("connected")).collect();
+    for _ in 0..4 {
+        assert!(matches!(told.recv_timeout(PATIENCE), Ok(Told::Open(..))));
+    }
+    let opened = |handle: &Arc<goev::remote::PollerHandle>| handle.counters.opened.get();
+    assert_eq!(serving.handles().iter().map(opened).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(accepting.handles().iter().map(opened).sum::<u64>(), 0);
+    accepting.stop(Duration::ZERO);
+    serving.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_reset_delivers_what_came_before_it() {
+    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let mut client = server.connect();
+    server.opened();
+    client.write_all(b"last words").expect("sent");
+    assert_eq!(server.next(), Told::Read(b"last words".to_vec()));
+    // Unread input makes the kernel reset at close.
+    thread::spawn(move || {
+        client.peek(&mut [0]).expect("the echo");
+        drop(client);
+    });
+    assert_eq!(server.until(&Told::Close("io")), []);
+}
+
+#[test]
+fn input_that_nobody_reads_ends_the_connection_at_its_limit() {
+    struct Deaf(Teller);
+    impl Handler for Deaf {
+        fn on_close(&mut self, reason: Reason) {
+            tell(&self.0, Told::Close(name(&reason)));
+        }
+    }
+    let mut options = defaults();
+    options.connection.max_input = 1000;
+    let server = Server::start_with(1, "127.0.0.1:0", &options, |teller| Box::new(Deaf(teller)));
+    let mut client = server.connect();
+    client.write_all(&[0; 999]).expect("sent");
+    assert!(server.told.recv_timeout(Duration::from_millis(100)).is_err(), "ended below the limit");
+    client.write_all(&[0; 2]).expect("sent");
+    assert_eq!(server.next(), Told::Close("input overflow"));
+}
+
+#[test]
+fn timers_fire_on_the_poller_in_order_and_never_early() {
+    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let _client = server.connect();
+    let (_, token) = server.opened();
+    let began = Instant::now();
+    server.call(0, move |poller| {
+        for delay in [30u64, 10, 20] {
+            poller.set_timer(poller.now() + delay * 1_000_000, 0, Some(token)).expect("open");
+        }
+    });
+    for least in [10, 20, 30] {
+        assert_eq!(server.next(), Told::Timer);
+        assert!(began.elapsed() >= Duration::from_millis(least));
+    }
+}
+
+#[test]
+fn a_stop_sends_what_is_queued_and_closes_everything() {
+    struct Talks(Teller);
+    impl Handler for Talks {
+        fn on_open(&mut self, connection: &Context<'_>) {
+            connection.write(&vec![b'x'; 5_000_000]).expect("open");
+            tell(&self.0, Told::Open(thread::current().id(), connection.token));
+        }
+        fn on_close(&mut self, reason: Reason) {
+            tell(&self.0, Told::Close(name(&reason)));
+        }
+    }
+    let server = Server::start_with(2, "127.0.0.1:0", &defaults(), |teller| Box::new(Talks(teller)));
+    let (mut reader, _sleeper) = (server.connect(), server.connect());
+    server.opened();
+    server.opened();
+    server.reactor.stop(Duration::from_millis(500));
+    assert_eq!(receive_exactly(&mut reader, 5_000_000).len(), 5_000_000);
+    let mut ends = [server.until(&Told::Close("orderly")).len(), server.until(&Told::Close("aborted")).len()];
+    ends.sort_unstable();
+    assert_eq!(ends, [0, 0]);
+    drop(reader);
+    assert_eq!(server.join(), Ok(()));
+    assert!(TcpListener::bind(server.address()).is_ok(), "somebody still listens");
+}
+
+#[test]
+fn a_panic_ends_the_reactor_and_is_reported() {
+    let server = Server::start(2, "127.0.0.1:0", &defaults());
+    server.call(0, |_| panic!("of the test"));
+    let reported = server.join();
+    assert_eq!(reported, Err("a poller panicked: of the test".into()));
+}
+
+#[test]
+fn a_callback_that_does_not_return_makes_join_give_up() {
+    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let (release, released) = channel::<()>();
+    server.call(0, move |_| {
+        let _ = released.recv_timeout(PATIENCE);
+    });
+    let reported = server.stop(Duration::ZERO);
+    assert_eq!(reported, Err("1 of 1 pollers have not stopped in time".into()));
+    drop(release);
+    assert_eq!(server.join(), Ok(()));
+}
+
+#[test]
+fn a_reactor_runs_once() {
+    let reactor = Handlers::reactor(1).expect("a reactor");
+    reactor.start().expect("threads");
+    assert!(matches!(reactor.start(), Err(Error::State(_))));
+    reactor.stop(Duration::ZERO);
+    assert!(reactor.join(Some(PATIENCE), &mut || Ok(())).is_ok());
+    assert!(matches!(reactor.start(), Err(Error::State(_))));
+    assert!(Handlers::listen(&reactor, "127.0.0.1:0", &defaults(), Box::new(|_| unreachable!())).is_err());
+}
+
+#[test]
+fn pollers_are_counted_from_1_to_1024() {
+    for pollers in [0, 1025] {
+        let error = Handlers::reactor(pollers).err().map(|error| error.to_string());
+        assert_eq!(error, Some(format!("pollers must be from 1 to 1024, not {pollers}")));
+    }
+}

@@ -1,0 +1,255 @@
+"""C10: after os.fork() the child's copy says what it is and touches nothing; the parent's goes on."""
+
+from support import run_script
+
+PRELUDE = """
+import os, socket, sys, threading, traceback, warnings
+import goev
+
+warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the subject of this test
+
+class Echo(goev.Connection):
+    made = []
+    def on_open(self):
+        Echo.made.append(self)
+    def on_read(self):
+        self.write(self.read())
+
+def ask(address, data=b"ping"):
+    with socket.create_connection(address, 10) as client:
+        client.settimeout(10)
+        client.sendall(data)
+        assert client.recv(100) == data
+        return True
+
+def in_child(fn, end=os._exit):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            fn()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        end(0)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, f"the child ended with {status}"
+"""
+
+
+def run(body: str) -> str:
+    return run_script(PRELUDE + body)
+
+
+def test_every_method_in_the_child_raises_runtime_error_that_names_fork():
+    run("""
+with goev.Reactor(pollers=1) as reactor:
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo)
+    timer = reactor.schedule(60.0, print)
+    reactor.start()
+    ask(acceptor.address)
+
+    def child():
+        reading, writing = os.pipe()
+        calls = {
+            "call_soon": lambda: reactor.call_soon(print),
+            "schedule": lambda: reactor.schedule(1.0, print),
+            "cache_set": lambda: reactor.cache_set(1, 1),
+            "stop": lambda: reactor.stop(),
+            "join": lambda: reactor.join(1),
+            "run": lambda: reactor.run(),
+            "start": lambda: reactor.start(),
+            "add": lambda: reactor.add(goev.EventHandler(), reading, goev.EV_IN),
+            "append_events": lambda: reactor.append_events(reading, goev.EV_IN),
+            "remove_events": lambda: reactor.remove_events(reading, goev.EV_IN),
+            "stats": lambda: reactor.stats(),
+            "Acceptor": lambda: goev.Acceptor(reactor, "127.0.0.1:0", Echo),
+        }
+        for name, call in calls.items():
+            try:
+                call()
+            except RuntimeError as error:
+                assert "fork" in str(error), (name, error)
+            else:
+                raise AssertionError(f"{name} did not raise")
+
+    in_child(child)
+    for _ in range(20):
+        ask(acceptor.address)
+""")
+
+
+def test_a_connection_of_the_parent_cannot_be_used_in_the_child():
+    run("""
+with goev.Reactor(pollers=1) as reactor:
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo)
+    reactor.start()
+    client = socket.create_connection(acceptor.address, 10)
+    client.sendall(b"x")
+    assert client.recv(1) == b"x"
+    connection = Echo.made[0]
+
+    def child():
+        for call in (lambda: connection.write(b"from the child"), connection.close, connection.abort,
+                     lambda: connection.call_soon(print), connection.read, lambda: connection.schedule(1.0)):
+            try:
+                call()
+            except RuntimeError as error:
+                assert "fork" in str(error), error
+            else:
+                raise AssertionError("did not raise")
+
+    in_child(child)
+    client.sendall(b"still")
+    assert client.recv(100) == b"still"
+    client.close()
+""")
+
+
+def test_a_child_that_ends_like_any_program_disturbs_nothing():
+    """Interpreter shutdown in the child: finalizers of its copies must neither hang nor reach the parent's epoll."""
+    run("""
+reactor = goev.Reactor(pollers=2)
+acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo)
+reactor.start()
+ask(acceptor.address)
+pid = os.fork()
+if pid == 0:
+    del reactor, acceptor
+    import gc
+    gc.collect()
+    sys.exit(0)
+_, status = os.waitpid(pid, 0)
+assert status == 0, status
+for _ in range(20):
+    ask(acceptor.address)
+reactor.stop()
+reactor.join(10)
+""")
+
+
+def test_the_child_may_run_a_reactor_of_its_own():
+    run("""
+with goev.Reactor(pollers=2) as reactor:
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo)
+    reactor.start()
+    ask(acceptor.address)
+
+    def child():
+        with goev.Reactor(pollers=2) as own:
+            mine = goev.Acceptor(own, "127.0.0.1:0", Echo)
+            own.start()
+            assert ask(mine.address)
+
+    in_child(child)
+    ask(acceptor.address)
+""")
+
+
+def test_a_reactor_made_before_the_fork_and_not_started_is_unusable_in_the_child_only():
+    run("""
+reactor = goev.Reactor(pollers=1)
+acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo)
+
+def child():
+    try:
+        reactor.run()
+    except RuntimeError as error:
+        assert "fork" in str(error), error
+    else:
+        raise AssertionError("did not raise")
+
+in_child(child)
+with reactor:
+    reactor.start()
+    ask(acceptor.address)
+""")
+
+
+def test_a_closed_connection_ends_for_the_peer_although_a_child_holds_a_copy():
+    run("""
+with goev.Reactor(pollers=1) as reactor:
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo)
+    reactor.start()
+    client = socket.create_connection(acceptor.address, 10)
+    client.settimeout(10)
+    client.sendall(b"x")
+    assert client.recv(1) == b"x"
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(writing)
+        os.read(reading, 1)  # until the parent is done
+        os._exit(0)
+    Echo.made[0].close()
+    assert client.recv(1) == b""
+    os.close(writing)
+    os.waitpid(pid, 0)
+    client.close()
+""")
+
+
+def test_forking_inside_a_callback_leaves_the_parents_poller_unharmed():
+    run("""
+class Forks(Echo):
+    def on_read(self):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        super().on_read()
+
+with goev.Reactor(pollers=1) as reactor:
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Forks)
+    reactor.start()
+    for _ in range(5):
+        ask(acceptor.address)
+""")
+
+
+def test_a_child_that_returns_from_the_callback_it_was_forked_in_does_not_serve():
+    """The child comes back into a copy of the poller's loop: it must end there, not answer the parent's clients."""
+    run("""
+class Forks(Echo):
+    def on_read(self):
+        data = self.read()
+        if data == b"fork":
+            global child
+            pid = os.fork()
+            if pid == 0:
+                return
+            child = pid
+        self.write(data)
+
+def work():
+    with goev.Reactor(pollers=1) as reactor:
+        acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Forks)
+        reactor.start()
+        ask(acceptor.address, b"fork")
+        for _ in range(20):
+            ask(acceptor.address)
+
+work()
+import signal, time
+for _ in range(500):
+    if os.waitpid(child, os.WNOHANG) != (0, 0):
+        break
+    time.sleep(0.01)
+else:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+""")
+
+
+def test_subprocesses_started_by_callbacks_inherit_no_descriptor():
+    run("""
+import subprocess
+with goev.Reactor(pollers=2) as reactor:
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo, reuse_port=True)
+    reactor.start()
+    ask(acceptor.address)
+    client = socket.create_connection(acceptor.address, 10)
+    program = "import os; print(len(os.listdir('/proc/self/fd')))"
+    counted = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, close_fds=False).stdout
+    assert int(counted) <= 5, counted  # 0, 1, 2 and the listing itself
+    client.close()
+""")

@@ -1,0 +1,94 @@
+"""The README tells the truth: its Python blocks run, the commands it names exist."""
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+import goev
+from support import ROOT, Child
+
+README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
+BLOCKS = re.findall(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```", README)
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+SHELL = [text for language, text in BLOCKS if language in ("sh", "shell", "bash", "console")]
+
+
+def listens(pid: int) -> bool:
+    """Whether the process holds a listening TCP socket."""
+    inodes = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                inodes.add(f"socket:[{fields[9]}]")
+    fds = Path(f"/proc/{pid}/fd")
+    return any(os.readlink(fd) in inodes for fd in fds.iterdir() if fd.is_symlink())
+
+
+def wait_until_it_serves_or_ends(child: Child) -> None:
+    end = time.monotonic() + 10
+    while child.process.poll() is None and time.monotonic() < end:
+        try:
+            if listens(child.pid):
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return  # it has just ended
+        time.sleep(0.01)
+
+
+def test_the_readme_has_examples():
+    assert PYTHON
+    assert SHELL
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON)))
+def test_a_python_block_runs_as_it_stands(number, tmp_path):
+    """On a free port; one that serves is stopped by Ctrl-C."""
+    program = tmp_path / "block.py"
+    program.write_text(PYTHON[number].replace('":8080"', '"127.0.0.1:0"'))
+    with Child(str(program)) as child:
+        wait_until_it_serves_or_ends(child)
+        if child.process.poll() is None:
+            child.interrupt()
+        status = child.end()
+        interrupted = child.errors.rstrip().endswith("KeyboardInterrupt")
+        assert status == 0 or interrupted, child.errors
+
+
+def test_every_make_target_it_names_exists():
+    targets = set(re.findall(r"(?m)^([\w-]+)\s*:", (ROOT / "Makefile").read_text()))
+    named = set(re.findall(r"\bmake ([a-z][\w-]*)", "\n".join(SHELL) + "\n".join(re.findall(r"`[^`\n]+`", README))))
+    assert {"demo", "test"} <= named
+    assert named <= targets
+
+
+def test_every_file_it_links_to_exists():
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", README)
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_every_example_it_names_exists():
+    named = set(re.findall(r"examples/\w+\.py", README))
+    assert named
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def codes(cell: str) -> list[str]:
+    """What stands in backquotes in a cell of a table, without arguments."""
+    return [re.split(r"[(=]", code)[0] for code in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_the_table_maps_go_names_to_names_that_exist():
+    section = README.partition("## Coming from Go")[2].partition("\n## ")[0]
+    rows = re.findall(r"(?m)^\|(.+?)\|(.+?)\|$", section)
+    go_names = {name for left, _ in rows for name in codes(left)}
+    assert {"OnOpen", "AsyncWrite", "ScheduleTimer", "PollSyncOpt", "PCachedGet"} <= go_names
+    kinds = (goev.Connection, goev.Reactor, goev.Acceptor, goev.EventHandler, goev.Timer)
+    known = {name for kind in kinds for name in dir(kind)} | set(goev.__all__)
+    known |= set(re.findall(r"\b(\w+)=", goev.Acceptor.__text_signature__ or "")) | {"pollers", "factory"}
+    ours = {name.rsplit(".", 1)[-1] for _, right in rows for name in codes(right)}
+    assert ours
+    assert not ours - known
