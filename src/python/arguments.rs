@@ -18,20 +18,24 @@ use crate::error::Error;
 /// Ten years, in seconds: longer times are a mistake in the unit.
 const LONGEST: f64 = 10.0 * 365.0 * 86_400.0;
 
-/// A time in seconds, zero allowed.
-pub fn seconds(name: &str, value: f64) -> PyResult<Duration> {
-    if value.is_finite() && (0.0..=LONGEST).contains(&value) {
-        return Ok(Duration::from_secs_f64(value));
+/// A time in seconds as nanoseconds, rounded up.
+pub fn nanoseconds(name: &str, value: f64) -> PyResult<u64> {
+    if (0.0..=LONGEST).contains(&value) {
+        return Ok((value * 1e9).ceil() as u64);
     }
     Err(PyValueError::new_err(format!("{name} must be from 0 to {LONGEST} seconds, not {value}")))
 }
 
+/// A time in seconds, zero allowed.
+pub fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    nanoseconds(name, value).map(Duration::from_nanos)
+}
+
 /// The time between two firings in nanoseconds, above zero; 0 for none.
 pub fn period(every: Option<f64>) -> PyResult<u64> {
-    let Some(every) = every else { return Ok(0) };
-    match seconds("every", every)?.as_nanos() {
-        0 => Err(PyValueError::new_err(format!("every must be more than 0 seconds, not {every}"))),
-        nanoseconds => Ok(nanoseconds as u64),
+    match every.map_or(Ok(None), |every| nanoseconds("every", every).map(Some))? {
+        Some(0) => Err(PyValueError::new_err("every must be more than 0 seconds, not 0")),
+        nanoseconds => Ok(nanoseconds.unwrap_or(0)),
     }
 }
 

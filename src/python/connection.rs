@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyMappingProxy, PyString, PyTuple, PyType};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use super::arguments::{
-    self, address_object, inet_object, integer, optional_integer, peer_text, period, seconds, size, size_within,
+    self, address_object, inet_object, integer, nanoseconds, optional_integer, peer_text, period, size, size_within,
     type_name, whole_seconds,
 };
 use super::dispatch::{CALLBACKS, PyDispatch, PyTask, check_callbacks, with_poller};
@@ -459,18 +459,18 @@ impl Connection {
         delay: f64,
         callback: Option<&Bound<'_, PyAny>>,
         every: Option<f64>,
-    ) -> PyResult<Timer> {
-        let (delay, every) = (seconds("delay", delay)?, period(every)?);
+    ) -> PyResult<Py<Timer>> {
+        let (delay, every) = (nanoseconds("delay", delay)?, period(every)?);
         let callback = match callback {
             Some(callback) => callback.clone(),
             None => slf.getattr("on_timeout")?,
         };
         arguments::callable("callback", &callback)?;
         slf.get().local("schedule()", |local| {
-            let deadline = local.poller.now() + delay.as_nanos() as u64;
+            let deadline = local.poller.now() + delay;
             let owner = Some(local.token());
             let id = local.dispatch.set_timer(local.poller, deadline, every, owner, callback.unbind())?;
-            Ok(Timer::new(local.remote.handle.clone(), id))
+            Timer::new(slf.py(), local.remote.handle.clone(), id)
         })
     }
 

@@ -216,6 +216,10 @@ impl PyDispatch {
 
     fn call_close(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, reason: Reason) {
         let name = intern!(py, "on_close");
+        if is_inherited(handler, name) {
+            // Making the exception would be the dearest part of a connection that a reset ends.
+            return;
+        }
         let error = errors::of_reason(py, reason);
         if let Err(error) = handler.call_method1(name, (error,)).and_then(|answer| is_none(name, &answer)) {
             self.report(py, poller, handler, &name.to_string(), error);
@@ -467,9 +471,8 @@ pub fn check_callbacks(class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResul
 
 /// Whether a handler has the callback from `goev.Connection` itself.
 fn is_inherited(handler: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> bool {
-    let py = handler.py();
     let own = handler.get_type().getattr(name);
-    let base = Connection::type_object(py).getattr(name);
+    let base = Connection::type_object(handler.py()).getattr(name);
     matches!((own, base), (Ok(own), Ok(base)) if own.is(&base))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyWeakrefReference};
 
-use super::arguments::{callable, descriptor, integer, optional_integer, period, seconds};
+use super::arguments::{callable, descriptor, integer, nanoseconds, optional_integer, period, seconds};
 use super::dispatch::{PyDispatch, PyTask, is_dispatching, with_current};
 use super::errors::of_outcome;
 use super::event_handler::{Descriptors, EventHandler, Place, interests};
@@ -278,28 +278,28 @@ impl Reactor {
     ///
     /// Go: ``ScheduleTimer``.
     #[pyo3(signature = (delay, callback, *, every = None))]
-    fn schedule<'py>(
+    fn schedule(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         delay: f64,
-        callback: &Bound<'py, PyAny>,
+        callback: &Bound<'_, PyAny>,
         every: Option<f64>,
-    ) -> PyResult<Bound<'py, Timer>> {
-        let (delay, every) = (seconds("delay", delay)?, period(every)?);
+    ) -> PyResult<Py<Timer>> {
+        let (delay, every) = (nanoseconds("delay", delay)?, period(every)?);
         callable("callback", callback)?;
-        let deadline = self.core.now() + delay.as_nanos() as u64;
+        self.core.check_process()?;
+        let deadline = self.core.now() + delay;
         let set = self.on_own_poller(|poller, dispatch| {
             let id = dispatch.set_timer(poller, deadline, every, None, callback.clone().unbind())?;
-            Ok::<_, Error>(Timer::new(poller.handle().clone(), id))
+            Timer::new(py, poller.handle().clone(), id)
         });
         if let Some(timer) = set {
-            self.core.check_process()?;
-            return Bound::new(py, timer?);
+            return timer;
         }
         let poller = self.open_handles()?[0].clone();
-        let timer = Bound::new(py, Timer::posted(poller.clone()))?;
+        let timer = Timer::posted(py, poller.clone())?;
         let callback = callback.clone().unbind();
-        let task = PyTask::Schedule { deadline, every, callback, timer: timer.clone().unbind() };
+        let task = PyTask::Schedule { deadline, every, callback, timer: timer.clone_ref(py) };
         poller.post_task(Box::new(task)).map_err(|_| Error::State("the reactor has stopped".into()))?;
         Ok(timer)
     }

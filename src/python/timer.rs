@@ -22,13 +22,23 @@ pub struct Timer {
 }
 
 impl Timer {
-    pub fn new(poller: Arc<PollerHandle>, id: TimerId) -> Self {
-        Self { poller, id: AtomicU64::new(id.to_bits()) }
+    pub fn new(py: Python<'_>, poller: Arc<PollerHandle>, id: TimerId) -> PyResult<Py<Self>> {
+        Self { poller, id: AtomicU64::new(id.to_bits()) }.untracked(py)
     }
 
     /// A timer that the poller will set when it reads its mailbox.
-    pub fn posted(poller: Arc<PollerHandle>) -> Self {
-        Self { poller, id: AtomicU64::new(NOT_YET_SET) }
+    pub fn posted(py: Python<'_>, poller: Arc<PollerHandle>) -> PyResult<Py<Self>> {
+        Self { poller, id: AtomicU64::new(NOT_YET_SET) }.untracked(py)
+    }
+
+    /// Keeps the collector from visiting what can be in no cycle: PyO3 makes every class one that is tracked, and a
+    /// million timers would then double the time it takes to set them.
+    fn untracked(self, py: Python<'_>) -> PyResult<Py<Self>> {
+        let timer = Py::new(py, self)?;
+        // SAFETY: the object is of a collected type, is whole, and refers to no Python object but its type, which the
+        // module keeps alive. Untracking is what its deallocation does again, harmlessly.
+        unsafe { pyo3::ffi::PyObject_GC_UnTrack(timer.as_ptr().cast()) };
+        Ok(timer)
     }
 
     /// Called on the poller: notes the id, unless the timer was cancelled before it was set.
