@@ -237,6 +237,21 @@ def test_read_until_includes_the_separator(start, events, data, separator, expec
     assert [on_poller(handler, lambda: handler.read_until(separator)) for _ in expected] == expected
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"a", [None]),
+        (b"a\n", [b"a\n", None]),
+        (b"a\nb\nrest", [b"a\nb\n", None]),
+        (b"\n\n", [b"\n\n", None]),
+        (b"12345\n7\n9\n", [b"12345\n7\n", b"9\n"]),  # nine bytes are looked at
+    ],
+)
+def test_read_until_the_last_separator_takes_all_that_is_complete(start, events, data, expected):
+    handler = passive(start, events, data)
+    assert [on_poller(handler, lambda: handler.read_until(b"\n", 9, last=True)) for _ in expected] == expected
+
+
 def test_read_until_finds_a_separator_that_came_in_pieces(start, events):
     class Lines(goev.Connection):
         def on_read(self):

@@ -13,11 +13,9 @@ class Plain(goev.Connection):
     __slots__ = ()
 
     def on_read(self) -> None:
-        data = self.peek()
-        heads = data.count(END_OF_HEAD)
+        heads = self.read_until(END_OF_HEAD, last=True)
         if heads:
-            self.write(RESPONSE * heads)
-            self.skip(data.rindex(END_OF_HEAD) + len(END_OF_HEAD))
+            self.write(RESPONSE * heads.count(END_OF_HEAD))
 
 
 def main() -> None:

@@ -100,6 +100,21 @@ impl Connection {
         self.local(method, |local| local.poller.read(local.token(), look)?)
     }
 
+    /// The most bytes in which a separator is looked for.
+    fn separator_limit(&self, separator: &[u8], limit: Option<i64>) -> PyResult<usize> {
+        if separator.is_empty() {
+            return Err(PyValueError::new_err("separator must not be empty"));
+        }
+        let remote = self.remote()?;
+        let limit = limit.map_or(Ok(remote.options.max_input), |limit| size("limit", limit))?;
+        if limit < separator.len() {
+            let text = format!("limit must leave room for the separator's {} bytes, not {limit}", separator.len());
+            return Err(PyValueError::new_err(text));
+        }
+        within_max_input("limit", limit, remote)?;
+        Ok(limit)
+    }
+
     fn write_held(&self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
         let held = || Box::new(HeldBytes::new(data));
         let remote = self.remote()?;
@@ -148,6 +163,21 @@ fn count(n: i64, have: usize) -> PyResult<usize> {
         0.. => Ok(usize::try_from(n).unwrap_or(usize::MAX).min(have)),
         _ => Err(PyValueError::new_err(format!("n must be -1 (everything) or more, not {n}"))),
     }
+}
+
+/// Where a separator is: the first one, or the last.
+fn find(input: &[u8], separator: &[u8], last: bool) -> Option<usize> {
+    if last {
+        // As a rule the input ends with a whole message, and then nothing has to be searched.
+        let at_end = input.ends_with(separator).then(|| input.len() - separator.len());
+        return at_end.or_else(|| memchr::memmem::rfind(input, separator));
+    }
+    memchr::memmem::find(input, separator)
+}
+
+fn no_separator(separator: &[u8], limit: usize) -> PyErr {
+    let separator = separator.escape_ascii();
+    InputOverflow::new_err(format!("no separator b'{separator}' within limit={limit} bytes"))
 }
 
 fn within_max_input(name: &str, value: usize, remote: &Remote) -> PyResult<()> {
@@ -259,35 +289,24 @@ impl Connection {
 
     /// Take everything up to and including ``separator``, or ``None`` while it has not come.
     ///
-    /// ``limit`` is the most bytes to take, separator included; ``max_input`` by default. ``InputOverflow`` is raised
-    /// when so many are there without one.
-    #[pyo3(signature = (separator, limit = None))]
+    /// With ``last=True`` up to the last one that is there: all complete lines at once, say. ``limit`` is the most bytes
+    /// to take, separator included; ``max_input`` by default. ``InputOverflow`` is raised when so many are there without
+    /// a separator.
+    #[pyo3(signature = (separator, limit = None, *, last = false))]
     fn read_until<'py>(
         &self,
         py: Python<'py>,
         separator: &Bound<'_, PyBytes>,
         #[pyo3(from_py_with = optional_integer)] limit: Option<i64>,
+        last: bool,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let separator = separator.as_bytes();
-        if separator.is_empty() {
-            return Err(PyValueError::new_err("separator must not be empty"));
-        }
-        let remote = self.remote()?;
-        let limit = limit.map_or(Ok(remote.options.max_input), |limit| size("limit", limit))?;
-        if limit < separator.len() {
-            let text = format!("limit must leave room for the separator's {} bytes, not {limit}", separator.len());
-            return Err(PyValueError::new_err(text));
-        }
-        within_max_input("limit", limit, remote)?;
+        let limit = self.separator_limit(separator, limit)?;
         self.read_by("read_until()", |input| {
             let within = &input[..input.len().min(limit)];
-            match memchr::memmem::find(within, separator) {
-                Some(at) => (Ok(Some(PyBytes::new(py, &input[..at + separator.len()]))), at + separator.len()),
-                None if within.len() == limit => {
-                    let text =
-                        format!("no separator {:?} within limit={limit} bytes", separator.escape_ascii().to_string());
-                    (Err(InputOverflow::new_err(text)), 0)
-                }
+            match find(within, separator, last) {
+                Some(at) => (Ok(Some(PyBytes::new(py, &within[..at + separator.len()]))), at + separator.len()),
+                None if within.len() == limit => (Err(no_separator(separator, limit)), 0),
                 None => (Ok(None), 0),
             }
         })

@@ -17,7 +17,7 @@ use super::arguments::{peer_text, type_name};
 use super::connection::Connection;
 use super::errors::{self, ConnectionClosed};
 use super::event_handler::{Descriptors, EventHandler};
-use super::fairness::GiveWay;
+use super::fairness::Share;
 use super::timer::Timer;
 use crate::acceptor::Acceptor;
 use crate::dispatch::{Call, Dispatch};
@@ -58,7 +58,7 @@ pub struct PyDispatch {
     /// The Python object of the reactor; weak, since it holds this.
     reactor: RefCell<Option<Py<PyWeakrefReference>>>,
     descriptors: Arc<Descriptors>,
-    give_way: GiveWay,
+    share: Share,
 }
 
 thread_local! {
@@ -120,7 +120,7 @@ impl Dispatch for PyDispatch {
     }
 
     fn dispatch(&self, poller: &Poller) {
-        let attached_at = self.give_way.before();
+        let _taken = self.share.take();
         Python::attach(|py| {
             let _dispatching = Dispatching::new(poller, self);
             drop(poller.take_released());
@@ -128,7 +128,6 @@ impl Dispatch for PyDispatch {
                 self.call(py, poller, call);
             }
         });
-        self.give_way.after(attached_at);
     }
 }
 
@@ -143,7 +142,7 @@ impl PyDispatch {
             cache: cache.unbind(),
             reactor: RefCell::default(),
             descriptors: descriptors.clone(),
-            give_way: GiveWay::default(),
+            share: Share::default(),
         }
     }
 

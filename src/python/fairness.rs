@@ -1,42 +1,68 @@
-//! Lets other Python threads have the interpreter lock beside a busy poller.
+//! How a poller shares the interpreter lock with the other pollers and with other Python threads.
 //!
-//! Who waits for the lock asks its holder to give way only after a whole switch interval without a hand-over, and each
-//! detach of a poller wakes the waiter too late to take the lock but starts its interval anew. A poller with work all
-//! the time would so starve every other thread. It therefore rests a moment after each interval of busy time.
+//! *With other pollers*: a batch holds the lock for a few microseconds, less than it takes to sleep for the lock and be
+//! woken. So a poller that finds another one attached first offers its CPU to whoever can run, a few times.
+//!
+//! *With other threads*: who waits for the lock asks its holder to give way only after a whole switch interval without
+//! a hand-over, and each detach of a poller wakes the waiter too late to take the lock but starts its interval anew. A
+//! poller with work all the time would so starve every other thread. It therefore rests a moment after each interval
+//! of busy time.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// CPython's default switch interval (sys.getswitchinterval).
 const INTERVAL: Duration = Duration::from_millis(5);
 /// Long enough for a waiter to wake up and take the lock; at most one per cent of the interval with its own wake-up.
 const REST: Duration = Duration::from_micros(50);
+/// How often a poller offers its CPU before it sleeps for the lock like any other thread.
+const OFFERS: usize = 20;
 
-/// The busy time of one poller.
+/// How many pollers of the process are attached.
+static ATTACHED: AtomicUsize = AtomicUsize::new(0);
+
+/// The share of one poller.
 #[derive(Default)]
-pub struct GiveWay {
+pub struct Share {
     busy: Cell<Duration>,
     detached_at: Cell<Option<Instant>>,
 }
 
-impl GiveWay {
-    /// Called before attaching: rests if nobody else had a chance for a whole interval.
-    pub fn before(&self) -> Instant {
-        let now = Instant::now();
+impl Share {
+    /// Called before attaching.
+    pub fn take(&self) -> Taken<'_> {
+        let mut now = Instant::now();
         if self.detached_at.get().is_none_or(|at| now - at >= REST) {
             self.busy.set(Duration::ZERO);
         } else if self.busy.get() >= INTERVAL {
             self.busy.set(Duration::ZERO);
-            std::thread::sleep(REST);
-            return Instant::now();
+            thread::sleep(REST);
+            now = Instant::now();
         }
-        now
+        for _ in 0..OFFERS {
+            if ATTACHED.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            thread::yield_now();
+        }
+        ATTACHED.fetch_add(1, Ordering::Relaxed);
+        Taken { share: self, at: now }
     }
+}
 
-    /// Called after detaching.
-    pub fn after(&self, attached_at: Instant) {
+/// The time from before attaching until after detaching.
+pub struct Taken<'a> {
+    share: &'a Share,
+    at: Instant,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        ATTACHED.fetch_sub(1, Ordering::Relaxed);
         let now = Instant::now();
-        self.busy.set(self.busy.get() + (now - attached_at));
-        self.detached_at.set(Some(now));
+        self.share.busy.set(self.share.busy.get() + (now - self.at));
+        self.share.detached_at.set(Some(now));
     }
 }
