@@ -101,9 +101,9 @@ impl State {
         let timers = std::mem::take(&mut connection.timers);
         connection.remote.mark_closed();
         match reason {
-            Reason::Orderly | Reason::Raised(_) if !connection.eof => self.linger(token),
-            Reason::Aborted | Reason::OutputOverflow { .. } => self.reset(token),
-            _ => self.remove(token),
+            Reason::Orderly | Reason::Raised(_) if connection.eof => self.remove(token),
+            Reason::Orderly | Reason::Raised(_) => self.linger(token),
+            _ => self.reset(token),
         }
         let timers = self.cancel_all(timers);
         self.handle.counters.closed.add(1);
