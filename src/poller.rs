@@ -128,6 +128,9 @@ struct State {
 struct Batch {
     /// When the poll returned. Timers due until then belong to the batch.
     now: u64,
+    /// When the first call was asked for. Not before: the dispatch may have waited for its lock, and a batch whose time
+    /// is over before its first call would never end.
+    began: Option<u64>,
     calls: usize,
     /// Turns and timers take turns in coming first, so that neither can hold up the other for ever.
     timers_first: bool,
@@ -224,7 +227,7 @@ impl Poller {
 
     fn begin_batch(&self) {
         let state = &mut *self.state.borrow_mut();
-        state.batch.calls = 0;
+        (state.batch.began, state.batch.calls) = (None, 0);
         state.batch.timers_first = !state.batch.timers_first;
         self.handle.counters.batches.add(1);
         self.handle.counters.timers.set(state.timers.len() as u64);
@@ -260,7 +263,8 @@ impl Poller {
         let now = self.now();
         let state = &mut *self.state.borrow_mut();
         state.batch.calls += 1;
-        let over = now - state.batch.now > BATCH_NANOSECONDS || state.batch.calls > BATCH_EVENTS;
+        let began = *state.batch.began.get_or_insert(now);
+        let over = now - began > BATCH_NANOSECONDS || state.batch.calls > BATCH_EVENTS;
         let call = state.next_call(over);
         if call.is_some() {
             self.handle.counters.callbacks.add(1);

@@ -1,6 +1,7 @@
 """C8: no connection, timer or queue of calls starves the others."""
 
 import statistics
+import sys
 import threading
 import time
 
@@ -94,6 +95,24 @@ def test_a_busy_poller_lets_other_python_threads_run(start, events):
         taken.append(time.perf_counter() - began)
     assert len(events.history) < 5_000, "the poller was finished first"
     assert statistics.median(taken) < 0.03
+
+
+def test_waiting_for_the_gil_does_not_use_up_the_time_of_a_batch(start):
+    """A thread that computes keeps each batch waiting for a switch interval, longer than a batch may last."""
+    server, stop = start(Echo, pollers=2), threading.Event()
+
+    def compute() -> None:
+        while not stop.is_set():
+            sum(range(1_000))
+
+    computing = in_thread(compute)
+    try:
+        clients = [server.connect() for _ in range(4)]
+        taken = [wait for client in clients for wait in waits(client, 10)]
+    finally:
+        stop.set()
+    computing.result(PATIENCE)
+    assert statistics.median(taken) < 10 * sys.getswitchinterval()
 
 
 def test_slow_callbacks_of_many_connections_are_batched_by_time(start):

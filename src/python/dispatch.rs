@@ -17,7 +17,7 @@ use super::arguments::{peer_text, type_name};
 use super::connection::Connection;
 use super::errors::{self, ConnectionClosed};
 use super::event_handler::{Descriptors, EventHandler};
-use super::fairness::Share;
+use super::fairness::{Attached, Share};
 use super::timer::Timer;
 use crate::acceptor::Acceptor;
 use crate::dispatch::{Call, Dispatch};
@@ -120,14 +120,16 @@ impl Dispatch for PyDispatch {
     }
 
     fn dispatch(&self, poller: &Poller) {
-        let _taken = self.share.take();
+        let began = self.share.wait();
         Python::attach(|py| {
+            let _attached = Attached::new();
             let _dispatching = Dispatching::new(poller, self);
             drop(poller.take_released());
             while let Some(call) = poller.next_call() {
                 self.call(py, poller, call);
             }
         });
+        self.share.done(began);
     }
 }
 

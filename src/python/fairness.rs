@@ -1,7 +1,7 @@
 //! How a poller shares the interpreter lock with the other pollers and with other Python threads.
 //!
 //! *With other pollers*: a batch holds the lock for a few microseconds, less than it takes to sleep for the lock and be
-//! woken. So a poller that finds another one attached first offers its CPU to whoever can run, a few times.
+//! woken. So a poller that finds another one attached first offers its CPU to whoever can run, for a moment.
 //!
 //! *With other threads*: who waits for the lock asks its holder to give way only after a whole switch interval without
 //! a hand-over, and each detach of a poller wakes the waiter too late to take the lock but starts its interval anew. A
@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_millis(5);
 /// Long enough for a waiter to wake up and take the lock; at most one per cent of the interval with its own wake-up.
 const REST: Duration = Duration::from_micros(50);
-/// How often a poller offers its CPU before it sleeps for the lock like any other thread.
-const OFFERS: usize = 20;
+/// For how long a poller offers its CPU before it sleeps for the lock like any other thread. Time and not a number:
+/// each offer may last a time slice of whoever takes it.
+const PATIENCE: Duration = Duration::from_micros(20);
 
 /// How many pollers of the process are attached.
 static ATTACHED: AtomicUsize = AtomicUsize::new(0);
@@ -31,8 +32,8 @@ pub struct Share {
 }
 
 impl Share {
-    /// Called before attaching.
-    pub fn take(&self) -> Taken<'_> {
+    /// Called before attaching; returns when to begin.
+    pub fn wait(&self) -> Instant {
         let mut now = Instant::now();
         if self.detached_at.get().is_none_or(|at| now - at >= REST) {
             self.busy.set(Duration::ZERO);
@@ -41,28 +42,33 @@ impl Share {
             thread::sleep(REST);
             now = Instant::now();
         }
-        for _ in 0..OFFERS {
-            if ATTACHED.load(Ordering::Relaxed) == 0 {
-                break;
-            }
+        while ATTACHED.load(Ordering::Relaxed) > 0 && now.elapsed() < PATIENCE {
             thread::yield_now();
         }
-        ATTACHED.fetch_add(1, Ordering::Relaxed);
-        Taken { share: self, at: now }
+        now
+    }
+
+    /// Called after detaching, with what [`Share::wait`] returned.
+    pub fn done(&self, began: Instant) {
+        let now = Instant::now();
+        self.busy.set(self.busy.get() + (now - began));
+        self.detached_at.set(Some(now));
     }
 }
 
-/// The time from before attaching until after detaching.
-pub struct Taken<'a> {
-    share: &'a Share,
-    at: Instant,
+/// The time in which a poller is attached, as the others see it.
+pub struct Attached;
+
+impl Attached {
+    /// Called as soon as it is attached; before that it waits for the lock, perhaps behind a thread that computes.
+    pub fn new() -> Self {
+        ATTACHED.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for Attached {
     fn drop(&mut self) {
         ATTACHED.fetch_sub(1, Ordering::Relaxed);
-        let now = Instant::now();
-        self.share.busy.set(self.share.busy.get() + (now - self.at));
-        self.share.detached_at.set(Some(now));
     }
 }
