@@ -60,13 +60,13 @@ def main() -> None:
     parser.add_argument("--for", dest="seconds", type=float, help="stop after so many seconds (default: on Ctrl-C)")
     args = parser.parse_args()
     reactor = goev.Reactor()
-    acceptor = goev.Acceptor(reactor, f"127.0.0.1:{args.port}", Plaintext)
+    acceptor = goev.Acceptor(reactor, f":{args.port}", Plaintext)
     reactor.schedule(0, refresh_date, every=1)
     if args.seconds is not None:
         reactor.schedule(args.seconds, reactor.stop)
-    host, port, *_ = acceptor.address
+    port = acceptor.address[1]
     with suppress(KeyboardInterrupt):
-        print(f"serving; try: curl -i http://{host}:{port}/plaintext   (Ctrl-C ends it)", flush=True)
+        print(f"serving; try: curl -i http://127.0.0.1:{port}/plaintext   (Ctrl-C ends it)", flush=True)
         reactor.run()
 
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::address::Address;
+use crate::address::{Address, UnixName};
 use crate::error::Error;
 use crate::options::{AcceptorOptions, ConnectionOptions};
 use crate::remote::{Message, Peer, PollerHandle};
@@ -74,10 +74,7 @@ impl Acceptor {
         for group in sockets {
             for (bound, poller) in group.into_iter().zip(pollers) {
                 let listener = Listener { bound, acceptor: acceptor.clone(), listed: false, resting: false };
-                poller
-                    .mailbox
-                    .post(Message::Listen(listener))
-                    .map_err(|_| Error::State("the reactor has stopped and takes no more acceptors".into()))?;
+                poller.post(Message::Listen(listener)).map_err(|_| Error::stopped())?;
             }
         }
         Ok(acceptor)
@@ -91,7 +88,7 @@ impl Acceptor {
         }
         for poller in &self.listening {
             // A closed mailbox means a stopped poller, which has closed its listeners.
-            let _ = poller.mailbox.post(Message::Unlisten(self.clone()));
+            let _ = poller.post(Message::Unlisten(self.clone()));
         }
     }
 
@@ -145,9 +142,22 @@ impl Listener {
     }
 }
 
-/// Whether accepting failed for want of something that others have to give back first (accept(2)).
-pub(crate) fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+/// Whether accepting failed because of the one connection that was next in the backlog (accept(2)).
+pub(crate) fn is_of_the_peer(error: &io::Error) -> bool {
+    const ERRORS: [i32; 11] = [
+        libc::ECONNABORTED,
+        libc::EINTR,
+        libc::EPERM,
+        libc::EPROTO,
+        libc::ENOPROTOOPT,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::ENONET,
+        libc::EOPNOTSUPP,
+    ];
+    error.raw_os_error().is_some_and(|code| ERRORS.contains(&code))
 }
 
 /// A listening socket, and the file its path made.
@@ -176,17 +186,22 @@ impl Drop for SocketFile {
 }
 
 fn listen_everywhere(endpoint: Endpoint, options: &AcceptorOptions, pollers: usize) -> Result<Vec<Bound>, Error> {
-    let address = match endpoint {
-        Endpoint::Bound(socket) if !options.reuse_port => return Ok(vec![take_over(socket, options)?]),
-        Endpoint::Address(address @ Address::Inet(_)) => address,
-        Endpoint::Address(address) if !options.reuse_port => return Ok(vec![listen_unix(&address, options)?]),
-        Endpoint::Address(_) | Endpoint::Bound(_) => {
-            return Err(Error::Argument(
-                "reuse_port=True is for TCP addresses only, not for Unix or bound sockets".into(),
-            ));
+    match endpoint {
+        Endpoint::Address(Address::Inet(address)) => listen_inet_everywhere(address, options, pollers),
+        Endpoint::Address(_) | Endpoint::Bound(_) if options.reuse_port => {
+            let text = "reuse_port=True is for TCP addresses only, not for Unix or bound sockets";
+            Err(Error::Argument(text.into()))
         }
-    };
-    let Address::Inet(mut address) = address else { return Ok(Vec::new()) };
+        Endpoint::Address(Address::Unix(name)) => Ok(vec![listen_unix(name, options)?]),
+        Endpoint::Bound(socket) => Ok(vec![take_over(socket, options)?]),
+    }
+}
+
+fn listen_inet_everywhere(
+    mut address: SocketAddr,
+    options: &AcceptorOptions,
+    pollers: usize,
+) -> Result<Vec<Bound>, Error> {
     let mut group = Vec::new();
     for _ in 0..pollers {
         let bound = listen_inet(address, options)?;
@@ -231,25 +246,24 @@ fn set_inherited(socket: &Socket, options: &AcceptorOptions) -> io::Result<()> {
     options.send_buffer_size.map_or(Ok(()), |size| socket.set_send_buffer_size(size))
 }
 
-fn listen_unix(address: &Address, options: &AcceptorOptions) -> Result<Bound, Error> {
+fn listen_unix(name: UnixName, options: &AcceptorOptions) -> Result<Bound, Error> {
+    let context = format!("cannot listen on {}", Address::Unix(name.clone()));
     let try_listen = || -> io::Result<Bound> {
-        let (name, path) = match address {
-            Address::UnixAbstract(name) => (PathBuf::from(format!("\0{name}")), None),
-            Address::UnixPath(path) => (path.clone(), Some(path)),
-            Address::Inet(_) => return Err(io::ErrorKind::InvalidInput.into()),
+        let (address, path) = match name {
+            UnixName::Abstract(name) => (SockAddr::unix(format!("\0{name}"))?, None),
+            UnixName::Path(path) => (SockAddr::unix(&path)?, Some(path)),
         };
-        let name = SockAddr::unix(name)?;
-        if let Some(path) = path {
-            remove_stale(path, &name)?;
+        if let Some(path) = &path {
+            remove_stale(path, &address)?;
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
         set_inherited(&socket, options)?;
-        socket.bind(&name)?;
-        let _file = path.map(|path| socket_file(path)).transpose()?;
+        socket.bind(&address)?;
+        let _file = path.map(|path| socket_file(&path)).transpose()?;
         socket.listen(options.backlog as i32)?;
         Ok(Bound { socket: socket.into(), _file, cpu: None })
     };
-    try_listen().map_err(Error::io(format!("cannot listen on {address}")))
+    try_listen().map_err(Error::io(context))
 }
 
 fn socket_file(path: &Path) -> io::Result<SocketFile> {

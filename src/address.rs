@@ -17,10 +17,17 @@ const UNIX_PATH_MAX: usize = 107;
 pub enum Address {
     /// A TCP address.
     Inet(SocketAddr),
+    /// A Unix socket.
+    Unix(UnixName),
+}
+
+/// What a Unix socket is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnixName {
     /// A path in the file system.
-    UnixPath(PathBuf),
+    Path(PathBuf),
     /// A name in the abstract namespace.
-    UnixAbstract(String),
+    Abstract(String),
 }
 
 impl Address {
@@ -32,7 +39,7 @@ impl Address {
             ))
         };
         if let Some(path) = text.strip_prefix("unix:") {
-            return Self::unix(path).map_err(refuse);
+            return UnixName::parse(path).map(Self::Unix).map_err(refuse);
         }
         let Some((host, port)) = text.rsplit_once(':') else {
             return Err(refuse("has no port".into()));
@@ -41,8 +48,10 @@ impl Address {
         let ip = parse_host(host).map_err(refuse)?;
         Ok(Self::Inet(SocketAddr::new(ip, port)))
     }
+}
 
-    fn unix(path: &str) -> Result<Self, String> {
+impl UnixName {
+    fn parse(path: &str) -> Result<Self, String> {
         let (name, is_abstract) = match path.strip_prefix('@') {
             Some(name) => (name, true),
             None => (path, false),
@@ -53,7 +62,7 @@ impl Address {
         if path.len() > UNIX_PATH_MAX {
             return Err(format!("has a path of {} bytes, the limit is {UNIX_PATH_MAX}", path.len()));
         }
-        Ok(if is_abstract { Self::UnixAbstract(name.into()) } else { Self::UnixPath(path.into()) })
+        Ok(if is_abstract { Self::Abstract(name.into()) } else { Self::Path(path.into()) })
     }
 }
 
@@ -61,8 +70,8 @@ impl fmt::Display for Address {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inet(address) => address.fmt(out),
-            Self::UnixPath(path) => write!(out, "unix:{}", path.display()),
-            Self::UnixAbstract(name) => write!(out, "unix:@{name}"),
+            Self::Unix(UnixName::Path(path)) => write!(out, "unix:{}", path.display()),
+            Self::Unix(UnixName::Abstract(name)) => write!(out, "unix:@{name}"),
         }
     }
 }

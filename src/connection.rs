@@ -23,7 +23,9 @@ const READ_BUDGET: usize = 64 * 1024;
 /// The life of a connection, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// It has no handler yet, or a new one whose `on_open` is due.
+    /// It has no handler yet.
+    Accepted,
+    /// It has a handler, whose `on_open` is due.
     New,
     /// Callbacks run.
     Open,
@@ -67,10 +69,14 @@ pub(crate) struct Connection {
     /// How much input there was when `on_read` was last called.
     offered: u32,
     pub phase: Phase,
+    /// How it is to end right after `on_open`, having been closed before.
+    pub early_end: Option<Box<Reason>>,
     /// The socket may hold more input.
     pub readable: bool,
     /// In the poller's ready list.
     pub listed: bool,
+    /// Waits for its turn in the batch, or has it.
+    pub queued: bool,
     /// In the poller's list of connections to flush.
     pub touched: bool,
     /// The socket's buffer was full; an event will say when it is not.
@@ -92,6 +98,8 @@ pub(crate) struct Connection {
     eof_told: bool,
     drain_due: bool,
     pub write_shut: bool,
+    /// Output was dropped; the peer must not take what it got for all.
+    pub cut: bool,
 }
 
 impl Connection {
@@ -104,9 +112,11 @@ impl Connection {
             timers: Vec::new(),
             reason: None,
             offered: 0,
-            phase: Phase::New,
+            phase: Phase::Accepted,
+            early_end: None,
             readable: false,
             listed: false,
+            queued: false,
             touched: false,
             blocked: false,
             watches_writes: false,
@@ -119,10 +129,12 @@ impl Connection {
             eof_told: false,
             drain_due: false,
             write_shut: false,
+            cut: false,
         }
     }
 
-    /// Takes in what the poll says; the caller then looks at [`Self::wants_read`] and [`Self::blocked`].
+    /// Takes in what the poll says; the caller then looks at [`Self::wants_read`], [`Self::blocked`] and
+    /// [`Self::has_due`].
     pub fn note(&mut self, event: &Event) {
         let ends = event.is_read_closed() || event.is_error();
         self.readable |= event.is_readable() || ends;
@@ -130,6 +142,13 @@ impl Connection {
         self.unpausable |= event.is_error() || (event.is_read_closed() && event.is_write_closed());
         if event.is_writable() || event.is_write_closed() {
             self.blocked = false;
+        }
+        // After the end of the input no read tells of a reset any more.
+        if self.eof
+            && event.is_error()
+            && let Ok(Some(error)) = self.socket.take_error()
+        {
+            self.reason.get_or_insert_with(|| Box::new(Reason::Io(error)));
         }
     }
 
@@ -140,11 +159,11 @@ impl Connection {
                 self.readable && !self.eof && !self.is_paused() && self.input.len() < self.remote.options.max_input
             }
             Phase::Lingering => self.readable,
-            Phase::New | Phase::Flushing | Phase::Ended => false,
+            Phase::Accepted | Phase::New | Phase::Flushing | Phase::Ended => false,
         }
     }
 
-    /// Reads once into `arena[at..]`, or twice when the end is known to be near; returns how much of it is in use.
+    /// Reads once into `arena[at..]`, or to the end when that is known to be near; returns how much of it is in use.
     pub fn receive(&mut self, arena: &mut [u8], at: usize) -> usize {
         let room = self.remote.options.max_input - self.input.len();
         let budget = READ_BUDGET.min(arena.len() - at).min(room);
@@ -189,12 +208,13 @@ impl Connection {
         }
     }
 
-    /// Throws away what has arrived; true when the peer is done. At most one arena full per turn.
-    pub fn discard(&mut self, arena: &mut [u8]) -> bool {
-        let wanted = arena.len();
-        let read = (&self.socket).read(arena);
+    /// Throws away what has arrived, once; returns how many bytes. `eof` then tells whether the peer is done.
+    pub fn skip_input(&mut self, arena: &mut [u8]) -> usize {
+        let wanted = arena.len().min(READ_BUDGET);
+        let read = (&self.socket).read(&mut arena[..wanted]);
+        let count = read.as_ref().copied().unwrap_or(0);
         self.note_read(read, wanted);
-        self.eof
+        count
     }
 
     /// Sends what waits, until the socket is full or the turn's budget is used up.
@@ -296,12 +316,14 @@ impl Connection {
         match self.phase {
             Phase::New => Some(Due::Open),
             Phase::Ended => Some(Due::Close),
-            Phase::Flushing | Phase::Lingering => None,
+            Phase::Accepted | Phase::Flushing | Phase::Lingering => None,
             Phase::Open if self.drain_due => Some(Due::Drain),
             Phase::Open if self.is_paused() => None,
             Phase::Open if self.news && !self.input.is_empty() => Some(Due::Read),
             Phase::Open if self.eof && self.reason.is_some() => Some(Due::Close),
             Phase::Open if self.eof && !self.eof_told => Some(Due::Eof),
+            // The end of the input was seen and taken in, and now the peer hung up or both sides have finished.
+            Phase::Open if self.eof && self.unpausable => Some(Due::Close),
             Phase::Open => None,
         }
     }
@@ -318,15 +340,20 @@ impl Connection {
         before > 0 && now == before && now >= self.remote.options.max_input && self.phase == Phase::Open && !self.paused
     }
 
-    /// Makes `on_read` due for the input that remains.
-    pub fn offer_again(&mut self) {
-        self.news |= !self.input.is_empty();
+    /// Ends the user's pause; input that waited meanwhile is offered again.
+    pub fn resume(&mut self) {
+        // A pause that began in the running `on_read` has kept nothing from it.
+        let in_on_read = self.offered > 0;
+        if std::mem::take(&mut self.paused) && !in_on_read {
+            self.news |= !self.input.is_empty();
+        }
     }
 
     /// Begins a new life with another handler: same socket, same unread input, same output.
     pub fn hand_over(&mut self, remote: Arc<Remote>) {
         self.remote = remote;
         self.phase = Phase::New;
+        (self.listed, self.queued, self.touched) = (false, false, false);
         (self.news, self.offered) = (!self.input.is_empty(), 0);
         (self.paused, self.eof_told, self.drain_due) = (false, false, false);
         self.remote.tell_queued(self.queued_memory());

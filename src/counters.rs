@@ -26,7 +26,7 @@ impl Counter {
 /// The counters of one poller.
 #[derive(Default)]
 pub struct Counters {
-    /// Connections that got a handler.
+    /// Connections that were accepted, whether or not they got a handler.
     pub opened: Counter,
     /// Connections that have ended.
     pub closed: Counter,
@@ -38,6 +38,6 @@ pub struct Counters {
     pub batches: Counter,
     /// Callbacks.
     pub callbacks: Counter,
-    /// Timers set at the end of the last batch.
+    /// Timers that are set, those of the poller itself included.
     pub timers: Counter,
 }

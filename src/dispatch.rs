@@ -17,7 +17,7 @@ use crate::timer::TimerId;
 /// The next thing to call.
 pub enum Call {
     /// Make the handler of a new connection by the acceptor's factory, and call its `on_open`. Without a handler, say
-    /// [`Poller::discard`]; then the connection never existed.
+    /// [`Poller::reject`]; then the connection never existed.
     Accept(Arc<Remote>, Arc<Acceptor>),
     /// `on_open` of a handler that is in its place already.
     Open(Token),
@@ -51,8 +51,8 @@ pub enum Call {
     DescriptorWritable(Token),
     /// The descriptor left the poller: `on_close`, then let go of the event handler. The token is stale already.
     DescriptorRemoved(Token, Reason),
-    /// Let go of a handler whose `on_open` will never come. There may be none.
-    Forget(Token),
+    /// A timer was cancelled by another thread: let go of what it would have called.
+    TimerCancelled(TimerId),
     /// A value that was posted.
     Task(Foreign),
     /// A byte arrived in the poller's signal pipe.

@@ -34,6 +34,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// The reactor takes nothing more.
+    pub fn stopped() -> Self {
+        Self::State("the reactor has stopped and takes nothing more".into())
+    }
+
     /// Adds to a system error what was tried.
     pub fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let context = context.into();

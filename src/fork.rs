@@ -6,6 +6,8 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::error::Error;
+
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 static HAS_CHILDREN: AtomicBool = AtomicBool::new(false);
 
@@ -31,6 +33,16 @@ pub fn generation() -> u32 {
 /// Whether `birth`, a [`generation`] kept from earlier, belongs to another process than this one.
 pub fn is_foreign(birth: u32) -> bool {
     GENERATION.load(Ordering::Relaxed) != birth
+}
+
+/// An error in a forked child, where `what` is a copy that must not be touched.
+pub fn check(birth: u32, what: &str) -> Result<(), Error> {
+    if is_foreign(birth) {
+        return Err(Error::State(format!(
+            "this {what} belongs to the parent process: after os.fork() make a new one in the child"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether a child may hold copies of our sockets: then closing ours does not tell the peer.

@@ -14,7 +14,7 @@ use crate::options::AcceptorOptions;
 use crate::poller::{Data, Poller};
 use crate::reactor::Reactor;
 use crate::remote::Remote;
-use crate::slots::Token;
+use crate::slots::{Table, Token};
 use crate::timer::TimerId;
 
 /// What happens to one connection. All methods have a default that does nothing, but the end of input closes.
@@ -69,7 +69,7 @@ impl Context<'_> {
 /// The dispatch of one poller.
 #[derive(Default)]
 pub struct Handlers {
-    table: RefCell<Vec<Option<Box<dyn Handler>>>>,
+    table: RefCell<Table<Box<dyn Handler>>>,
 }
 
 impl Handlers {
@@ -95,15 +95,12 @@ impl Handlers {
     }
 
     fn put(&self, token: Token, handler: Box<dyn Handler>) {
-        let mut table = self.table.borrow_mut();
-        if table.len() <= token.slot() {
-            table.resize_with(token.slot() + 1, || None);
-        }
-        table[token.slot()] = Some(handler);
+        let before = self.table.borrow_mut().put(token, handler);
+        drop(before);
     }
 
     fn take(&self, token: Token) -> Option<Box<dyn Handler>> {
-        self.table.borrow_mut().get_mut(token.slot()).and_then(Option::take)
+        self.table.borrow_mut().take(token)
     }
 
     /// Calls a handler while it is out of the table, so that it may do anything to the poller.
@@ -118,7 +115,7 @@ impl Handlers {
         match call {
             Call::Accept(remote, acceptor) => {
                 let Some(factory) = acceptor.factory.downcast_ref::<Factory>() else {
-                    return poller.discard(remote.token);
+                    return poller.reject(remote.token);
                 };
                 self.put(remote.token, factory(&remote));
                 self.with(poller, remote.token, |handler, connection| handler.on_open(connection));
@@ -135,13 +132,13 @@ impl Handlers {
             Call::Timer { id, owner: Some(owner), .. } if poller.is_open(owner) => {
                 self.with(poller, owner, |handler, connection| handler.on_timer(connection, id));
             }
-            Call::Forget(token) => drop(self.take(token)),
             Call::Task(task) => {
                 if let Ok(task) = task.downcast::<Task>() {
                     task(poller);
                 }
             }
             Call::Timer { .. }
+            | Call::TimerCancelled(_)
             | Call::DescriptorReadable(_)
             | Call::DescriptorWritable(_)
             | Call::DescriptorRemoved(..)

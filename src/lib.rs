@@ -1,7 +1,7 @@
 //! goev: network servers and clients as plain handler objects on a mio reactor.
 //!
 //! The core is a complete reactor without Python; [`handlers`] is its face for Rust programs, `python` (a feature, on
-//! by default) the one for Python. Layers, each using only those named after it:
+//! by default) the one for Python. Layers, each using only those named after or beside it:
 //!
 //! * `python`, [`handlers`]: call handler objects
 //! * [`reactor`]: pollers as threads
@@ -26,7 +26,7 @@ pub mod options;
 pub mod poller;
 pub mod reactor;
 pub mod remote;
-mod signal;
+pub mod signal;
 pub mod slots;
 mod steering;
 pub mod timer;

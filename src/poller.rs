@@ -53,6 +53,8 @@ enum Source {
     Connection(Connection),
     Listener(Listener),
     Descriptor(Descriptor),
+    /// A descriptor whose handler has yet to be told that it was removed. Until then nobody else gets its place.
+    Leaving,
 }
 
 /// What a timer was set for.
@@ -74,11 +76,19 @@ enum Turn {
     Connection(Token),
     Descriptor(Token),
     Removed(Token, Reason),
-    Forget(Token),
+    Cancelled(TimerId),
     Task(Foreign),
     /// A message that was posted behind a task by the same thread, perhaps.
     Message(Message),
     Signal,
+}
+
+/// What is done to a socket when the batch is over, since each of these takes a system call.
+enum Ending {
+    Close(Connection),
+    /// The peer is to see a reset.
+    Reset(Connection),
+    Linger(Token),
 }
 
 /// Why a poller ended other than by being stopped.
@@ -111,13 +121,16 @@ struct State {
     ready: VecDeque<Token>,
     /// Connections with output to flush.
     touched: Vec<Token>,
+    endings: Vec<Ending>,
+    /// Level-triggered descriptors whose handlers were called.
+    rearm: Vec<Token>,
     turns: VecDeque<Turn>,
     /// How many of the turns are tasks and messages.
     posted_turns: usize,
     current: Option<Token>,
     batch: Batch,
     messages: Vec<Message>,
-    signals: Option<SignalPipe>,
+    signals: Option<Arc<SignalPipe>>,
     unpinned: Option<libc::cpu_set_t>,
     /// The end of the grace, once a stop was asked for.
     stopping: Option<u64>,
@@ -156,6 +169,8 @@ impl Poller {
             arena: vec![0; BATCH_BYTES].into_boxed_slice(),
             ready: VecDeque::new(),
             touched: Vec::new(),
+            endings: Vec::new(),
+            rearm: Vec::new(),
             turns: VecDeque::new(),
             posted_turns: 0,
             current: None,
@@ -182,7 +197,7 @@ impl Poller {
 
     /// Runs until stopped.
     pub fn run(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
-        let result = self.turns(dispatch);
+        let result = self.turn_until_done(dispatch);
         if let Some(set) = self.state.borrow_mut().unpinned.take() {
             // The CPUs were allowed before, so this fails only if they were taken away meanwhile.
             let _ = steering::set_affinity(&set);
@@ -190,34 +205,47 @@ impl Poller {
         result
     }
 
-    fn turns(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+    fn turn_until_done(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
         while !self.state.borrow().is_done() {
-            self.wait(dispatch).map_err(Failure::Io)?;
+            self.wait(dispatch)?;
             self.state.borrow_mut().fill();
             if self.has_turns() {
-                self.begin_batch();
-                dispatch.dispatch(self);
-                if fork::is_foreign(self.handle.birth) {
-                    return Err(Failure::Forked);
-                }
+                self.dispatch_batch(dispatch)?;
             }
-            let state = &mut *self.state.borrow_mut();
-            state.flush_touched();
-            state.settle();
+            self.state.borrow_mut().flush();
         }
-        self.finish(dispatch);
-        self.state.borrow_mut().failure.take().map_or(Ok(()), |failure| Err(Failure::Halted(failure)))
+        self.finish(dispatch)?;
+        self.failure().map_or(Ok(()), |failure| Err(Failure::Halted(failure)))
     }
 
     /// Runs the tasks that were posted until now, refuses later ones, and drops what is foreign where it belongs.
-    fn finish(&self, dispatch: &dyn Dispatch) {
+    fn finish(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
         let rest = self.handle.mailbox.close();
         self.state.borrow_mut().receive(rest);
-        while self.has_turns() || self.state.borrow().pool.has_released() {
-            self.state.borrow_mut().batch.now = self.now();
-            self.begin_batch();
-            dispatch.dispatch(self);
+        // Timers that are still set do not count: some would be due for ever.
+        while self.has_work_to_finish() {
+            self.dispatch_batch(dispatch)?;
+            self.state.borrow_mut().flush();
         }
+        Ok(())
+    }
+
+    fn has_work_to_finish(&self) -> bool {
+        let state = &*self.state.borrow();
+        !state.turns.is_empty() || state.pool.has_released()
+    }
+
+    fn dispatch_batch(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        self.begin_batch();
+        dispatch.dispatch(self);
+        if fork::is_foreign(self.handle.birth) {
+            return Err(self.failure().map_or(Failure::Forked, Failure::Halted));
+        }
+        Ok(())
+    }
+
+    fn failure(&self) -> Option<Foreign> {
+        self.state.borrow_mut().failure.take()
     }
 
     fn has_turns(&self) -> bool {
@@ -233,16 +261,17 @@ impl Poller {
         self.handle.counters.timers.set(state.timers.len() as u64);
     }
 
-    fn wait(&self, dispatch: &dyn Dispatch) -> io::Result<()> {
-        let timeout = self.state.borrow_mut().timeout(|| self.now());
+    fn wait(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        let mut timeout = self.timeout();
         if timeout != Some(Duration::ZERO) && self.state.borrow().pool.has_released() {
-            // Nothing else may come for hours, and what is held has to be let go of.
-            dispatch.dispatch(self);
+            // Nothing else may come for hours, and what is held has to be let go of. That may run code of the user's.
+            self.dispatch_batch(dispatch)?;
+            timeout = self.timeout();
         }
         let (poll, events) = &mut *self.poll.borrow_mut();
         match poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
-            result => result?,
+            result => result.map_err(Failure::Io)?,
         }
         let state = &mut *self.state.borrow_mut();
         state.batch.now = self.now();
@@ -256,15 +285,23 @@ impl Poller {
         Ok(())
     }
 
+    fn timeout(&self) -> Option<Duration> {
+        self.state.borrow_mut().timeout(|| self.now())
+    }
+
     // ---- what the dispatch asks -----------------------------------------------------------------------------------
 
     /// What to call next; `None` when the batch is over. The one place that decides which callback comes when.
     pub fn next_call(&self) -> Option<Call> {
+        if fork::is_foreign(self.handle.birth) {
+            // The last callback forked, and this is the child's copy: the sockets are the parent's.
+            return None;
+        }
         let now = self.now();
         let state = &mut *self.state.borrow_mut();
         state.batch.calls += 1;
         let began = *state.batch.began.get_or_insert(now);
-        let over = now - began > BATCH_NANOSECONDS || state.batch.calls > BATCH_EVENTS;
+        let over = now - began > BATCH_NANOSECONDS || state.batch.is_full();
         let call = state.next_call(over);
         if call.is_some() {
             self.handle.counters.callbacks.add(1);
@@ -278,15 +315,18 @@ impl Poller {
     }
 
     /// Forgets a connection that got no handler.
-    pub fn discard(&self, token: Token) {
-        self.state.borrow_mut().discard(token);
+    pub fn reject(&self, token: Token) {
+        self.state.borrow_mut().reject(token);
     }
 
     /// Stops the whole reactor because of something that is no connection's fault.
     pub fn halt(&self, failure: Foreign) {
-        let state = &mut *self.state.borrow_mut();
-        state.failure.get_or_insert(failure);
-        state.stop(self.now());
+        let later = self.state.borrow_mut().keep_failure(failure);
+        // Dropping it may call back in, so not under the borrow.
+        drop(later);
+        if !fork::is_foreign(self.handle.birth) {
+            self.state.borrow_mut().stop(self.now());
+        }
     }
 
     // ---- connections ----------------------------------------------------------------------------------------------
@@ -315,12 +355,13 @@ impl Poller {
 
     /// Closes in order: what is queued goes out first. Harmless when it is closed already.
     pub fn close(&self, token: Token) {
-        self.state.borrow_mut().close(token, Reason::Orderly);
+        self.state.borrow_mut().close(token);
     }
 
     /// Ends a connection because of what its handler raised; what the handler had written goes out.
     pub fn fail(&self, token: Token, raised: Foreign) {
-        self.state.borrow_mut().close(token, Reason::Raised(raised));
+        let unused = self.state.borrow_mut().fail(token, raised);
+        drop(unused);
     }
 
     /// Ends a connection at once; the peer gets a reset.
@@ -333,6 +374,7 @@ impl Poller {
         let state = &mut *self.state.borrow_mut();
         let connection = open(&mut state.sources, token).ok_or(Error::Closed)?;
         connection.write_shut = true;
+        connection.remote.mark_write_shut();
         touch(connection, &mut state.touched, token);
         Ok(())
     }
@@ -341,13 +383,12 @@ impl Poller {
     pub fn set_paused(&self, token: Token, paused: bool) -> Result<(), Error> {
         let state = &mut *self.state.borrow_mut();
         let connection = open(&mut state.sources, token).ok_or(Error::Closed)?;
-        connection.paused = paused;
-        if !paused {
-            connection.offer_again();
+        if paused {
+            connection.paused = true;
+        } else {
+            connection.resume();
             list_if_ready(connection, &mut state.ready, token);
-            if connection.has_due() && state.current != Some(token) {
-                state.turns.push_back(Turn::Connection(token));
-            }
+            queue_if_due(connection, &mut state.turns, token);
         }
         Ok(())
     }
@@ -356,13 +397,13 @@ impl Poller {
     /// old one are cancelled and returned. Before the new one's `on_open` the dispatch gets `farewell` as a task.
     pub fn hand_over(&self, token: Token, farewell: Foreign) -> Result<(Arc<Remote>, Vec<TimerId>), Error> {
         let state = &mut *self.state.borrow_mut();
-        open(&mut state.sources, token).ok_or(Error::Closed)?;
+        // Not before its own `on_open`: it would get an `on_close` without one.
+        open(&mut state.sources, token).filter(|connection| connection.phase == Phase::Open).ok_or(Error::Closed)?;
         let renewed = state.sources.renew(token).ok_or(Error::Closed)?;
         let Some(connection) = open(&mut state.sources, renewed) else { return Err(Error::Closed) };
         let old = connection.remote.clone();
-        old.mark_closed();
         connection.hand_over(Remote::new(old.handle.clone(), renewed, old.peer, old.options.clone()));
-        (connection.listed, connection.touched) = (false, false);
+        old.hand_over(&connection.remote);
         let interests = stream_interests(connection.watches_writes);
         let (fd, remote) = (connection.socket.as_raw_fd(), connection.remote.clone());
         list_if_ready(connection, &mut state.ready, renewed);
@@ -370,7 +411,7 @@ impl Poller {
         let timers = std::mem::take(&mut connection.timers);
         let timers = state.cancel_all(timers);
         state.push_task(farewell);
-        state.turns.push_back(Turn::Connection(renewed));
+        state.queue(renewed);
         self.registry
             .reregister(&mut SourceFd(&fd), mio_token(renewed), interests)
             .map_err(Error::io("cannot watch the socket for its new handler"))?;
@@ -434,16 +475,14 @@ impl Poller {
         cancelled
     }
 
-    /// Whether a timer will still fire.
-    pub fn is_timer_set(&self, id: TimerId) -> bool {
-        self.state.borrow().timers.is_set(id)
-    }
-
     // ---- descriptors of event handlers ----------------------------------------------------------------------------
 
     /// Watches any descriptor; level-triggered unless `edge`.
     pub fn add_descriptor(&self, fd: RawFd, interests: Interests) -> Result<Token, Error> {
         let state = &mut *self.state.borrow_mut();
+        if state.stopping.is_some() {
+            return Err(Error::stopped());
+        }
         let token = state.sources.insert_with(|_| Source::Descriptor(Descriptor::new(fd, interests)));
         let registered = self.registry.register(&mut SourceFd(&fd), mio_token(token), interests.to_mio());
         if let Err(error) = registered {
@@ -458,8 +497,7 @@ impl Poller {
         let state = &mut *self.state.borrow_mut();
         let Some(Source::Descriptor(descriptor)) = state.sources.get_mut(token) else { return Err(Error::Closed) };
         if interests.is_empty() {
-            state.remove_descriptor(token, Reason::Orderly);
-            return Ok(());
+            return state.remove_descriptor(token, Reason::Orderly).map_err(|_| Error::Closed);
         }
         descriptor.interests = interests;
         let fd = descriptor.fd;
@@ -470,20 +508,19 @@ impl Poller {
 
     /// Stops watching a descriptor; `on_close` follows.
     pub fn remove_descriptor(&self, token: Token, reason: Reason) {
-        self.state.borrow_mut().remove_descriptor(token, reason);
+        let removed = self.state.borrow_mut().remove_descriptor(token, reason);
+        // A reason that was not needed may call back in when it is dropped, so not under the borrow.
+        drop(removed);
     }
 
     // ---- signals --------------------------------------------------------------------------------------------------
 
-    /// A descriptor that signal handlers may write a byte to; each byte becomes a [`Call::Signal`].
-    pub fn signal_fd(&self) -> io::Result<RawFd> {
-        let state = &mut *self.state.borrow_mut();
-        if state.signals.is_none() {
-            let pipe = SignalPipe::new()?;
-            self.registry.register(&mut SourceFd(&pipe.reader()), SIGNALS, Interest::READABLE)?;
-            state.signals = Some(pipe);
-        }
-        Ok(state.signals.as_ref().map_or(-1, SignalPipe::writer))
+    /// A pipe that signal handlers may write a byte to; each byte becomes a [`Call::Signal`]. It may outlive the poller.
+    pub fn watch_signals(&self) -> io::Result<Arc<SignalPipe>> {
+        let pipe = Arc::new(SignalPipe::new()?);
+        self.registry.register(&mut SourceFd(&pipe.reader()), SIGNALS, Interest::READABLE)?;
+        self.state.borrow_mut().signals = Some(pipe.clone());
+        Ok(pipe)
     }
 }
 
@@ -507,14 +544,45 @@ pub enum Data<'a> {
     File(FileRange),
 }
 
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.calls > BATCH_EVENTS
+    }
+}
+
 impl State {
+    /// What takes system calls, for a batch that is over: outputs, endings, registrations.
+    fn flush(&mut self) {
+        self.flush_touched();
+        self.rearm_descriptors();
+        self.finish_endings();
+        self.settle();
+    }
+
+    /// Keeps the first failure; gives a later one back.
+    fn keep_failure(&mut self, failure: Foreign) -> Option<Foreign> {
+        if self.failure.is_some() {
+            return Some(failure);
+        }
+        self.failure = Some(failure);
+        None
+    }
+
+    /// Gives the connection a turn if a callback is due.
+    fn queue(&mut self, token: Token) {
+        if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
+            queue_if_due(connection, &mut self.turns, token);
+        }
+    }
+
     fn is_done(&self) -> bool {
         self.stopping.is_some() && self.sources.is_empty() && self.turns.is_empty()
     }
 
     /// How long to wait: not at all while there is work left over from the last turn.
     fn timeout(&mut self, now: impl FnOnce() -> u64) -> Option<Duration> {
-        if !(self.turns.is_empty() && self.ready.is_empty() && self.touched.is_empty()) || self.is_done() {
+        let flushed = self.touched.is_empty() && self.endings.is_empty() && self.rearm.is_empty();
+        if !(flushed && self.turns.is_empty() && self.ready.is_empty()) || self.is_done() {
             return Some(Duration::ZERO);
         }
         self.timers.next_deadline().map(|deadline| Duration::from_nanos(deadline.saturating_sub(now())))
@@ -524,7 +592,9 @@ impl State {
 /// The connection, while its handler may still act on it.
 fn open(sources: &mut Slots<Source>, token: Token) -> Option<&mut Connection> {
     match sources.get_mut(token) {
-        Some(Source::Connection(connection)) if connection.phase <= Phase::Open => Some(connection),
+        Some(Source::Connection(connection)) if connection.phase <= Phase::Open && connection.early_end.is_none() => {
+            Some(connection)
+        }
         _ => None,
     }
 }
@@ -541,6 +611,13 @@ fn list_if_ready(connection: &mut Connection, ready: &mut VecDeque<Token>, token
     if connection.wants_read() && !connection.listed {
         connection.listed = true;
         ready.push_back(token);
+    }
+}
+
+fn queue_if_due(connection: &mut Connection, turns: &mut VecDeque<Turn>, token: Token) {
+    if !connection.queued && connection.has_due() {
+        connection.queued = true;
+        turns.push_back(Turn::Connection(token));
     }
 }
 

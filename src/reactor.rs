@@ -115,11 +115,7 @@ impl<D: Dispatch> Reactor<D> {
 
     /// An error in a forked child, where the reactor is a copy that must not be touched.
     pub fn check_process(&self) -> Result<(), Error> {
-        if fork::is_foreign(self.birth) {
-            let text = "this reactor belongs to the parent process: after os.fork() make a new one in the child";
-            return Err(Error::State(text.into()));
-        }
-        Ok(())
+        fork::check(self.birth, "reactor")
     }
 
     /// Works on poller `index` before the reactor runs; `None` once it does, or has ended.
@@ -128,9 +124,14 @@ impl<D: Dispatch> Reactor<D> {
         parked.as_ref().map(work)
     }
 
-    /// Runs with the calling thread as poller 0; `before` is called on it just before. Returns at once when a stop came
-    /// first, so that a stop from elsewhere cannot come too early.
-    pub fn run(self: &Arc<Self>, before: impl FnOnce(&Poller) -> Result<(), Outcome>) -> Result<(), Outcome> {
+    /// Runs with the calling thread as poller 0; `before` is called on it just before, and `pause` now and then while it
+    /// waits for the others at the end. Returns at once when a stop came first, so that a stop from elsewhere cannot
+    /// come too early.
+    pub fn run(
+        self: &Arc<Self>,
+        before: impl FnOnce(&Poller) -> Result<(), Outcome>,
+        pause: &mut dyn FnMut() -> Result<(), Outcome>,
+    ) -> Result<(), Outcome> {
         let mut parked = self.begin().map_err(Outcome::Error)?;
         if parked.is_empty() {
             return Ok(());
@@ -142,9 +143,9 @@ impl<D: Dispatch> Reactor<D> {
             return Err(outcome);
         }
         let spawned = self.spawn(parked, 1);
-        self.drive(first);
+        self.drive(first)?;
         spawned.map_err(Outcome::Error)?;
-        self.join(None, &mut || Ok(()))
+        self.join(None, pause)
     }
 
     /// Runs in threads of its own.
@@ -171,7 +172,7 @@ impl<D: Dispatch> Reactor<D> {
                 drop(poller);
             } else {
                 // A closed mailbox means that it has stopped.
-                let _ = handle.mailbox.post(Message::Stop { deadline });
+                let _ = handle.post(Message::Stop { deadline });
             }
         }
         self.changed.notify_all();
@@ -231,7 +232,7 @@ impl<D: Dispatch> Reactor<D> {
         for (index, poller) in parked.into_iter().enumerate() {
             let reactor = self.clone();
             let name = format!("goev-poller-{}", index + first);
-            let spawned = thread::Builder::new().name(name).spawn(move || reactor.drive(poller));
+            let spawned = thread::Builder::new().name(name).spawn(move || drop(reactor.drive(poller)));
             if let Err(error) = spawned {
                 self.abandon(left);
                 self.stop(Duration::ZERO);
@@ -242,23 +243,23 @@ impl<D: Dispatch> Reactor<D> {
         Ok(())
     }
 
-    /// The life of one poller's thread. Whatever happens in it, it is counted as ended.
-    fn drive(self: &Arc<Self>, parked: Parked<D>) {
+    /// The life of one poller's thread. Whatever happens in it, it is counted as ended. An error in a forked child only:
+    /// there nobody else can be told.
+    fn drive(self: &Arc<Self>, parked: Parked<D>) -> Result<(), Outcome> {
         let mut result = Ok(());
         let lived = catch_unwind(AssertUnwindSafe(|| {
             parked.dispatch.on_thread(&mut || result = parked.poller.run(&parked.dispatch));
             drop(parked);
         }));
-        if fork::is_foreign(self.birth) {
-            return;
-        }
         let outcome = match (lived, result) {
-            (Ok(()), Ok(())) => None,
+            (Ok(()), Ok(()) | Err(Failure::Forked)) => None,
             (Ok(()), Err(Failure::Halted(foreign))) => Some(Outcome::Halted(foreign)),
             (Ok(()), Err(Failure::Io(error))) => Some(Outcome::Error(Error::io("a poller failed")(error))),
-            (Ok(()), Err(Failure::Forked)) => None,
             (Err(panic), _) => Some(Outcome::Error(Error::State(format!("a poller panicked: {}", text_of(&*panic))))),
         };
+        if let Err(foreign) = self.check_process() {
+            return Err(outcome.unwrap_or(Outcome::Error(foreign)));
+        }
         let failed = outcome.is_some();
         let mut life = self.lock();
         if life.failure.is_none() {
@@ -269,6 +270,7 @@ impl<D: Dispatch> Reactor<D> {
             self.stop(Duration::ZERO);
         }
         self.abandon(1);
+        Ok(())
     }
 
     fn abandon(&self, pollers: usize) {

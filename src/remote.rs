@@ -4,8 +4,8 @@
 //! or touches a socket.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use socket2::Socket;
 
@@ -13,9 +13,11 @@ use crate::acceptor::{Acceptor, Listener};
 use crate::buffer::Held;
 use crate::counters::Counters;
 use crate::error::{Error, Foreign};
+use crate::fork;
 use crate::mailbox::Mailbox;
 use crate::options::ConnectionOptions;
 use crate::slots::Token;
+use crate::timer::TimerId;
 
 /// Bytes to send: copied already, or held by reference.
 pub enum Payload {
@@ -43,12 +45,13 @@ impl Payload {
 /// What can be posted to a poller.
 pub(crate) enum Message {
     Write { to: Arc<Remote>, payload: Payload },
-    Close(Token),
-    Abort(Token),
-    Overflow(Token),
+    Close(Arc<Remote>),
+    Abort(Arc<Remote>),
+    Overflow(Arc<Remote>),
     Adopt { socket: Socket, peer: Peer, acceptor: Arc<Acceptor> },
     Listen(Listener),
     Unlisten(Arc<Acceptor>),
+    CancelTimer(TimerId),
     Task(Foreign),
     Stop { deadline: u64 },
 }
@@ -67,10 +70,25 @@ pub struct PollerHandle {
 impl PollerHandle {
     /// Posts a value for the dispatch of this poller, which gets it as [`crate::dispatch::Call::Task`].
     pub fn post_task(&self, task: Foreign) -> Result<(), Foreign> {
-        match self.mailbox.post(Message::Task(task)) {
+        match self.post(Message::Task(task)) {
             Err(Message::Task(task)) => Err(task),
             _ => Ok(()),
         }
+    }
+
+    /// Cancels a timer from another thread. The dispatch gets it as [`crate::dispatch::Call::TimerCancelled`].
+    pub fn cancel_timer(&self, id: TimerId) {
+        // A poller that takes no more messages fires no more timers.
+        let _ = self.post(Message::CancelTimer(id));
+    }
+
+    /// Posts a message; gives it back when the poller has ended, or is a copy in a forked child: there its lock may be
+    /// held by a thread that does not exist, and its eventfd is the parent's.
+    pub(crate) fn post(&self, message: Message) -> Result<(), Message> {
+        if fork::is_foreign(self.birth) {
+            return Err(message);
+        }
+        self.mailbox.post(message)
     }
 }
 
@@ -82,6 +100,11 @@ pub enum Peer {
     /// A Unix-socket peer; those have no names as a rule.
     Unix,
 }
+
+/// What other threads may still do to a connection.
+const OPEN: u8 = 0;
+const WRITE_SHUT: u8 = 1;
+const CLOSED: u8 = 2;
 
 /// One connection as other threads see it.
 pub struct Remote {
@@ -97,7 +120,9 @@ pub struct Remote {
     posted: AtomicUsize,
     /// Bytes in the output queue, as the poller last said.
     queued: AtomicUsize,
-    closed: AtomicBool,
+    state: AtomicU8,
+    /// The connection's name since it was handed over.
+    successor: OnceLock<Arc<Remote>>,
 }
 
 impl Remote {
@@ -114,7 +139,8 @@ impl Remote {
             options,
             posted: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
+            state: AtomicU8::new(OPEN),
+            successor: OnceLock::new(),
         })
     }
 
@@ -122,13 +148,13 @@ impl Remote {
     ///
     /// More than `max_output` bytes, those in the mailbox included, end the connection with an overflow.
     pub fn write(self: &Arc<Self>, payload: Payload) -> Result<(), Error> {
-        if self.closed.load(Ordering::Acquire) {
+        if self.state.load(Ordering::Acquire) != OPEN {
             return Err(Error::Closed);
         }
         let waiting = self.posted.fetch_add(payload.len(), Ordering::Relaxed) + self.queued.load(Ordering::Relaxed);
         let message = if waiting > 0 && waiting + payload.len() > self.options.max_output {
             self.mark_closed();
-            Message::Overflow(self.token)
+            Message::Overflow(self.clone())
         } else {
             Message::Write { to: self.clone(), payload }
         };
@@ -136,24 +162,51 @@ impl Remote {
     }
 
     /// Closes in order, after what this thread wrote.
-    pub fn close(&self) -> Result<(), Error> {
-        self.mark_closed();
-        self.post(Message::Close(self.token)).or(Ok(()))
+    pub fn close(self: &Arc<Self>) {
+        self.end_by(Message::Close);
     }
 
     /// Ends the connection at once.
-    pub fn abort(&self) -> Result<(), Error> {
-        self.mark_closed();
-        self.post(Message::Abort(self.token)).or(Ok(()))
+    pub fn abort(self: &Arc<Self>) {
+        self.end_by(Message::Abort);
     }
 
-    /// Whether a `write` from another thread would be refused.
+    fn end_by(self: &Arc<Self>, message: impl FnOnce(Arc<Self>) -> Message) {
+        // Once it is handed over it is another's to close; a poller that has ended has closed it.
+        if self.successor.get().is_none() {
+            self.mark_closed();
+            let _ = self.post(message(self.clone()));
+        }
+    }
+
+    /// Whether it has ended or is being closed.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.state.load(Ordering::Acquire) == CLOSED
     }
 
     pub(crate) fn mark_closed(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.state.store(CLOSED, Ordering::Release);
+    }
+
+    /// From here on a `write` is refused.
+    pub(crate) fn mark_write_shut(&self) {
+        self.state.fetch_max(WRITE_SHUT, Ordering::AcqRel);
+    }
+
+    /// Hands over to `successor` what was posted until now.
+    pub(crate) fn hand_over(&self, successor: &Arc<Self>) {
+        // A connection is handed over once: its token is stale after that.
+        let _ = self.successor.set(successor.clone());
+        self.mark_closed();
+    }
+
+    /// The connection's name now.
+    pub(crate) fn current(&self) -> Token {
+        let mut current = self;
+        while let Some(successor) = current.successor.get() {
+            current = successor;
+        }
+        current.token
     }
 
     /// Notes that the poller took `n` bytes out of the mailbox.
@@ -172,6 +225,6 @@ impl Remote {
     }
 
     fn post(&self, message: Message) -> Result<(), Error> {
-        self.handle.mailbox.post(message).map_err(|_| Error::Closed)
+        self.handle.post(message).map_err(|_| Error::Closed)
     }
 }

@@ -4,29 +4,31 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-pub(crate) struct SignalPipe {
+/// A socket pair: signal handlers have the one end, a poller the other.
+pub struct SignalPipe {
     reader: UnixStream,
     writer: UnixStream,
 }
 
 impl SignalPipe {
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let (reader, writer) = UnixStream::pair()?;
         reader.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
         Ok(Self { reader, writer })
     }
 
-    pub fn reader(&self) -> RawFd {
+    pub(crate) fn reader(&self) -> RawFd {
         self.reader.as_raw_fd()
     }
 
+    /// The end for signal handlers.
     pub fn writer(&self) -> RawFd {
         self.writer.as_raw_fd()
     }
 
     /// Empties the pipe; whether there was anything in it.
-    pub fn drain(&self) -> bool {
+    pub(crate) fn drain(&self) -> bool {
         let mut bytes = [0; 64];
         let mut any = false;
         while (&self.reader).read(&mut bytes).is_ok_and(|count| count > 0) {

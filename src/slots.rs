@@ -58,10 +58,9 @@ impl<T> Slots<T> {
 
     /// Stores what `make` returns for the token it will have.
     pub fn insert_with(&mut self, make: impl FnOnce(Token) -> T) -> Token {
+        let generation = self.next_generation();
         let entry = self.slab.vacant_entry();
-        // u32::MAX is left out: with the highest slot it would spell the poller's own mio tokens.
-        self.generations = if self.generations >= u32::MAX - 1 { 0 } else { self.generations + 1 };
-        let token = Token { slot: entry.key() as u32, generation: self.generations };
+        let token = Token { slot: entry.key() as u32, generation };
         entry.insert(Entry { generation: token.generation, value: make(token) });
         token
     }
@@ -90,11 +89,16 @@ impl<T> Slots<T> {
 
     /// Gives the value of `token` a new generation in the same place; the old token is stale from here on.
     pub fn renew(&mut self, token: Token) -> Option<Token> {
-        self.generations = if self.generations >= u32::MAX - 1 { 0 } else { self.generations + 1 };
-        let generation = self.generations;
+        let generation = self.next_generation();
         let entry = self.slab.get_mut(token.slot()).filter(|entry| entry.generation == token.generation)?;
         entry.generation = generation;
         Some(Token { slot: token.slot, generation })
+    }
+
+    fn next_generation(&mut self) -> u32 {
+        // 0 and u32::MAX are left out: so no token has the bits of no timer at all, of the poller's own mio tokens.
+        self.generations = if self.generations >= u32::MAX - 1 { 1 } else { self.generations + 1 };
+        self.generations
     }
 
     /// The tokens of all values, in slot order.
@@ -106,6 +110,40 @@ impl<T> Slots<T> {
 impl<T> Default for Slots<T> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What is kept beside a [`Slots`] for the same tokens: handler objects, callbacks.
+pub struct Table<T> {
+    entries: Vec<Option<Entry<T>>>,
+}
+
+impl<T> Table<T> {
+    /// Keeps `value` for `token`; returns what a token of the same place has left behind.
+    pub fn put(&mut self, token: Token, value: T) -> Option<T> {
+        if self.entries.len() <= token.slot() {
+            self.entries.resize_with(token.slot() + 1, || None);
+        }
+        let entry = Entry { generation: token.generation, value };
+        self.entries[token.slot()].replace(entry).map(|before| before.value)
+    }
+
+    /// The value of exactly this token.
+    pub fn get(&self, token: Token) -> Option<&T> {
+        let entry = self.entries.get(token.slot())?.as_ref()?;
+        (entry.generation == token.generation).then_some(&entry.value)
+    }
+
+    /// Takes the value of exactly this token out.
+    pub fn take(&mut self, token: Token) -> Option<T> {
+        self.get(token)?;
+        self.entries.get_mut(token.slot())?.take().map(|entry| entry.value)
+    }
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { entries: Vec::new() }
     }
 }
 

@@ -4,6 +4,7 @@ import errno
 import gc
 import os
 import socket
+import time
 import weakref
 from contextlib import suppress
 from threading import get_ident
@@ -182,6 +183,24 @@ def test_a_socket_that_cannot_listen_is_refused(kind):
     assert kind != "unbound" or "bound" in str(raised.value)
     for one in sockets.values():
         one.close()
+
+
+def test_a_listening_socket_the_user_shut_down_costs_no_cpu_and_disturbs_no_other(start, log):
+    """Whether that is logged is not said here."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        server = start(Echo, address=bound)
+        other = goev.Acceptor(server.reactor, "127.0.0.1:0", Echo)
+        client = server.connect()
+        assert client.ask(b"before") == b"before"
+        bound.shutdown(socket.SHUT_RDWR)
+        settle(server.reactor)
+        before = time.process_time()
+        time.sleep(0.5)  # the time over which CPU is measured
+        assert time.process_time() - before < 0.1, "it spins"
+        assert client.ask(b"still") == b"still"
+        with Client(other.address) as late:
+            assert late.ask(b"served") == b"served"
 
 
 # --- Unix sockets ---
@@ -470,6 +489,30 @@ def test_the_factory_is_released_with_the_acceptor(start):
     server.reactor.join(5)
     del server.acceptor
     eventually(lambda: gc.collect() >= 0 and gone() is None, "the factory is released")
+
+
+@pytest.mark.parametrize("end", ["close", "stop", "stop before the start"])
+def test_an_object_whose_acceptor_has_its_method_as_factory_is_collected(end):
+    class Service:
+        def __init__(self, reactor: goev.Reactor) -> None:
+            self.acceptor = goev.Acceptor(reactor, "127.0.0.1:0", self.make)
+
+        def make(self) -> goev.Connection:
+            return Echo()
+
+    with goev.Reactor(pollers=1) as reactor:
+        service = Service(reactor)
+        gone = weakref.ref(service)
+        if end != "stop before the start":
+            reactor.start()
+            with Client(service.acceptor.address) as client:
+                assert client.ask(b"x") == b"x"
+        if end == "close":
+            service.acceptor.close()
+        else:
+            reactor.stop()
+        del service
+        eventually(lambda: gc.collect() >= 0 and gone() is None, "the service is collected")
 
 
 # --- options of the sockets ---

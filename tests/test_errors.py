@@ -1,13 +1,14 @@
 """C5: what raises is logged and ends that connection; the reactor lives on, unless it was told to stop."""
 
 import logging
+import socket
 import threading
 from contextlib import suppress
 
 import pytest
 
 import goev
-from support import Client, Echo, on_poller, settle
+from support import PATIENCE, Client, Echo, in_thread, on_poller, settle
 
 
 class BrokenError(RuntimeError):
@@ -125,6 +126,89 @@ def test_what_was_written_before_raising_is_still_sent(start, log):
     client = start(Answers).connect()
     client.send(b"nonsense")
     assert client.receive_all() == b"400 " + b"x" * 1_000_000
+
+
+@pytest.mark.parametrize("first", [goev.Connection.close, goev.Connection.shutdown_write], ids=lambda f: f.__name__)
+def test_what_is_raised_after_closing_is_still_the_error_of_on_close(start, events, log, first):
+    class Closes(goev.Connection):
+        def on_read(self):
+            self.write(b"x" * 1_000_000)
+            first(self)
+            raise BrokenError("after closing")
+
+        def on_close(self, error):
+            events("close", error)
+
+    client = start(Closes, send_buffer_size=8192).connect(receive_buffer=8192)
+    client.send(b"x")
+    assert len(client.receive_all()) == 1_000_000
+    error = events.next()[1]
+    assert type(error) is BrokenError
+    assert "after closing" in log.next()[1]
+
+
+def test_a_reset_while_the_output_is_flushed_does_not_replace_what_was_raised(start, events, log):
+    class Fails(goev.Connection):
+        def on_read(self):
+            self.write(bytes(50_000_000))
+            raise BrokenError
+
+        def on_close(self, error):
+            events("close", error)
+
+    server = start(Fails)
+    client = server.connect(receive_buffer=8192)
+    client.send(b"x")
+    log.next()
+    settle(server.reactor)
+    assert not events.history, "it is still flushing"
+    client.reset()
+    assert type(events.next()[1]) is BrokenError
+
+
+class Farewell:
+    """Calls ``fn`` when it is freed, and reports that this went well."""
+
+    def __init__(self, events, fn) -> None:
+        self.events, self.fn = events, fn
+
+    def __del__(self) -> None:
+        with suppress(goev.ConnectionClosed):
+            self.fn()
+        self.events("freed")
+
+
+@pytest.mark.parametrize("before", ["nothing", "close", "abort"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda connection: connection.pending_input,
+        lambda connection: connection.reactor.stats(),
+        lambda connection: connection.write(b"x"),
+        lambda connection: connection.abort(),
+    ],
+    ids=["pending_input", "stats", "write", "abort"],
+)
+def test_what_is_freed_with_an_exception_may_call_goev(start, events, monkeypatch, before, use):
+    """The traceback holds the locals of the callback: dropping the exception runs their finalizers."""
+    monkeypatch.setattr(logging.getLogger("goev"), "disabled", True)  # whoever logs keeps the exception
+
+    class Fails(goev.Connection):
+        def on_read(self):
+            local = Farewell(events, lambda: use(self))  # noqa: F841
+            if before != "nothing":
+                getattr(self, before)()
+            raise ValueError("x")
+
+        def on_close(self, error):
+            events("close", type(error))
+
+    server = start(Fails)
+    client = server.connect()
+    client.send(b"x")
+    events.until("close")
+    events.times("freed", 1)
+    assert on_poller(server.reactor, lambda: "alive") == "alive"
 
 
 def test_a_raising_init_or_factory_closes_that_socket_and_no_other(start, log):
@@ -366,3 +450,52 @@ def test_a_clean_stop_leaves_nothing_to_raise():
     reactor.call_soon(reactor.stop)
     assert reactor.run() is None
     assert reactor.join(1) is None
+
+
+def test_nothing_can_be_added_to_a_reactor_that_a_base_exception_ends(stack, events):
+    """What is added then would never be removed, and the reactor never end."""
+    idle = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+
+    class Leaves(goev.Connection):
+        def on_read(self):
+            raise SystemExit(5)
+
+        def on_close(self, error):
+            with pytest.raises(RuntimeError):
+                self.reactor.add(goev.EventHandler(), idle, goev.EV_IN)
+            events("refused")
+
+    reactor = goev.Reactor(pollers=1)
+    client = stack.enter_context(Client(goev.Acceptor(reactor, "127.0.0.1:0", Leaves).address))
+    client.send(b"x")
+    with pytest.raises(SystemExit) as raised:
+        in_thread(reactor.run).result(PATIENCE)
+    assert raised.value.code == 5
+    assert events.names == ["refused"]
+
+
+@pytest.mark.parametrize("where", ["call_soon", "on_read"])
+def test_a_base_exception_of_a_log_handler_comes_out_of_run(stack, log, where):
+    """Ctrl-C while an exception is being logged."""
+
+    class Interrupts(logging.Handler):
+        def emit(self, record):
+            raise KeyboardInterrupt
+
+    class Fails(goev.Connection):
+        def on_read(self):
+            broken()
+
+    reactor = goev.Reactor(pollers=1)
+    client = stack.enter_context(Client(goev.Acceptor(reactor, "127.0.0.1:0", Fails).address))
+    if where == "call_soon":
+        reactor.call_soon(broken)
+    else:
+        client.send(b"x")
+    reactor.schedule(5.0, reactor.stop)  # if it is swallowed
+    interrupts, logger = Interrupts(), logging.getLogger("goev")
+    logger.addHandler(interrupts)
+    stack.callback(logger.removeHandler, interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        reactor.run()
+    assert not reactor.running

@@ -8,7 +8,7 @@ from threading import get_ident
 import pytest
 
 import goev
-from support import Echo, eventually, on_poller, settle
+from support import Echo, eventually, held, on_poller, settle
 
 
 class Watch(goev.EventHandler):
@@ -25,6 +25,13 @@ class Watch(goev.EventHandler):
 
     def on_close(self, error):
         self.events("close", error)
+
+
+class Named(Watch):
+    """Reports under a name of its own, so that two of them can be told apart."""
+
+    def __init__(self, events, name: str, fd: int) -> None:
+        super().__init__(lambda kind, *rest: events(f"{name} {kind}", *rest), fd)
 
 
 @pytest.fixture
@@ -373,3 +380,82 @@ def test_an_idle_handler_costs_no_cpu(watch, pipe, reactor):
     before = time.process_time()
     time.sleep(0.5)  # the time over which CPU is measured
     assert time.process_time() - before < 0.1
+
+
+# --- one takes the place of another ---
+
+
+def add_remove_add(reactor, events, first, second) -> None:
+    """A on ``first`` gives its place up; B on ``second`` takes it, before A's on_close came."""
+    reactor.add(Named(events, "A", first.fileno()), first, goev.EV_IN)
+    reactor.remove_events(first, goev.EV_IN)
+    reactor.add(Named(events, "B", second.fileno()), second, goev.EV_IN)
+
+
+@pytest.mark.parametrize("when", ["before the start", "in a callback"])
+def test_a_handler_that_takes_the_place_of_a_removed_one_is_not_removed_with_it(events, pair, when):
+    left, right = pair
+    with goev.Reactor(pollers=1) as reactor, socket.socket(type=socket.SOCK_DGRAM) as idle:
+        if when == "before the start":
+            add_remove_add(reactor, events, idle, left)
+            reactor.start()
+        else:
+            reactor.start()
+            on_poller(reactor, add_remove_add, reactor, events, idle, left)
+        assert events.next() == ("A close", None)
+        right.send(b"x")
+        assert events.next() == ("B read", b"x")
+        settle(reactor)
+        assert events.names == ["A close", "B read"]
+
+
+def test_a_handler_added_while_two_are_being_removed_works(pipe, events):
+    """Both leave in one batch, and the on_close of the first adds a third, which gets the place of one of them."""
+    pairs = [socket.socketpair() for _ in range(3)]
+
+    class Leaves(Watch):
+        def on_read(self):
+            super().on_read()
+            return False
+
+        def on_close(self, error):
+            super().on_close(error)
+            if len(events.of("close")) == 1:
+                self.reactor.add(Named(events, "third", pairs[2][0].fileno()), pairs[2][0], goev.EV_IN)
+
+    with goev.Reactor(pollers=1) as reactor:
+        for ours, _ in pairs[:2]:
+            reactor.add(Leaves(events, ours.fileno()), ours, goev.EV_IN)
+        reactor.start()
+        with held(reactor):
+            for _, theirs in pairs[:2]:
+                theirs.send(b"x")
+        events.times("close", 2)
+        pairs[2][1].send(b"to the third")
+        assert events.until("third read") == ("third read", b"to the third")
+        settle(reactor)
+        assert sorted(events.names) == ["close", "close", "read", "read", "third read"]
+    for one in (one for ends in pairs for one in ends):
+        one.close()
+
+
+def test_a_handler_added_beside_a_factory_that_raised_works(pipe, start, events, log):
+    """Two connections come in one batch: the first gets no handler, and the factory of the second adds one there."""
+
+    def factory() -> goev.Connection:
+        events("made")
+        if len(events.history) == 1:
+            raise LookupError("no handler")
+        server.reactor.add(Watch(events, pipe[0]), pipe[0], goev.EV_IN)
+        return Echo()
+
+    server = start(factory)
+    with held(server.reactor):
+        clients = [server.connect() for _ in range(2)]
+    events.times("made", 2)
+    settle(server.reactor)
+    os.write(pipe[1], b"x")
+    assert events.until("read") == ("read", b"x")
+    assert clients[1].ask(b"served") == b"served"
+    settle(server.reactor)
+    assert events.names == ["made", "made", "read"]

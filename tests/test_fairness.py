@@ -1,12 +1,13 @@
 """C8: no connection, timer or queue of calls starves the others."""
 
+import socket
 import statistics
 import sys
 import threading
 import time
 
 import goev
-from support import PATIENCE, Echo, eventually, held, in_thread, settle
+from support import PATIENCE, Echo, eventually, held, in_thread, on_poller, settle
 
 
 def waits(client, rounds: int) -> list[float]:
@@ -175,6 +176,44 @@ def test_call_soon_that_posts_itself_again_starves_nobody(start):
     settle(server.reactor)
     assert statistics.median(taken) < 0.05
     assert len(calls) > 50
+
+
+def test_more_calls_that_post_themselves_than_fit_into_a_batch_starve_nobody(start):
+    server = start(Echo)
+    client = server.connect()
+    assert client.ask(b"before") == b"before"
+    running = True
+
+    def again() -> None:
+        if running:
+            server.reactor.call_soon(again)
+
+    server.reactor.call_soon(lambda: [again() for _ in range(300)])
+    try:
+        taken = waits(client, 20)
+        assert server.connect().ask(b"let in") == b"let in"
+    finally:
+        running = False
+    assert statistics.median(taken) < 0.05
+
+
+def test_more_descriptors_always_ready_than_fit_into_a_batch_starve_nobody(stack, start):
+    class Ready(goev.EventHandler):
+        def on_write(self):
+            return running
+
+    running = True
+    sockets = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(300)]
+    server = start(Echo)
+    client = server.connect()
+    assert client.ask(b"before") == b"before"
+    on_poller(server.reactor, lambda: [server.reactor.add(Ready(), one, goev.EV_OUT) for one in sockets])
+    try:
+        taken = waits(client, 20)
+        assert server.connect().ask(b"let in") == b"let in"
+    finally:
+        running = False
+    assert statistics.median(taken) < 0.05
 
 
 def test_a_connection_that_is_always_ready_does_not_keep_new_ones_out(start):

@@ -1,9 +1,11 @@
 """C10: after os.fork() the child's copy says what it is and touches nothing; the parent's goes on."""
 
+import pytest
+
 from support import run_script
 
 PRELUDE = """
-import os, socket, sys, threading, traceback, warnings
+import os, signal, socket, sys, threading, traceback, warnings
 import goev
 
 warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the subject of this test
@@ -33,11 +35,32 @@ def in_child(fn, end=os._exit):
         end(0)
     _, status = os.waitpid(pid, 0)
     assert status == 0, f"the child ended with {status}"
+
+def play(reactor, peers):
+    # The reactor on this thread, peers() beside it; a child that comes out of run() ends there.
+    parent, problems = os.getpid(), []
+    def run_peers():
+        try:
+            peers()
+        except BaseException:
+            problems.append(traceback.format_exc())
+        reactor.stop()
+    thread = threading.Thread(target=run_peers)
+    thread.start()
+    try:
+        reactor.run()
+    except (RuntimeError, SystemExit):
+        if os.getpid() == parent:
+            raise
+    if os.getpid() != parent:
+        os._exit(0)
+    thread.join()
+    assert not problems, problems[0]
 """
 
 
-def run(body: str) -> str:
-    return run_script(PRELUDE + body)
+def run(body: str, *args: str) -> str:
+    return run_script(PRELUDE + body, *args)
 
 
 def test_every_method_in_the_child_raises_runtime_error_that_names_fork():
@@ -238,6 +261,190 @@ else:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 """)
+
+
+def test_a_child_forked_in_a_callback_leaves_the_rest_of_the_batch_to_the_parent():
+    """Two connections are ready at once; the child comes back from the callback of the first, and must end there."""
+    run("""
+parent, children = os.getpid(), []
+class Forks(Echo):
+    def on_read(self):
+        if os.getpid() != parent:
+            os._exit(3)  # called in the child
+        data = self.read()
+        if data == b"both" and not children:
+            children.append(os.fork())
+            if children == [0]:
+                signal.alarm(10)
+                return
+        self.write(data)
+    def on_close(self, error):
+        if os.getpid() != parent:
+            os._exit(4)
+
+reactor = goev.Reactor(pollers=1)
+acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Forks)
+
+def peers():
+    clients = [socket.create_connection(acceptor.address, 10) for _ in range(2)]
+    for client in clients:
+        client.sendall(b"hello")
+        assert client.recv(100) == b"hello"
+    entered, release = threading.Event(), threading.Event()
+    reactor.call_soon(lambda: (entered.set(), release.wait(10)))
+    assert entered.wait(10)
+    for client in clients:
+        client.sendall(b"both")
+    release.set()
+    for client in clients:
+        assert client.recv(100) == b"both"
+    _, status = os.waitpid(children[0], 0)
+    assert status == 0, f"the child ended with {status}"
+    for client in clients:
+        client.sendall(b"still")
+        assert client.recv(100) == b"still"
+        client.close()
+    ask(acceptor.address)
+
+play(reactor, peers)
+""")
+
+
+def test_a_child_that_exits_in_a_callback_takes_nothing_of_the_parent_with_it():
+    run("""
+parent, children = os.getpid(), []
+class Forks(Echo):
+    def on_read(self):
+        if self.peek() == b"fork":
+            children.append(os.fork())
+            if children[-1] == 0:
+                signal.alarm(10)
+                sys.exit()
+        super().on_read()
+    def on_close(self, error):
+        if os.getpid() != parent:
+            os._exit(4)
+
+reactor = goev.Reactor(pollers=1)
+acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Forks)
+
+def peers():
+    with socket.create_connection(acceptor.address, 10) as old, socket.create_connection(acceptor.address, 10) as forks:
+        for client, data in ((old, b"before"), (forks, b"fork"), (old, b"beside"), (forks, b"after")):
+            client.sendall(data)
+            assert client.recv(100) == data
+        ask(acceptor.address)
+        _, status = os.waitpid(children[0], 0)
+        assert status == 0, f"the child ended with {status}"
+        for client in (old, forks):
+            client.sendall(b"still")
+            assert client.recv(100) == b"still"
+        for _ in range(20):
+            ask(acceptor.address)
+
+play(reactor, peers)
+""")
+
+
+HOLDING_A_COPY = """
+def fork(how):
+    # A child that has ended already, or one that holds copies of all sockets until finish() is called.
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(writing)
+        if how == "alive":
+            os.read(reading, 1)
+        os._exit(0)
+    def finish():
+        os.close(writing)
+        os.waitpid(pid, 0)
+    if how == "alive":
+        return finish
+    finish()
+    return lambda: None
+
+def must_be_reset(client):
+    try:
+        while client.recv(1 << 20):
+            pass
+    except ConnectionResetError:
+        return
+    raise AssertionError("the peer saw an orderly end")
+"""
+
+
+@pytest.mark.parametrize("child", ["exited", "alive"])
+def test_after_a_fork_abort_still_resets_the_peer(child):
+    run(
+        HOLDING_A_COPY
+        + """
+with goev.Reactor(pollers=1) as reactor:
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo)
+    reactor.start()
+    with socket.create_connection(acceptor.address, 10) as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+        finish = fork(sys.argv[1])
+        Echo.made[0].abort()
+        must_be_reset(client)
+        finish()
+""",
+        child,
+    )
+
+
+@pytest.mark.parametrize("child", ["exited", "alive"])
+def test_after_a_fork_a_file_that_shrinks_still_resets_the_peer(child):
+    run(
+        HOLDING_A_COPY
+        + """
+import tempfile
+file = tempfile.TemporaryFile()
+file.truncate(100_000_000)
+class Sends(goev.Connection):
+    def on_open(self):
+        self.sendfile(file)
+        self.close()
+
+with file, goev.Reactor(pollers=1) as reactor:
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Sends)
+    reactor.start()
+    with socket.create_connection(acceptor.address, 10) as client:
+        assert client.recv(1000)
+        finish = fork(sys.argv[1])
+        file.truncate(1000)
+        must_be_reset(client)
+        finish()
+""",
+        child,
+    )
+
+
+@pytest.mark.parametrize("call", ["acceptor.close()", "timer.cancel()", "reactor.running"])
+def test_in_the_child_what_belongs_to_the_parents_reactor_is_refused(call):
+    run(
+        """
+with goev.Reactor(pollers=1) as reactor:
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo)
+    timer = reactor.schedule(60.0, print)
+    reactor.start()
+    ask(acceptor.address)
+
+    def child():
+        try:
+            eval(sys.argv[1])
+        except RuntimeError as error:
+            assert "fork" in str(error) or "parent" in str(error), error
+        else:
+            raise AssertionError("did not raise")
+
+    in_child(child)
+    for _ in range(20):
+        ask(acceptor.address)
+""",
+        call,
+    )
 
 
 def test_subprocesses_started_by_callbacks_inherit_no_descriptor():

@@ -219,3 +219,65 @@ def test_abort_resets_the_peer_and_drops_queued_output(start):
     client.send(b"x")
     with pytest.raises(ConnectionResetError):
         client.receive_all()
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_reset_after_the_end_of_input_ends_a_half_open_connection(start, events, paused):
+    client = start(lambda: HalfOpen(events)).connect()
+    handler = events.until("open")[1]
+    client.finish()
+    events.until("eof")
+    if paused:
+        on_poller(handler, handler.pause_reading)
+    client.reset()
+    assert type(events.until("close")[1]) in (BrokenPipeError, ConnectionResetError)
+    assert events.names == ["open", "eof", "close"]
+
+
+@pytest.mark.parametrize("output", [0, 3_000_000])
+@pytest.mark.parametrize("when", ["in on_eof", "later"])
+def test_a_connection_finished_by_both_sides_closes_by_itself(start, events, output, when):
+    class Finishes(HalfOpen):
+        def on_eof(self):
+            super().on_eof()
+            if when == "in on_eof":
+                self.finish()
+
+        def finish(self):
+            self.write(b"x" * output)
+            self.shutdown_write()
+
+    client = start(lambda: Finishes(events)).connect()
+    handler = events.until("open")[1]
+    client.finish()
+    events.until("eof")
+    if when == "later":
+        on_poller(handler, handler.finish)
+    assert len(client.receive_all()) == output
+    assert events.until("close") == ("close", None)
+    assert events.names == ["open", "eof", "close"]
+
+
+def test_a_write_of_another_thread_after_shutdown_write_raises_connection_closed(start, events):
+    client = start(lambda: HalfOpen(events)).connect()
+    handler = events.until("open")[1]
+    on_poller(handler, handler.shutdown_write)
+    assert client.receive_all() == b""
+    with pytest.raises(goev.ConnectionClosed):
+        handler.write(b"late")
+    client.send(b"and I go on")
+    assert events.until("read") == ("read", b"and I go on")
+
+
+def test_no_timer_is_left_of_lingering_that_ended(start):
+    server = start(ByeUnread, linger_timeout=60.0)
+    for _ in range(200):
+        with server.connect() as client:
+            client.send(b"x")
+            assert client.receive_all() == b"bye"
+
+    def timers() -> int:
+        settle(server.reactor, 1)  # the number is as of the last batch
+        return sum(poller["timers"] for poller in server.reactor.stats())
+
+    eventually(lambda: timers() == 0, "no timer is left")

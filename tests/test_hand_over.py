@@ -2,11 +2,12 @@
 
 import gc
 import weakref
+from contextlib import suppress
 
 import pytest
 
 import goev
-from support import Recorder, eventually, in_thread, on_poller, settle, sha256
+from support import PATIENCE, Recorder, eventually, in_thread, on_poller, settle, sha256
 
 
 class Upgrades(goev.Connection):
@@ -249,3 +250,76 @@ def test_the_old_handler_is_released(upgraded, events):
     del old
     events.history.clear()
     eventually(lambda: gc.collect() >= 0 and gone() is None, "the old handler is released")
+
+
+# --- what was asked for before ---
+
+
+def recorded(start, events, **options):
+    """A client and its connection, which a Recorder handles."""
+    client = start(lambda: Recorder(events), **options).connect(receive_buffer=8192)
+    return client, events.until("open")[1]
+
+
+def test_what_another_thread_wrote_before_still_reaches_the_peer(start, events):
+    client, old = recorded(start, events)
+
+    def write_elsewhere_then_hand_over() -> None:
+        in_thread(old.write, b"accepted before").result(PATIENCE)
+        old.hand_over(Recorder(events))
+
+    on_poller(old, write_elsewhere_then_hand_over)
+    assert client.receive(15) == b"accepted before"
+    new = events.until("open")[1]
+    new.write(b" and after")
+    assert client.receive(10) == b" and after"
+
+
+def test_a_close_of_another_thread_before_still_closes(start, events):
+    client, old = recorded(start, events)
+
+    def close_elsewhere_then_hand_over() -> None:
+        in_thread(lambda: (old.write(b"last"), old.close())).result(PATIENCE)
+        with suppress(goev.ConnectionClosed):  # either it is closed already, or the new one gets the close
+            old.hand_over(Recorder(events))
+
+    on_poller(old, close_elsewhere_then_hand_over)
+    assert client.receive_all() == b"last"
+    events.times("close", events.names.count("open"))
+
+
+@pytest.mark.parametrize("end", ["stop", "close"])
+def test_ending_at_once_flushes_the_output_of_the_old_one_and_calls_the_new_one_twice(start, events, end):
+    """The new handler is not open yet when it is to end."""
+
+    class Old(goev.Connection):
+        def on_read(self):
+            new = Recorder(events)
+            self.write(b"x" * 3_000_000)
+            self.hand_over(new)
+            if end == "stop":
+                server.reactor.stop(grace=20)
+            else:
+                new.close()
+
+    server = start(Old, send_buffer_size=8192)
+    client = server.connect(receive_buffer=8192)
+    client.send(b"x")
+    assert client.hash_all() == (3_000_000, sha256(b"x" * 3_000_000))
+    assert events.until("close") == ("close", None)
+    assert events.names == ["open", "close"]
+
+
+def test_a_handler_that_is_not_open_yet_cannot_hand_over(start, events):
+    client, first = recorded(start, events)
+    second, third = Recorder(events), Recorder(events)
+
+    def hand_on_twice() -> None:
+        first.hand_over(second)
+        second.hand_over(third)
+
+    with pytest.raises(goev.ConnectionClosed):
+        on_poller(first, hand_on_twice)
+    assert events.until("open") == ("open", second)
+    client.send(b"to the second")
+    assert events.until("read") == ("read", b"to the second")

@@ -403,6 +403,36 @@ def test_pausing_and_resuming_twice_is_the_same_as_once(start, events):
     assert events.next() == ("read", b"y")
 
 
+@pytest.mark.parametrize("when", ["before reading", "after reading"])
+@pytest.mark.parametrize("pauses", [False, True])
+def test_resuming_in_every_on_read_does_not_make_it_come_again(start, events, pauses, when):
+    """A line comes in two pieces: the first stays unread, and on_read has to wait for the second."""
+
+    class Resumes(goev.Connection):
+        def on_read(self):
+            if when == "before reading":
+                self.resume()
+            events("read", self.read_until(b"\n"))
+            if when == "after reading":
+                self.resume()
+
+        def resume(self):
+            if pauses:
+                self.pause_reading()
+            self.resume_reading()
+
+    server = start(Resumes)
+    client = server.connect()
+    client.send(b"in two ")
+    assert events.next() == ("read", None)
+    settle(server.reactor, 20)
+    assert len(events.history) == 1
+    client.send(b"pieces\n")
+    assert events.next() == ("read", b"in two pieces\n")
+    settle(server.reactor, 20)
+    assert len(events.history) == 2
+
+
 def test_a_reset_is_noticed_while_paused(start, events):
     class Paused(Recorder):
         def on_open(self):

@@ -141,6 +141,22 @@ def test_callbacks_of_timers_are_released(start, events, without_gc, how):
     del timer
 
 
+@pytest.mark.parametrize("set_by", ["this thread", "the poller"])
+def test_the_callback_of_a_reactor_timer_cancelled_by_another_thread_is_released(reactor, without_gc, set_by):
+    """Nothing else happens on the poller: the cancel alone must see to it."""
+    token = Token()
+    gone = weakref.ref(token)
+    if set_by == "this thread":
+        timer = reactor.schedule(60.0, lambda token=token: None)
+    else:
+        timer = on_poller(reactor, reactor.schedule, 60.0, lambda token=token: None)
+    del token
+    settle(reactor)
+    assert gone() is not None
+    timer.cancel()
+    eventually(lambda: gone() is None, "the callback is released")
+
+
 def test_what_call_soon_was_given_is_released(reactor, without_gc):
     token = Token()
     gone = weakref.ref(token)

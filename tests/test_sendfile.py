@@ -7,7 +7,7 @@ import time
 import pytest
 
 import goev
-from support import Echo, in_thread, on_poller, sha256
+from support import Echo, in_thread, on_poller, open_fds, sha256
 
 DATA = random.Random(11).randbytes(5_000_000)
 
@@ -114,6 +114,22 @@ def test_fds_do_not_leak(sent, path):
     before = len(os.listdir("/proc/self/fd"))
     sent(send)
     assert len(os.listdir("/proc/self/fd")) <= before + 10  # the server, its poller and the client
+
+
+def test_thousands_of_small_files_in_one_callback_do_not_use_as_many_descriptors(sent, tmp_path):
+    used = []
+    (tmp_path / "small").write_bytes(b"0123456789")
+
+    def send(connection: goev.Connection) -> None:
+        with open(tmp_path / "small", "rb") as file:
+            before = open_fds()
+            for number in range(2000):
+                connection.sendfile(file, offset=number % 10)
+            used.append(open_fds() - before)
+
+    received = sent(send)
+    assert received == b"".join(b"0123456789"[number % 10 :] for number in range(2000))
+    assert used[0] < 100
 
 
 def test_a_file_that_shrinks_is_an_error(start, events, tmp_path):

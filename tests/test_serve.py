@@ -102,6 +102,55 @@ def test_a_second_signal_stops_at_once(free_port):
         assert time.monotonic() - began < 5.0
 
 
+STUCK_ON_POLLER_1 = """
+    import signal, threading
+    import goev
+
+    class Handler(goev.Connection):
+        def on_open(self):
+            print("poller 0" if threading.current_thread() is threading.main_thread() else "poller 1", flush=True)
+        def on_read(self):
+            self.read()
+            self.write(bytes(50_000_000))
+        def on_close(self, error):
+            print("close", flush=True)
+
+    def on_usr1(*_):
+        fd = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(fd)
+        print("handled", fd >= 0, flush=True)
+
+    signal.signal(signal.SIGUSR1, on_usr1)
+    goev.serve(Handler, "127.0.0.1:0", pollers=2, grace=60.0, ready=lambda acceptor: print(acceptor.address[1]))
+    print("returned")
+"""
+
+
+def test_while_another_poller_still_flushes_signals_are_handled_and_a_second_one_stops_at_once(stack):
+    """Poller 0, which is the main thread, has nothing left to do and waits for poller 1."""
+    child = stack.enter_context(Child.running(STUCK_ON_POLLER_1))
+    address = ("127.0.0.1", int(child.line()))
+    clients = {}
+    for _ in range(2):
+        client = stack.enter_context(Client(address))
+        clients[child.line()] = client
+    clients["poller 0"].close()
+    stuck = clients["poller 1"]
+    stuck.send(b"x")
+    stuck.receive(1000)  # and no more: the output never gets out
+    assert child.line() == "close"
+    child.interrupt()
+    time.sleep(0.5)  # poller 0 has ended by then, as far as it ever will
+    for _ in range(3):
+        child.process.send_signal(signal.SIGUSR1)
+        assert child.line(timeout=5.0) == "handled True"
+    began = time.monotonic()
+    child.interrupt()
+    assert [child.line(timeout=5.0), child.line(timeout=5.0)] == ["close", "returned"]
+    assert (child.end(), child.errors) == (0, "")
+    assert time.monotonic() - began < 5.0
+
+
 def test_grace_limits_how_long_it_waits(free_port):
     with serving(free_port, grace=0.3) as child, connect(free_port) as client:
         client.send(b"much")
@@ -146,3 +195,14 @@ def test_wrong_arguments_are_refused_before_anything_listens():
     ):
         with pytest.raises((TypeError, ValueError)):
             goev.serve(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("grace", "error"), [(-1, ValueError), (-0.5, ValueError), (float("nan"), ValueError), ("x", TypeError)]
+)
+def test_a_wrong_grace_is_refused_before_anything_listens(grace, error):
+    def listens(_acceptor) -> None:
+        raise LookupError("it listens")
+
+    with pytest.raises(error, match="grace"):
+        goev.serve(Echo, "127.0.0.1:0", grace=grace, ready=listens)

@@ -370,6 +370,28 @@ def test_run_raises_stop_timeout_when_a_callback_of_another_poller_never_returns
     eventually(lambda: not reactor.running, "it ends once the callback returned")
 
 
+def test_timers_that_are_always_due_do_not_hold_up_the_stop():
+    """Two that need more time than there is until the next: there is always one more to call."""
+    over = False
+
+    def spin() -> bool:
+        end = time.perf_counter() + 0.002
+        while time.perf_counter() < end:
+            pass
+        return not over
+
+    reactor = goev.Reactor(pollers=1)
+    for _ in range(2):
+        reactor.schedule(0.0, spin, every=0.001)
+    reactor.schedule(0.05, reactor.stop)
+    began = time.monotonic()
+    try:
+        assert in_thread(reactor.run).result(PATIENCE) is None
+    finally:
+        over = True
+    assert time.monotonic() - began < 2.0
+
+
 # --- leaving the interpreter ---
 
 LEAVE = """

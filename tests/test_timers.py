@@ -2,13 +2,15 @@
 
 import random
 import statistics
+import threading
 import time
+import weakref
 from threading import get_ident
 
 import pytest
 
 import goev
-from support import PATIENCE, Echo, on_poller, settle
+from support import PATIENCE, Echo, eventually, on_poller, settle
 
 LATE = 0.002  # seconds: what the contract allows on an idle reactor
 
@@ -244,6 +246,43 @@ def test_a_timer_may_be_cancelled_from_any_thread(start, events):
     assert len(events.of("timeout")) == count
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.005])
+@pytest.mark.parametrize("every", [None, 0.001])
+def test_a_timer_cancelled_before_the_start_never_fires(events, delay, every):
+    for _ in range(6):  # it must not depend on what a batch begins with
+        reactor = goev.Reactor(pollers=1)
+        reactor.schedule(delay, lambda: events("wrong"), every=every).cancel()
+        time.sleep(2 * delay)  # it is due before the start
+        reactor.schedule(0.005, reactor.stop)
+        reactor.run()
+    assert not events.history
+
+
+@pytest.mark.parametrize("when", ["before it is due", "when it is due"])
+def test_a_timer_cancelled_by_another_thread_before_it_was_called_is_neither_called_nor_kept(reactor, events, when):
+    """The poller is held until the timer is due and the cancel has returned."""
+    callbacks = []
+    for turns in (1, 2, 3, 4) * 3:  # whichever of timers and messages the batch begins with
+        entered, release, timers = threading.Event(), threading.Event(), []
+
+        def set_and_hold(entered=entered, release=release, timers=timers) -> None:
+            timers.append(reactor.schedule(0.001, callback := lambda: events("wrong")))
+            callbacks.append(weakref.ref(callback))
+            entered.set()
+            release.wait(PATIENCE)
+
+        reactor.call_soon(set_and_hold)
+        assert entered.wait(PATIENCE)
+        if when == "when it is due":
+            time.sleep(0.003)
+        timers[0].cancel()
+        time.sleep(0.003)
+        release.set()
+        settle(reactor, turns)
+    assert not events.history
+    eventually(lambda: not any(callback() for callback in callbacks), "the callbacks are released")
+
+
 def test_a_callback_may_set_a_new_timer(reactor, events):
     def count_down(left: int) -> None:
         events("left", left)
@@ -408,3 +447,28 @@ def test_the_longest_delays_neither_overflow_nor_fire(reactor, events):
             assert "delay" in str(error)  # noqa: PT017
     reactor.schedule(0.01, lambda: events("right"))
     assert events.next(PATIENCE) == ("right",)
+
+
+def test_a_timer_set_while_those_of_an_ended_connection_are_dropped_fires(start, events):
+    """The callbacks set new timers when they are freed: these must not get the places still being cleared."""
+
+    class Replaced:
+        def __init__(self, reactor) -> None:
+            self.reactor = reactor
+
+        def __call__(self) -> None:
+            events("wrong")
+
+        def __del__(self) -> None:
+            self.reactor.schedule(0.0, lambda: events("replacement"))
+
+    class Sets(goev.Connection):
+        def on_open(self):
+            for _ in range(5):
+                self.schedule(60.0, Replaced(self.reactor))
+
+    server = start(Sets)
+    server.connect().close()
+    events.times("replacement", 5)
+    settle(server.reactor)
+    assert events.names == ["replacement"] * 5

@@ -62,6 +62,6 @@ fn serve() -> Result<(), Box<dyn Error>> {
     let factory: Factory = Box::new(|_| Box::new(Plain));
     Handlers::listen(&reactor, &format!("127.0.0.1:{port}"), &options, factory)?;
     println!("ready");
-    reactor.run(|_| Ok(())).map_err(|_| "the reactor failed")?;
+    reactor.run(|_| Ok(()), &mut || Ok(())).map_err(|_| "the reactor failed")?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 """A whole server in one call."""
 
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from goev._core import Acceptor, Connection, Reactor
 
 def serve(
     factory: Callable[[], Connection],
-    address: str | list[str] = ":8080",
+    address: str | socket.socket | list[str | socket.socket] = ":8080",
     *,
     pollers: int | None = None,
     grace: float = 5.0,
@@ -36,9 +37,13 @@ def serve(
 
     On another thread than the main one signals are left alone.
     """
+    if not isinstance(grace, int | float):
+        raise TypeError(f"grace must be a number of seconds, not {type(grace).__name__}")
+    if not grace >= 0:
+        raise ValueError(f"grace must be 0 or more seconds, not {grace}")
     reactor = Reactor(pollers)
     with reactor:
-        acceptor = Acceptor(reactor, address, factory, **options)  # type: ignore[arg-type]
+        acceptor = Acceptor(reactor, address, factory, **options)
         with _stopping_on_signals(reactor, grace):
             if ready is not None:
                 ready(acceptor)

@@ -5,11 +5,9 @@
 
 use std::sync::Arc;
 
-use mio::unix::SourceFd;
-
-use super::{Deadline, Source, State, Turn, list_if_ready, list_listener, mio_token, open};
+use super::{Deadline, Ending, Source, State, Turn, list_if_ready, list_listener, open};
 use crate::acceptor::Acceptor;
-use crate::connection::Due;
+use crate::connection::{Due, Phase};
 use crate::dispatch::Call;
 use crate::error::Reason;
 use crate::slots::Token;
@@ -38,7 +36,9 @@ impl State {
     }
 
     fn next_turn(&mut self) -> Option<Call> {
-        loop {
+        // Turns that call nothing take their time too.
+        while !self.batch.is_full() {
+            self.batch.calls += 1;
             let call = match self.turns.pop_front()? {
                 Turn::Connection(token) => match self.call_connection(token) {
                     Some(call) => Some(call),
@@ -49,8 +49,11 @@ impl State {
                 },
                 Turn::Accepted(token, acceptor) => self.call_accept(token, acceptor),
                 Turn::Descriptor(token) => self.call_descriptor(token),
-                Turn::Removed(token, reason) => Some(Call::DescriptorRemoved(token, reason)),
-                Turn::Forget(token) => Some(Call::Forget(token)),
+                Turn::Removed(token, reason) => {
+                    self.sources.remove(token);
+                    Some(Call::DescriptorRemoved(token, reason))
+                }
+                Turn::Cancelled(id) => Some(Call::TimerCancelled(id)),
                 Turn::Task(task) => {
                     self.posted_turns -= 1;
                     Some(Call::Task(task))
@@ -66,19 +69,17 @@ impl State {
                 return call;
             }
         }
+        None
     }
 
     /// The callback due on a connection. Looks again each time, since any callback may have changed anything.
-    pub(super) fn call_connection(&mut self, token: Token) -> Option<Call> {
+    fn call_connection(&mut self, token: Token) -> Option<Call> {
+        self.settle_read(token);
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
-        if connection.settle_read() {
-            self.input_overflow(token);
-            return None;
-        }
         let due = connection.take_due()?;
         self.current = Some(token);
         Some(match due {
-            Due::Open => Call::Open(token),
+            Due::Open => self.call_open(token),
             Due::Read => Call::Read(token),
             Due::Drain => Call::Drain(token),
             Due::Eof => Call::Eof(token),
@@ -86,23 +87,40 @@ impl State {
         })
     }
 
-    pub(super) fn call_accept(&mut self, token: Token, acceptor: Arc<Acceptor>) -> Option<Call> {
+    fn call_accept(&mut self, token: Token, acceptor: Arc<Acceptor>) -> Option<Call> {
         let connection = open(&mut self.sources, token)?;
-        connection.take_due()?;
+        (connection.phase, connection.queued) = (Phase::Open, true);
         let remote = connection.remote.clone();
         self.current = Some(token);
         Some(Call::Accept(remote, acceptor))
     }
 
-    pub(super) fn call_close(&mut self, token: Token) -> Option<Call> {
+    /// What was asked for before `on_open` comes right after it.
+    fn call_open(&mut self, token: Token) -> Call {
+        if let Some(Source::Connection(connection)) = self.sources.get_mut(token)
+            && let Some(reason) = connection.early_end.take()
+        {
+            match *reason {
+                Reason::Orderly => self.close(token),
+                reason => self.end(token, reason),
+            }
+        }
+        Call::Open(token)
+    }
+
+    fn call_close(&mut self, token: Token) -> Option<Call> {
         self.current = None;
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
         let reason = connection.reason.take().map_or(Reason::Orderly, |reason| *reason);
         let timers = std::mem::take(&mut connection.timers);
         connection.remote.mark_closed();
         match reason {
+            _ if connection.cut => self.reset(token),
             Reason::Orderly | Reason::Raised(_) if connection.eof => self.remove(token),
-            Reason::Orderly | Reason::Raised(_) => self.linger(token),
+            Reason::Orderly | Reason::Raised(_) => {
+                connection.phase = Phase::Lingering;
+                self.endings.push(Ending::Linger(token));
+            }
             _ => self.reset(token),
         }
         let timers = self.cancel_all(timers);
@@ -117,10 +135,20 @@ impl State {
 
     /// The connection's turn in this batch is over: what it left unread moves out of the arena, and what became
     /// readable while it could not be read, before `on_open` say, gets its turn.
-    pub(super) fn leave(&mut self, token: Token) {
+    fn leave(&mut self, token: Token) {
         if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
+            connection.queued = false;
             connection.input.settle(&self.arena);
             list_if_ready(connection, &mut self.ready, token);
+        }
+    }
+
+    /// After `on_read`: was it of use?
+    fn settle_read(&mut self, token: Token) {
+        if let Some(Source::Connection(connection)) = self.sources.get_mut(token)
+            && connection.settle_read()
+        {
+            self.input_overflow(token);
         }
     }
 
@@ -136,17 +164,15 @@ impl State {
     }
 
     /// The batch is over in the middle of a connection's turn; the others come first now.
-    pub(super) fn postpone(&mut self, token: Token) {
-        if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
-            if connection.settle_read() {
-                return self.input_overflow(token);
-            }
-            self.turns.push_back(Turn::Connection(token));
-        }
+    fn postpone(&mut self, token: Token) {
+        self.settle_read(token);
+        self.turns.push_back(Turn::Connection(token));
     }
 
-    pub(super) fn next_timer(&mut self) -> Option<Call> {
-        while let Some(due) = self.timers.pop_due(self.batch.now) {
+    fn next_timer(&mut self) -> Option<Call> {
+        while !self.batch.is_full() {
+            self.batch.calls += 1;
+            let due = self.timers.pop_due(self.batch.now)?;
             match due.owner {
                 Deadline::Callback(owner) => return Some(Call::Timer { id: due.id, owner, again: due.again }),
                 Deadline::Linger(token) => self.remove_lingering(token),
@@ -162,18 +188,14 @@ impl State {
         None
     }
 
-    pub(super) fn call_descriptor(&mut self, token: Token) -> Option<Call> {
+    fn call_descriptor(&mut self, token: Token) -> Option<Call> {
         let Some(Source::Descriptor(descriptor)) = self.sources.get_mut(token) else { return None };
         if let Some(writable) = descriptor.take_due() {
             self.turns.push_front(Turn::Descriptor(token));
             return Some(if writable { Call::DescriptorWritable(token) } else { Call::DescriptorReadable(token) });
         }
         if !descriptor.interests.edge {
-            // mio knows edges only: registering again makes the poll report a level that still holds.
-            let (fd, interests) = (descriptor.fd, descriptor.interests.to_mio());
-            if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), mio_token(token), interests) {
-                self.remove_descriptor(token, Reason::Io(error));
-            }
+            self.rearm.push(token);
         }
         None
     }

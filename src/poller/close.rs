@@ -1,5 +1,6 @@
 //! How things end: connections in order or at once, lingering, listeners, descriptors, the whole poller.
 
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use mio::Interest;
 use mio::unix::SourceFd;
 use socket2::Socket;
 
-use super::{Deadline, Source, State, Turn, list_if_ready, mio_token, open, touch};
+use super::{Deadline, Ending, Source, State, Turn, list_if_ready, mio_token, open, queue_if_due, touch};
 use crate::acceptor::Listener;
 use crate::connection::{Connection, Phase};
-use crate::error::Reason;
+use crate::error::{Foreign, Reason};
 use crate::fork;
 use crate::slots::Token;
 use crate::steering;
@@ -31,15 +32,13 @@ impl State {
     }
 
     /// Closes in order: the queue goes out, then the connection ends.
-    pub(super) fn close(&mut self, token: Token, reason: Reason) {
+    pub(super) fn close(&mut self, token: Token) {
         let Some(connection) = open(&mut self.sources, token) else { return };
-        if connection.phase == Phase::New {
-            return self.discard(token);
-        }
         connection.remote.mark_closed();
-        connection.phase = Phase::Flushing;
-        if !matches!(reason, Reason::Orderly) || !connection.cannot_write() {
-            connection.reason = Some(Box::new(reason));
+        match connection.phase {
+            Phase::Accepted => return self.reject(token),
+            Phase::New => return connection.early_end = Some(Box::new(Reason::Orderly)),
+            _ => connection.phase = Phase::Flushing,
         }
         if connection.output.is_none() {
             self.flushed(token);
@@ -48,36 +47,60 @@ impl State {
         }
     }
 
-    /// Ends a connection that has not been opened, so nobody is told.
-    pub(super) fn discard(&mut self, token: Token) {
+    /// Closes in order because a callback raised, also one that had closed before. Gives back what nobody will be told.
+    pub(super) fn fail(&mut self, token: Token, raised: Foreign) -> Option<Foreign> {
+        self.close(token);
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return Some(raised) };
+        let closing = matches!(connection.phase, Phase::Flushing | Phase::Ended);
+        if !closing || !matches!(connection.reason.as_deref(), None | Some(Reason::Orderly)) {
+            return Some(raised);
+        }
+        connection.reason = Some(Box::new(Reason::Raised(raised)));
+        None
+    }
+
+    /// Ends a connection that has no handler, so nobody is told.
+    pub(super) fn reject(&mut self, token: Token) {
         self.handle.counters.closed.add(1);
         self.remove(token);
-        self.turns.push_back(Turn::Forget(token));
     }
 
     /// Ends a connection now; `on_close` follows in its turn.
     pub(super) fn end(&mut self, token: Token, reason: Reason) {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
-        if connection.phase >= Phase::Ended {
-            return;
-        }
-        if connection.phase == Phase::New {
-            return self.discard(token);
-        }
         connection.remote.mark_closed();
+        match connection.phase {
+            Phase::Accepted => return self.reject(token),
+            Phase::New => return connection.early_end = Some(Box::new(reason)),
+            Phase::Open | Phase::Flushing => {}
+            Phase::Ended | Phase::Lingering => return,
+        }
         connection.phase = Phase::Ended;
-        connection.reason = Some(Box::new(reason));
+        // What a callback raised is what its handler is told, whatever befell its last output.
+        if !matches!(connection.reason.as_deref(), Some(Reason::Raised(_))) {
+            connection.reason = Some(Box::new(reason));
+        }
         if let Some(output) = connection.output.take() {
+            connection.cut = !output.is_empty();
             self.pool.give_back(output);
         }
-        if self.current != Some(token) {
-            self.turns.push_back(Turn::Connection(token));
+        queue_if_due(connection, &mut self.turns, token);
+    }
+
+    /// Does what ended connections need of the kernel.
+    pub(super) fn finish_endings(&mut self) {
+        while let Some(ending) = self.endings.pop() {
+            match ending {
+                Ending::Linger(token) => self.linger(token),
+                Ending::Reset(connection) => self.reset_socket(&connection.socket),
+                Ending::Close(connection) => self.close_socket(&connection.socket),
+            }
         }
     }
 
     /// The handler is gone, the socket stays until the peer has read what was sent: closing a socket with unread
     /// input would reset the connection and take the last answer with it (RFC 9112 section 9.6 has the reasons).
-    pub(super) fn linger(&mut self, token: Token) {
+    fn linger(&mut self, token: Token) {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
         let timeout = connection.remote.options.linger_timeout;
         let until = self.batch.now.saturating_add(timeout.as_nanos() as u64);
@@ -86,20 +109,10 @@ impl State {
         if until <= self.batch.now || connection.socket.shutdown(Shutdown::Write).is_err() {
             return self.remove(token);
         }
-        connection.phase = Phase::Lingering;
         connection.input = Default::default();
         connection.readable = true;
+        connection.timers.push(self.timers.set(until, 0, Deadline::Linger(token)));
         list_if_ready(connection, &mut self.ready, token);
-        self.timers.set(until, 0, Deadline::Linger(token));
-    }
-
-    /// Closes so that the peer sees a reset and not the orderly end of something complete (RFC 9293 section 3.10.5).
-    pub(super) fn reset(&mut self, token: Token) {
-        if let Some(Source::Connection(connection)) = self.sources.get(token) {
-            // Fails only on a socket that has failed already.
-            let _ = connection.socket.set_linger(Some(Duration::ZERO));
-        }
-        self.remove(token);
     }
 
     pub(super) fn remove_lingering(&mut self, token: Token) {
@@ -110,26 +123,52 @@ impl State {
         }
     }
 
+    /// Takes a connection out; its socket is closed when the batch is over.
     pub(super) fn remove(&mut self, token: Token) {
-        if let Some(Source::Connection(connection)) = self.sources.remove(token) {
-            self.forget(connection);
+        if let Some(connection) = self.take_out(token) {
+            self.endings.push(Ending::Close(connection));
         }
     }
 
-    pub(super) fn forget(&mut self, mut connection: Connection) {
+    /// As [`Self::remove`], but the peer sees a reset and not the orderly end of something complete (RFC 9293 section
+    /// 3.10.5).
+    pub(super) fn reset(&mut self, token: Token) {
+        if let Some(connection) = self.take_out(token) {
+            self.endings.push(Ending::Reset(connection));
+        }
+    }
+
+    fn take_out(&mut self, token: Token) -> Option<Connection> {
+        let Some(Source::Connection(mut connection)) = self.sources.remove(token) else { return None };
         if let Some(output) = connection.output.take() {
             self.pool.give_back(output);
         }
-        self.close_socket(&connection.socket);
+        for timer in connection.timers.drain(..) {
+            self.timers.cancel(timer);
+        }
+        Some(connection)
     }
 
     /// The descriptor leaves the poll before it is closed, so no event can reach whoever gets its number next.
-    pub(super) fn close_socket(&self, socket: &Socket) {
+    fn close_socket(&self, socket: &Socket) {
         // Fails only if it is not registered, which is what is wanted.
         let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
         if fork::has_children() {
             // A child may hold a copy, and then closing ours tells the peer nothing.
             let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn reset_socket(&self, socket: &Socket) {
+        let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
+        // Either fails only on a socket that has failed already, or a Unix one, which knows no resets.
+        if fork::has_children() {
+            // Closing ours would tell the peer nothing while a child holds a copy; this resets the connection itself.
+            if disconnect(socket).is_err() {
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+        } else {
+            let _ = socket.set_linger(Some(Duration::ZERO));
         }
     }
 
@@ -166,9 +205,9 @@ impl State {
         self.unlisten(|_| true);
         for token in self.sources.tokens() {
             match self.sources.get(token) {
-                Some(Source::Connection(_)) => self.close(token, Reason::Orderly),
-                Some(Source::Descriptor(_)) => self.remove_descriptor(token, Reason::Orderly),
-                Some(Source::Listener(_)) | None => {}
+                Some(Source::Connection(_)) => self.close(token),
+                Some(Source::Descriptor(_)) => drop(self.remove_descriptor(token, Reason::Orderly)),
+                Some(Source::Listener(_) | Source::Leaving) | None => {}
             }
         }
         self.timers.set(deadline, 0, Deadline::Stop);
@@ -181,11 +220,42 @@ impl State {
         }
     }
 
-    pub(super) fn remove_descriptor(&mut self, token: Token, reason: Reason) {
-        let Some(Source::Descriptor(descriptor)) = self.sources.get(token) else { return };
+    /// Gives the reason back when there is no such descriptor.
+    pub(super) fn remove_descriptor(&mut self, token: Token, reason: Reason) -> Result<(), Reason> {
+        let fd = match self.sources.get(token) {
+            Some(Source::Descriptor(descriptor)) => descriptor.fd,
+            _ => return Err(reason),
+        };
         // A descriptor that was closed too early has left the poll by itself.
-        let _ = self.registry.deregister(&mut SourceFd(&descriptor.fd));
-        self.sources.remove(token);
+        let _ = self.registry.deregister(&mut SourceFd(&fd));
+        if let Some(source) = self.sources.get_mut(token) {
+            *source = Source::Leaving;
+        }
         self.turns.push_back(Turn::Removed(token, reason));
+        Ok(())
     }
+
+    /// mio knows edges only: registering again makes the poll report a level that still holds.
+    pub(super) fn rearm_descriptors(&mut self) {
+        let mut rearm = std::mem::take(&mut self.rearm);
+        for token in rearm.drain(..) {
+            let Some(Source::Descriptor(descriptor)) = self.sources.get(token) else { continue };
+            let (fd, interests) = (descriptor.fd, descriptor.interests.to_mio());
+            if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), mio_token(token), interests) {
+                drop(self.remove_descriptor(token, Reason::Io(error)));
+            }
+        }
+        self.rearm = rearm;
+    }
+}
+
+/// Resets a TCP connection, whoever else holds its socket (connect(2), AF_UNSPEC).
+fn disconnect(socket: &Socket) -> io::Result<()> {
+    // SAFETY: the address is zeroed memory of ours, of the length given; AF_UNSPEC needs no more of it than the family.
+    let result = unsafe {
+        let mut nowhere: libc::sockaddr = std::mem::zeroed();
+        nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+        libc::connect(socket.as_raw_fd(), &raw const nowhere, size_of::<libc::sockaddr>() as libc::socklen_t)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -10,13 +10,13 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use socket2::Socket;
 
-use super::{ACCEPT_BUDGET, ACCEPT_REST, BATCH_EVENTS, LEAST_READ};
-use super::{Deadline, Source, State, Turn, list_if_ready, list_listener, mio_token, stream_interests, touch};
-use crate::acceptor::{Acceptor, is_shortage};
+use super::{ACCEPT_BUDGET, ACCEPT_REST, BATCH_BYTES, BATCH_EVENTS, LEAST_READ};
+use super::{Deadline, Source, State, Turn};
+use super::{list_if_ready, list_listener, mio_token, queue_if_due, stream_interests, touch};
+use crate::acceptor::{Acceptor, is_of_the_peer};
 use crate::connection::{Connection, Phase};
 use crate::error::{Foreign, Reason};
 use crate::remote::{Message, Peer, Remote};
-use crate::signal::SignalPipe;
 use crate::slots::Token;
 
 impl State {
@@ -28,21 +28,19 @@ impl State {
                     touch(connection, &mut self.touched, token);
                 }
                 list_if_ready(connection, &mut self.ready, token);
-                if connection.has_due() {
-                    self.turns.push_back(Turn::Connection(token));
-                }
+                queue_if_due(connection, &mut self.turns, token);
             }
             Some(Source::Listener(listener)) => list_listener(listener, &mut self.ready, token),
             Some(Source::Descriptor(descriptor)) => {
                 descriptor.note(event);
                 self.turns.push_back(Turn::Descriptor(token));
             }
-            None => {}
+            Some(Source::Leaving) | None => {}
         }
     }
 
     pub(super) fn read_signals(&mut self) {
-        if self.signals.as_ref().is_some_and(SignalPipe::drain) {
+        if self.signals.as_ref().is_some_and(|pipe| pipe.drain()) {
             self.turns.push_back(Turn::Signal);
         }
     }
@@ -56,6 +54,8 @@ impl State {
         for message in messages.drain(..) {
             match message {
                 Message::Task(task) => self.push_task(task),
+                // A cancelled timer may be due in this very batch. It is set already, so nothing before it matters.
+                Message::CancelTimer(id) => self.obey(Message::CancelTimer(id)),
                 // Behind a task that waits for its turn everything waits: each thread's order is kept.
                 message if self.posted_turns > 0 => {
                     self.posted_turns += 1;
@@ -78,30 +78,40 @@ impl State {
     pub(super) fn obey(&mut self, message: Message) {
         match message {
             Message::Write { to, payload } => self.write_posted(&to, payload),
-            Message::Close(token) => self.close(token, Reason::Orderly),
-            Message::Abort(token) => self.end(token, Reason::Aborted),
-            Message::Overflow(token) => self.overflow(token),
+            Message::Close(remote) => self.close(remote.current()),
+            Message::Abort(remote) => self.end(remote.current(), Reason::Aborted),
+            Message::Overflow(remote) => self.overflow(remote.current()),
             Message::Adopt { socket, peer, acceptor } => self.adopt(socket, peer, &acceptor),
             Message::Listen(listener) => self.listen(listener),
             Message::Unlisten(acceptor) => self.unlisten(|listener| Arc::ptr_eq(&listener.acceptor, &acceptor)),
+            Message::CancelTimer(id) => {
+                if self.timers.cancel(id) {
+                    self.turns.push_back(Turn::Cancelled(id));
+                }
+            }
             Message::Task(task) => self.push_task(task),
             Message::Stop { deadline } => self.stop(deadline),
         }
     }
 
-    /// Gives each ready connection and listener a turn, until the batch is full.
+    /// Gives each ready connection and listener a turn, until the batch is full. What waits from before does not
+    /// count: posted calls that never cease must not keep the sockets from being read.
     pub(super) fn fill(&mut self) {
-        let mut used = 0;
+        let (waiting, mut used, mut skipped) = (self.turns.len(), 0, 0);
         for _ in 0..self.ready.len() {
-            if self.turns.len() >= BATCH_EVENTS || self.arena.len() - used < LEAST_READ {
+            if self.turns.len() - waiting >= BATCH_EVENTS
+                || self.arena.len() - used < LEAST_READ
+                || skipped >= BATCH_BYTES
+            {
                 break;
             }
             let Some(token) = self.ready.pop_front() else { break };
             match self.sources.get_mut(token) {
                 Some(Source::Connection(connection)) if connection.phase == Phase::Lingering => {
                     connection.listed = false;
-                    // The arena is free from `used` on: what is discarded goes there.
-                    if connection.discard(&mut self.arena[used..]) {
+                    // The arena is free from `used` on: what is thrown away goes there.
+                    skipped += connection.skip_input(&mut self.arena[used..]);
+                    if connection.eof {
                         self.remove(token);
                     } else {
                         list_if_ready(connection, &mut self.ready, token);
@@ -114,15 +124,13 @@ impl State {
                     }
                     used += connection.receive(&mut self.arena, used);
                     list_if_ready(connection, &mut self.ready, token);
-                    if connection.has_due() {
-                        self.turns.push_back(Turn::Connection(token));
-                    }
+                    queue_if_due(connection, &mut self.turns, token);
                 }
                 Some(Source::Listener(listener)) => {
                     listener.listed = false;
                     self.accept(token);
                 }
-                Some(Source::Descriptor(_)) | None => {}
+                Some(Source::Descriptor(_) | Source::Leaving) | None => {}
             }
         }
     }
@@ -135,19 +143,20 @@ impl State {
                     let acceptor = listener.acceptor.clone();
                     match acceptor.taker().filter(|taker| !Arc::ptr_eq(taker, &self.handle)).cloned() {
                         // A poller that has stopped drops the socket, and with it the connection.
-                        Some(taker) => drop(taker.mailbox.post(Message::Adopt { socket, peer, acceptor })),
+                        Some(taker) => drop(taker.post(Message::Adopt { socket, peer, acceptor })),
                         None => self.adopt(socket, peer, &acceptor),
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_shortage(&error) => {
+                // The connection was gone before it was taken, or a firewall said no: not the listener's trouble.
+                Err(error) if is_of_the_peer(&error) => {}
+                // A shortage, or a listener that someone shut down: either way trying at once would be of no use.
+                Err(_) => {
                     listener.resting = true;
                     let until = self.batch.now + ACCEPT_REST.as_nanos() as u64;
                     self.timers.set(until, 0, Deadline::Rest(token));
                     return;
                 }
-                // The connection was gone before it was taken, or a firewall said no: not the listener's trouble.
-                Err(_) => {}
             }
         }
         if let Some(Source::Listener(listener)) = self.sources.get_mut(token) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mio::unix::SourceFd;
 
-use super::{Data, Source, State, Turn, list_if_ready, mio_token, stream_interests, touch};
+use super::{Data, Source, State, list_if_ready, mio_token, open, queue_if_due, stream_interests, touch};
 use crate::connection::{Flushed, Phase};
 use crate::error::{Error, Reason};
 use crate::remote::{Payload, Remote};
@@ -17,14 +17,14 @@ impl State {
     pub(super) fn flush_touched(&mut self) {
         let mut touched = std::mem::take(&mut self.touched);
         for token in touched.drain(..) {
-            self.flush(token);
+            self.flush_one(token);
         }
         // Those that go on in the next turn; the memory is used again.
         touched.append(&mut self.touched);
         self.touched = touched;
     }
 
-    pub(super) fn flush(&mut self, token: Token) {
+    fn flush_one(&mut self, token: Token) {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
         connection.touched = false;
         if connection.phase > Phase::Flushing {
@@ -53,7 +53,7 @@ impl State {
         }
     }
 
-    pub(super) fn watch_writes(&mut self, token: Token) {
+    fn watch_writes(&mut self, token: Token) {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
         connection.blocked = true;
         if connection.watches_writes {
@@ -66,37 +66,30 @@ impl State {
         }
     }
 
-    pub(super) fn write_failed(&mut self, token: Token, error: io::Error) {
+    fn write_failed(&mut self, token: Token, error: io::Error) {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
         if connection.phase == Phase::Flushing {
             return self.end(token, Reason::Io(error));
         }
         connection.write_failed(error, &mut self.pool);
         list_if_ready(connection, &mut self.ready, token);
-        if connection.has_due() && self.current != Some(token) {
-            self.turns.push_back(Turn::Connection(token));
-        }
+        queue_if_due(connection, &mut self.turns, token);
     }
 
     /// Applies the water marks after the queue changed.
-    pub(super) fn weigh(&mut self, token: Token) {
+    fn weigh(&mut self, token: Token) {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
         let was_over = connection.over_high;
         connection.weigh();
         if was_over && !connection.over_high {
             list_if_ready(connection, &mut self.ready, token);
-            if connection.has_due() && self.current != Some(token) {
-                self.turns.push_back(Turn::Connection(token));
-            }
+            queue_if_due(connection, &mut self.turns, token);
         }
     }
 
     pub(super) fn write(&mut self, token: Token, data: Data<'_>) -> Result<(), Error> {
-        let connection = match self.sources.get_mut(token) {
-            Some(Source::Connection(connection)) if connection.phase <= Phase::Open && !connection.write_shut => {
-                connection
-            }
-            _ => return Err(self.refuse(data)),
+        let Some(connection) = open(&mut self.sources, token).filter(|connection| !connection.write_shut) else {
+            return Err(self.refuse(data));
         };
         if connection.cannot_write() {
             // The peer is gone; `on_close` will say so once the input is delivered.
@@ -119,13 +112,13 @@ impl State {
         if queued <= options.high_water {
             touch(connection, &mut self.touched, token);
         } else {
-            self.flush(token);
+            self.flush_one(token);
         }
         Ok(())
     }
 
     /// What is not sent still has to be dropped where its owner can be.
-    pub(super) fn refuse(&mut self, data: Data<'_>) -> Error {
+    fn refuse(&mut self, data: Data<'_>) -> Error {
         if let Data::Held(held) = data {
             self.pool.release(held);
         }
@@ -134,14 +127,10 @@ impl State {
 
     pub(super) fn write_posted(&mut self, to: &Arc<Remote>, payload: Payload) {
         to.arrived(payload.len());
-        let data = match &payload {
-            Payload::Copied(bytes) => Data::Bytes(bytes),
-            Payload::Held(_) => match payload {
-                Payload::Held(held) => Data::Held(held),
-                Payload::Copied(_) => return,
-            },
+        // When the connection has ended meanwhile, its `on_close` says so; the writer is gone on to other things.
+        let _ = match payload {
+            Payload::Copied(bytes) => self.write(to.current(), Data::Bytes(&bytes)),
+            Payload::Held(held) => self.write(to.current(), Data::Held(held)),
         };
-        // The connection has ended meanwhile: its `on_close` says so, the writer is gone on to other things.
-        let _ = self.write(to.token, data);
     }
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::arguments::{address_object, callable, endpoints, integer, optional_integer, seconds, size};
 use super::connection::Connection;
 use super::dispatch::{CALLBACKS, check_callbacks};
 use super::reactor::Reactor;
 use crate::acceptor::Acceptor as CoreAcceptor;
+use crate::fork;
 use crate::options::{AcceptorOptions, ConnectionOptions};
 
 /// Listen on ``address`` and make a handler by ``factory()`` for each connection.
@@ -43,6 +45,7 @@ use crate::options::{AcceptorOptions, ConnectionOptions};
 #[pyclass(frozen, module = "goev")]
 pub struct Acceptor {
     core: Arc<CoreAcceptor>,
+    birth: u32,
 }
 
 #[pymethods]
@@ -101,7 +104,7 @@ impl Acceptor {
         let factory: Py<PyAny> = factory.clone().unbind();
         // Binding and listening may block for a moment, on a path in a slow file system say.
         let core = py.detach(|| CoreAcceptor::open(accepting, serving, endpoints, &options, Box::new(factory)))?;
-        Ok(Self { core })
+        Ok(Self { core, birth: fork::generation() })
     }
 
     /// Where it listens, the port resolved; of several addresses the first.
@@ -117,7 +120,17 @@ impl Acceptor {
     }
 
     /// Stop listening. Connections that were accepted go on. May be called any number of times, from any thread.
-    fn close(&self) {
+    fn close(&self) -> PyResult<()> {
+        fork::check(self.birth, "acceptor")?;
         self.core.close();
+        Ok(())
+    }
+
+    /// The factory often reaches the acceptor. Once no listener needs it, only this object keeps it alive.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if Arc::strong_count(&self.core) > 1 {
+            return Ok(());
+        }
+        self.core.factory.downcast_ref::<Py<PyAny>>().map_or(Ok(()), |factory| visit.call(factory))
     }
 }

@@ -1,15 +1,16 @@
 //! What users pass, checked at the call: each error names the argument, the value and the limit.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
-use socket2::{SockAddr, Socket};
+use socket2::SockAddr;
 
 use crate::acceptor::Endpoint;
 use crate::address::Address;
@@ -101,6 +102,15 @@ pub fn descriptor(name: &str, value: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         .ok_or_else(|| PyValueError::new_err(format!("{name} must be an open descriptor, not {fd}")))
 }
 
+/// A copy of a user's descriptor, which he may close then.
+fn own_descriptor(name: &str, value: &Bound<'_, PyAny>, purpose: &str) -> PyResult<OwnedFd> {
+    let fd = descriptor(name, value)?;
+    // SAFETY: the caller's object owns the descriptor and is alive for this call; a number that is no open
+    // descriptor makes the cloning fail.
+    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+    Ok(copy.map_err(Error::io(format!("cannot {purpose} descriptor {fd}")))?)
+}
+
 /// Where an acceptor listens: an address, a bound socket, or a list of them.
 pub fn endpoints(value: &Bound<'_, PyAny>) -> PyResult<Vec<Endpoint>> {
     if let Ok(list) = value.cast::<PyList>() {
@@ -120,13 +130,7 @@ fn endpoint(value: &Bound<'_, PyAny>) -> PyResult<Endpoint> {
         let text = format!("address must be a str, a bound socket or a list of them, not {}", type_name(value));
         return Err(PyTypeError::new_err(text));
     }
-    let fd = descriptor("address", value)?;
-    // SAFETY: the caller's object owns the descriptor and is alive for this call; a number that is no open
-    // descriptor makes the cloning fail.
-    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
-    let copy = copy.map_err(Error::io(format!("cannot listen on descriptor {fd}")))?;
-    // SAFETY: the copy is ours alone.
-    Ok(Endpoint::Bound(unsafe { Socket::from_raw_fd(copy.into_raw_fd()) }))
+    Ok(Endpoint::Bound(own_descriptor("address", value, "listen on")?.into()))
 }
 
 /// An address as Python's socket module writes it.
@@ -167,16 +171,13 @@ pub fn peer_text(peer: &crate::remote::Peer) -> String {
 }
 
 /// The file to send, as a descriptor of our own, and its size.
-pub fn regular_file(value: &Bound<'_, PyAny>) -> PyResult<(std::os::fd::OwnedFd, u64)> {
-    let fd = descriptor("file", value)?;
-    // SAFETY: as in `endpoint`.
-    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
-    let file = std::fs::File::from(copy.map_err(Error::io(format!("cannot send descriptor {fd}")))?);
-    let metadata = file.metadata().map_err(Error::io(format!("cannot send descriptor {fd}")))?;
+pub fn regular_file(value: &Bound<'_, PyAny>) -> PyResult<(OwnedFd, u64)> {
+    let file = File::from(own_descriptor("file", value, "send")?);
+    let metadata = file.metadata().map_err(Error::io("cannot send the file"))?;
     if !metadata.is_file() {
         return Err(PyValueError::new_err(format!(
             "file must be a regular file; descriptor {} is none",
-            fd.as_raw_fd()
+            file.as_raw_fd()
         )));
     }
     Ok((file.into(), metadata.len()))

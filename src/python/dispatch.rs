@@ -8,7 +8,8 @@ use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyMappingProxy, PyString, PyTuple, PyType, PyWeakrefReference};
 use pyo3::{PyTypeInfo, intern};
@@ -17,14 +18,14 @@ use super::arguments::{peer_text, type_name};
 use super::connection::Connection;
 use super::errors::{self, ConnectionClosed};
 use super::event_handler::{Descriptors, EventHandler};
-use super::fairness::{Attached, Share};
+use super::fairness::{Attached, Share, has_lock};
 use super::timer::Timer;
 use crate::acceptor::Acceptor;
 use crate::dispatch::{Call, Dispatch};
 use crate::error::{Error, Reason};
 use crate::poller::Poller;
 use crate::remote::{PollerHandle, Remote};
-use crate::slots::Token;
+use crate::slots::{Table, Token};
 use crate::timer::TimerId;
 
 /// `co_flags` of what a callback must not be (inspect.CO_GENERATOR, CO_COROUTINE, …): calling it would run nothing.
@@ -40,8 +41,6 @@ pub enum PyTask {
     Call { owner: Option<Arc<Remote>>, function: Py<PyAny>, args: Py<PyTuple> },
     /// `schedule` from another thread.
     Schedule { deadline: u64, every: u64, callback: Py<PyAny>, timer: Py<Timer> },
-    /// `Timer.cancel` from another thread.
-    CancelTimer(TimerId),
     /// `cache_set`.
     CacheSet { key: Py<PyAny>, value: Py<PyAny> },
     /// The handler whose connection was handed over.
@@ -51,14 +50,15 @@ pub enum PyTask {
 /// The handler objects of one poller and all that belongs to them.
 pub struct PyDispatch {
     handle: Arc<PollerHandle>,
-    handlers: RefCell<Vec<Option<Py<PyAny>>>>,
-    callbacks: RefCell<Vec<Option<Py<PyAny>>>>,
+    handlers: Objects,
+    callbacks: Objects,
     cache: Py<PyDict>,
     cache_view: Py<PyMappingProxy>,
     /// The Python object of the reactor; weak, since it holds this.
     reactor: RefCell<Option<Py<PyWeakrefReference>>>,
     descriptors: Arc<Descriptors>,
-    share: Share,
+    /// None without an interpreter lock.
+    share: Option<Share>,
 }
 
 thread_local! {
@@ -120,16 +120,18 @@ impl Dispatch for PyDispatch {
     }
 
     fn dispatch(&self, poller: &Poller) {
-        let began = self.share.wait();
+        let began = self.share.as_ref().map(Share::wait);
         Python::attach(|py| {
-            let _attached = Attached::new();
+            let _attached = began.map(|_| Attached::new());
             let _dispatching = Dispatching::new(poller, self);
             drop(poller.take_released());
             while let Some(call) = poller.next_call() {
                 self.call(py, poller, call);
             }
         });
-        self.share.done(began);
+        if let (Some(share), Some(began)) = (&self.share, began) {
+            share.done(began);
+        }
     }
 }
 
@@ -144,7 +146,7 @@ impl PyDispatch {
             cache: cache.unbind(),
             reactor: RefCell::default(),
             descriptors: descriptors.clone(),
-            share: Share::default(),
+            share: has_lock(py).then(Share::default),
         }
     }
 
@@ -158,12 +160,13 @@ impl PyDispatch {
             Call::Eof(token) => self.call_eof(py, poller, token),
             Call::Drain(token) => self.call_drain(py, poller, token),
             Call::Close { token, reason, timers } => {
-                timers.into_iter().for_each(|id| drop(take(&self.callbacks, id)));
-                if let Some(handler) = take(&self.handlers, token) {
+                let handler = take(&self.handlers, token);
+                self.forget_timers(timers);
+                if let Some(handler) = handler {
                     self.call_close(py, poller, handler.bind(py), reason);
                 }
             }
-            Call::Forget(token) => drop(take(&self.handlers, token)),
+            Call::TimerCancelled(id) => self.forget_timers(vec![id]),
             Call::Timer { id, owner, again } => self.call_timer(py, poller, id, owner, again),
             Call::DescriptorReadable(token) => self.call_descriptor(py, poller, token, intern!(py, "on_read")),
             Call::DescriptorWritable(token) => self.call_descriptor(py, poller, token, intern!(py, "on_write")),
@@ -274,7 +277,6 @@ impl PyDispatch {
                     self.cancel_timer(poller, id);
                 }
             }
-            PyTask::CancelTimer(id) => self.cancel_timer(poller, id),
             PyTask::CacheSet { key, value } => {
                 if let Err(error) = self.cache.bind(py).set_item(&key, &value) {
                     self.report(py, poller, key.bind(py), "cache_set", error);
@@ -307,7 +309,7 @@ impl PyDispatch {
 
     fn accept(&self, py: Python<'_>, poller: &Poller, remote: &Arc<Remote>, acceptor: &Acceptor) {
         let Some(factory) = acceptor.factory.downcast_ref::<Py<PyAny>>() else {
-            return poller.discard(remote.token);
+            return poller.reject(remote.token);
         };
         match make_handler(factory.bind(py), remote) {
             Ok(handler) => {
@@ -315,7 +317,7 @@ impl PyDispatch {
                 self.call_deciding(py, poller, remote.token, intern!(py, "on_open"));
             }
             Err(error) => {
-                poller.discard(remote.token);
+                poller.reject(remote.token);
                 let doing = format!("the factory for {}", peer_text(&remote.peer));
                 self.report(py, poller, factory.bind(py), &doing, error);
             }
@@ -333,11 +335,11 @@ impl PyDispatch {
         other.get().check_unused("hand_over(other): ")?;
         let Some(old) = get(py, &self.handlers, token) else { return Err(Error::Closed.into()) };
         let (remote, timers) = poller.hand_over(token, Box::new(PyTask::HandedOver(old)))?;
-        timers.into_iter().for_each(|id| drop(take(&self.callbacks, id)));
         let renewed = remote.token;
-        other.get().bind_to(remote)?;
+        let bound = other.get().bind_to(remote);
         put(&self.handlers, renewed, other.clone().into_any().unbind());
-        Ok(())
+        self.forget_timers(timers);
+        bound
     }
 
     /// Keeps an event handler for the descriptor it was added with.
@@ -364,6 +366,10 @@ impl PyDispatch {
         if poller.cancel_timer(id) {
             drop(take(&self.callbacks, id));
         }
+    }
+
+    fn forget_timers(&self, timers: Vec<TimerId>) {
+        timers.into_iter().for_each(|id| drop(take(&self.callbacks, id)));
     }
 
     pub fn cache(&self, py: Python<'_>) -> Py<PyMappingProxy> {
@@ -415,6 +421,10 @@ impl PyDispatch {
         doing: &str,
         error: PyErr,
     ) -> Option<PyErr> {
+        if error.is_instance_of::<PanicException>(py) {
+            poller.halt(Box::new(PyRuntimeError::new_err(format!("goev panicked: {error}"))));
+            return None;
+        }
         if !error.is_instance_of::<PyException>(py) {
             poller.halt(Box::new(error));
             return None;
@@ -423,8 +433,11 @@ impl PyDispatch {
             Ok(connection) => format!("{} of {} with {}", doing, type_name(subject), connection.get().peer_text()),
             Err(_) => format!("{doing} {}", subject.repr().map_or_else(|_| "?".into(), |text| text.to_string())),
         };
-        if let Err(failed) = log(py, &who, &error) {
-            failed.write_unraisable(py, Some(subject));
+        match log(py, &who, &error) {
+            Err(failed) if failed.is_instance_of::<PyException>(py) => failed.write_unraisable(py, Some(subject)),
+            // Ctrl-C may come just here.
+            Err(failed) => poller.halt(Box::new(failed)),
+            Ok(()) => {}
         }
         Some(error)
     }
@@ -498,24 +511,19 @@ fn is_none(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResult<()
     Err(PyTypeError::new_err(format!("{name} must return None, not {}", answer.repr()?)))
 }
 
-// ---- side tables, indexed by slot -------------------------------------------------------------------------------
+// ---- side tables: never borrowed while a reference is made, dropped or called -------------------------------------
 
-type Table = RefCell<Vec<Option<Py<PyAny>>>>;
+type Objects = RefCell<Table<Py<PyAny>>>;
 
-fn put(table: &Table, token: Token, object: Py<PyAny>) {
-    let mut entries = table.borrow_mut();
-    if entries.len() <= token.slot() {
-        entries.resize_with(token.slot() + 1, || None);
-    }
-    let before = entries[token.slot()].replace(object);
-    drop(entries);
+fn put(table: &Objects, token: Token, object: Py<PyAny>) {
+    let before = table.borrow_mut().put(token, object);
     drop(before);
 }
 
-fn take(table: &Table, token: Token) -> Option<Py<PyAny>> {
-    table.borrow_mut().get_mut(token.slot()).and_then(Option::take)
+fn take(table: &Objects, token: Token) -> Option<Py<PyAny>> {
+    table.borrow_mut().take(token)
 }
 
-fn get(py: Python<'_>, table: &Table, token: Token) -> Option<Py<PyAny>> {
-    table.borrow().get(token.slot())?.as_ref().map(|object| object.clone_ref(py))
+fn get(py: Python<'_>, table: &Objects, token: Token) -> Option<Py<PyAny>> {
+    table.borrow().get(token).map(|object| object.clone_ref(py))
 }

@@ -25,7 +25,7 @@ pub fn add_constants_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("EV_ET", EV_ET)
 }
 
-/// What `events` asks for; at least one of EV_IN and EV_OUT unless `may_be_empty`.
+/// What `events` asks for; at least one of EV_IN and EV_OUT.
 pub fn interests(events: i64) -> PyResult<Interests> {
     if events & !(EV_IN | EV_OUT | EV_ET) != 0 || events & (EV_IN | EV_OUT) == 0 {
         let text = format!("events must be EV_IN, EV_OUT or both, with EV_ET or without, not {events:#x}");
@@ -78,13 +78,16 @@ pub struct EventHandler {
 
 impl EventHandler {
     pub fn bind_to(&self, poller: Arc<PollerHandle>, fd: RawFd) -> PyResult<()> {
-        let used = "an event handler watches one descriptor, once; this one has been used";
-        self.place.set((poller, fd)).map_err(|_| PyValueError::new_err(used))
+        self.place.set((poller, fd)).map_err(|_| used_twice())
     }
 
-    pub fn is_used(&self) -> bool {
-        self.place.get().is_some()
+    pub fn check_unused(&self) -> PyResult<()> {
+        self.place.get().map_or(Ok(()), |_| Err(used_twice()))
     }
+}
+
+fn used_twice() -> PyErr {
+    PyValueError::new_err("an event handler watches one descriptor, once; this one has been used")
 }
 
 #[pymethods]

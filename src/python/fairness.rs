@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pyo3::prelude::*;
+
 /// CPython's default switch interval (sys.getswitchinterval).
 const INTERVAL: Duration = Duration::from_millis(5);
 /// Long enough for a waiter to wake up and take the lock; at most one per cent of the interval with its own wake-up.
@@ -20,6 +22,13 @@ const REST: Duration = Duration::from_micros(50);
 /// For how long a poller offers its CPU before it sleeps for the lock like any other thread. Time and not a number:
 /// each offer may last a time slice of whoever takes it.
 const PATIENCE: Duration = Duration::from_micros(20);
+
+/// Whether there is an interpreter lock to share.
+pub fn has_lock(py: Python<'_>) -> bool {
+    let enabled = py.import("sys").and_then(|sys| sys.getattr("_is_gil_enabled")?.call0()?.is_truthy());
+    // The function is new in Python 3.13; before, there is always a lock.
+    enabled.unwrap_or(true)
+}
 
 /// How many pollers of the process are attached.
 static ATTACHED: AtomicUsize = AtomicUsize::new(0);

@@ -11,12 +11,14 @@ use super::arguments::{callable, descriptor, integer, nanoseconds, optional_inte
 use super::dispatch::{PyDispatch, PyTask, is_dispatching, with_current};
 use super::errors::of_outcome;
 use super::event_handler::{Descriptors, EventHandler, Place, interests};
+use super::fairness::has_lock;
 use super::timer::Timer;
 use crate::descriptor::Interests;
 use crate::error::Error;
 use crate::poller::Poller;
 use crate::reactor::{Outcome, Reactor as CoreReactor};
 use crate::remote::PollerHandle;
+use crate::signal::SignalPipe;
 
 /// Reactors with threads of their own, which have to be gone before the interpreter is.
 static IN_BACKGROUND: Mutex<Vec<Arc<CoreReactor<PyDispatch>>>> = Mutex::new(Vec::new());
@@ -55,7 +57,7 @@ impl Reactor {
     pub fn open_handles(&self) -> PyResult<&[Arc<PollerHandle>]> {
         self.core.check_process()?;
         if self.core.is_stopped() {
-            return Err(Error::State("the reactor has stopped and takes nothing more".into()).into());
+            return Err(Error::stopped().into());
         }
         Ok(self.core.handles())
     }
@@ -123,22 +125,24 @@ impl Reactor {
 /// wait is then not lost (signal.set_wakeup_fd).
 struct WakeupFd {
     before: Option<Py<PyAny>>,
+    /// Kept open until the interpreter no longer writes to it.
+    _pipe: Arc<SignalPipe>,
 }
 
 impl WakeupFd {
     fn set(poller: &Poller) -> Result<Self, Error> {
-        let fd = poller.signal_fd().map_err(Error::io("cannot open the signal pipe"))?;
+        let pipe = poller.watch_signals().map_err(Error::io("cannot open the signal pipe"))?;
         let before = Python::attach(|py| -> PyResult<_> {
             if !is_main_thread(py)? {
                 return Ok(None);
             }
             let arguments = PyDict::new(py);
             arguments.set_item("warn_on_full_buffer", false)?;
-            let before = py.import("signal")?.call_method("set_wakeup_fd", (fd,), Some(&arguments))?;
+            let before = py.import("signal")?.call_method("set_wakeup_fd", (pipe.writer(),), Some(&arguments))?;
             Ok(Some(before.unbind()))
         });
         // Signals still arrive, if later: at the next event.
-        Ok(Self { before: before.unwrap_or(None) })
+        Ok(Self { before: before.unwrap_or(None), _pipe: pipe })
     }
 
     fn restore(self, py: Python<'_>) -> PyResult<()> {
@@ -159,12 +163,8 @@ fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
 }
 
 /// How many pollers are of use: under the interpreter lock one, since callbacks run one at a time.
-fn default_pollers(py: Python<'_>) -> PyResult<i64> {
-    let enabled = py.import("sys")?.getattr("_is_gil_enabled").and_then(|enabled| enabled.call0()?.is_truthy());
-    if enabled.unwrap_or(true) {
-        return Ok(1);
-    }
-    Ok(std::thread::available_parallelism().map_or(1, |count| count.get() as i64))
+fn default_pollers(py: Python<'_>) -> i64 {
+    if has_lock(py) { 1 } else { std::thread::available_parallelism().map_or(1, |count| count.get() as i64) }
 }
 
 #[pymethods]
@@ -172,7 +172,7 @@ impl Reactor {
     #[new]
     #[pyo3(signature = (pollers = None))]
     fn new(py: Python<'_>, #[pyo3(from_py_with = optional_integer)] pollers: Option<i64>) -> PyResult<Self> {
-        let pollers = pollers.map_or_else(|| default_pollers(py), Ok)?;
+        let pollers = pollers.unwrap_or_else(|| default_pollers(py));
         let pollers = usize::try_from(pollers).map_err(|_| {
             Error::Argument(format!("pollers must be from 1 to {}, not {pollers}", crate::reactor::MAX_POLLERS))
         })?;
@@ -189,16 +189,17 @@ impl Reactor {
 
     /// Whether its pollers run.
     #[getter]
-    fn running(&self) -> bool {
-        self.core.is_running()
+    fn running(&self) -> PyResult<bool> {
+        self.core.check_process()?;
+        Ok(self.core.is_running())
     }
 
     /// Run until stopped; the calling thread is poller 0.
     ///
     /// On the main thread signals wake it, and a handler's exception, ``KeyboardInterrupt`` say, stops the reactor and
-    /// comes out here; so does what is no ``Exception`` from a callback. Returns at once when ``stop()`` came first. Raises ``RuntimeError`` when it has run
-    /// before or when called inside a callback, ``StopTimeout`` when a callback of another poller does not return
-    /// after a stop.
+    /// comes out here; so does what is no ``Exception`` from a callback. Returns at once when ``stop()`` came first.
+    /// Raises ``RuntimeError`` when it has run before or when called inside a callback, ``StopTimeout`` when a callback
+    /// of another poller does not return after a stop.
     ///
     /// Go: ``Run``.
     fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -209,15 +210,13 @@ impl Reactor {
         }
         Self::introduce(slf)?;
         let mut wakeup = None;
-        let result = py.detach(|| {
-            core.run(|poller| {
-                wakeup = Some(WakeupFd::set(poller).map_err(Outcome::Error)?);
-                // Signals that came before the descriptor was set wake nobody.
-                check_signals()
-            })
-        });
+        let prepare = |poller: &Poller| {
+            wakeup = Some(WakeupFd::set(poller).map_err(Outcome::Error)?);
+            // Signals that came before the descriptor was set wake nobody.
+            check_signals()
+        };
+        let result = py.detach(|| core.run(prepare, &mut check_signals));
         let restored = wakeup.map_or(Ok(()), |wakeup| wakeup.restore(py));
-        core.check_process()?;
         result.map_err(of_outcome)?;
         restored
     }
@@ -236,7 +235,7 @@ impl Reactor {
 
     /// Stop: listeners close at once, each connection when its output is sent, all that is left after ``grace``
     /// seconds is aborted. Every ``on_close`` runs. From any thread, a callback or a signal handler; twice is
-    /// harmless, and the shorter grace counts.
+    /// harmless, and the shorter grace counts. A reactor stopped before it ran calls nothing.
     #[pyo3(signature = (grace = 5.0))]
     fn stop(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
         let grace = seconds("grace", grace)?;
@@ -267,12 +266,12 @@ impl Reactor {
         callable("fn", r#fn)?;
         let task = PyTask::Call { owner: None, function: r#fn.clone().unbind(), args: args.clone().unbind() };
         let posted = self.nearest()?.post_task(Box::new(task));
-        posted.map_err(|_| Error::State("the reactor has stopped".into()).into())
+        posted.map_err(|_| Error::stopped().into())
     }
 
     /// Call ``callback()`` after ``delay`` seconds: inside a callback on the same poller, else on poller 0.
     ///
-    /// ``delay`` seconds, >= 0, never early, rounded up to the next millisecond. ``every`` seconds between later calls,
+    /// ``delay`` seconds, >= 0, never early, on an idle reactor at most 2 ms late. ``every`` seconds between later calls,
     /// counted from deadline to deadline; missed ones are one call. Returning ``False`` ends a repeating timer, so
     /// does an exception, which is logged. From any thread, before the reactor runs or while it does.
     ///
@@ -290,17 +289,18 @@ impl Reactor {
         self.core.check_process()?;
         let deadline = self.core.now() + delay;
         let set = self.on_own_poller(|poller, dispatch| {
-            let id = dispatch.set_timer(poller, deadline, every, None, callback.clone().unbind())?;
-            Timer::new(py, poller.handle().clone(), id)
+            let id = dispatch.set_timer(poller, deadline, every, None, callback.clone().unbind());
+            (poller.handle().clone(), id)
         });
-        if let Some(timer) = set {
-            return timer;
+        if let Some((poller, id)) = set {
+            // Not inside: making an object may run other code, which may want the lock of a reactor that does not run.
+            return Timer::new(py, poller, id?);
         }
         let poller = self.open_handles()?[0].clone();
         let timer = Timer::posted(py, poller.clone())?;
         let callback = callback.clone().unbind();
         let task = PyTask::Schedule { deadline, every, callback, timer: timer.clone_ref(py) };
-        poller.post_task(Box::new(task)).map_err(|_| Error::State("the reactor has stopped".into()))?;
+        poller.post_task(Box::new(task)).map_err(|_| Error::stopped())?;
         Ok(timer)
     }
 
@@ -313,7 +313,7 @@ impl Reactor {
         key.hash()?;
         for handle in self.open_handles()? {
             let task = PyTask::CacheSet { key: key.clone().unbind(), value: value.clone().unbind() };
-            handle.post_task(Box::new(task)).map_err(|_| Error::State("the reactor has stopped".into()))?;
+            handle.post_task(Box::new(task)).map_err(|_| Error::stopped())?;
         }
         Ok(())
     }
@@ -356,9 +356,7 @@ impl Reactor {
     ) -> PyResult<()> {
         let (fd, interests) = (descriptor("fd", fd)?, interests(events)?);
         self.open_handles()?;
-        if handler.get().is_used() {
-            return handler.get().bind_to(self.nearest()?, fd);
-        }
+        handler.get().check_unused()?;
         let added = self.on_own_poller(|poller, dispatch| -> PyResult<()> {
             let token = poller.add_descriptor(fd, interests)?;
             handler.get().bind_to(poller.handle().clone(), fd)?;

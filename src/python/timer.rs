@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::prelude::*;
 
-use super::dispatch::{self, PyTask};
+use super::dispatch;
+use crate::fork;
 use crate::remote::PollerHandle;
 use crate::slots::Token;
 use crate::timer::TimerId;
 
-/// No timer has these bits: generations begin at 1 and end before `u32::MAX`.
+/// No timer has these bits: generations are neither 0 nor `u32::MAX`.
 const NOT_YET_SET: u64 = 0;
 const CANCELLED: u64 = u64::MAX;
 
@@ -53,16 +54,14 @@ impl Timer {
     ///
     /// May be called any number of times, from any thread, also inside the callback. From another thread than the
     /// poller's it takes effect when the poller next reads its mailbox.
-    fn cancel(&self) {
+    fn cancel(&self) -> PyResult<()> {
+        fork::check(self.poller.birth, "timer")?;
         let bits = self.id.swap(CANCELLED, Ordering::AcqRel);
-        if bits == CANCELLED || bits == NOT_YET_SET {
-            return;
+        if bits != CANCELLED && bits != NOT_YET_SET {
+            let id = Token::from_bits(bits);
+            dispatch::with_poller(&self.poller, |poller, dispatch| dispatch.cancel_timer(poller, id))
+                .unwrap_or_else(|| self.poller.cancel_timer(id));
         }
-        let id = Token::from_bits(bits);
-        let cancelled = dispatch::with_poller(&self.poller, |poller, dispatch| dispatch.cancel_timer(poller, id));
-        if cancelled.is_none() {
-            // A closed mailbox means a stopped poller, whose timers are gone.
-            let _ = self.poller.post_task(Box::new(PyTask::CancelTimer(id)));
-        }
+        Ok(())
     }
 }
