@@ -18,6 +18,7 @@ use crate::address::{Address, UnixName};
 use crate::error::Error;
 use crate::options::{AcceptorOptions, ConnectionOptions};
 use crate::remote::{Message, Peer, PollerHandle};
+use crate::socket;
 use crate::steering;
 
 /// Where an acceptor listens.
@@ -228,7 +229,7 @@ fn listen_inet(address: SocketAddr, options: &AcceptorOptions) -> Result<Bound, 
         }
         socket.set_reuse_address(options.reuse_address)?;
         socket.set_reuse_port(options.reuse_port)?;
-        set_inherited(&socket, options)?;
+        socket::apply(&options.socket, &socket)?;
         socket.bind(&address.into())?;
         socket.listen(options.backlog as i32)?;
         Ok(socket)
@@ -237,33 +238,24 @@ fn listen_inet(address: SocketAddr, options: &AcceptorOptions) -> Result<Bound, 
     Ok(Bound { socket: socket.into(), _file: None, cpu: None })
 }
 
-/// Linux hands these options of a listener on to the connections it accepts, which saves a system call for each.
-fn set_inherited(socket: &Socket, options: &AcceptorOptions) -> io::Result<()> {
-    if socket.domain()? != Domain::UNIX {
-        socket.set_tcp_nodelay(options.nodelay)?;
-    }
-    options.receive_buffer_size.map_or(Ok(()), |size| socket.set_recv_buffer_size(size))?;
-    options.send_buffer_size.map_or(Ok(()), |size| socket.set_send_buffer_size(size))
-}
-
 fn listen_unix(name: UnixName, options: &AcceptorOptions) -> Result<Bound, Error> {
-    let context = format!("cannot listen on {}", Address::Unix(name.clone()));
     let try_listen = || -> io::Result<Bound> {
-        let (address, path) = match name {
-            UnixName::Abstract(name) => (SockAddr::unix(format!("\0{name}"))?, None),
-            UnixName::Path(path) => (SockAddr::unix(&path)?, Some(path)),
+        let address = name.to_system()?;
+        let path = match &name {
+            UnixName::Path(path) => Some(path),
+            UnixName::Abstract(_) => None,
         };
-        if let Some(path) = &path {
+        if let Some(path) = path {
             remove_stale(path, &address)?;
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-        set_inherited(&socket, options)?;
+        socket::apply(&options.socket, &socket)?;
         socket.bind(&address)?;
-        let _file = path.map(|path| socket_file(&path)).transpose()?;
+        let _file = path.map(|path| socket_file(path)).transpose()?;
         socket.listen(options.backlog as i32)?;
         Ok(Bound { socket: socket.into(), _file, cpu: None })
     };
-    try_listen().map_err(Error::io(context))
+    try_listen().map_err(|error| Error::io(format!("cannot listen on {}", Address::Unix(name)))(error))
 }
 
 fn socket_file(path: &Path) -> io::Result<SocketFile> {
@@ -296,7 +288,7 @@ fn take_over(socket: Socket, options: &AcceptorOptions) -> Result<Bound, Error> 
     }
     let prepare = || -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        set_inherited(&socket, options)?;
+        socket::apply(&options.socket, &socket)?;
         socket.listen(options.backlog as i32)
     };
     prepare().map_err(Error::io("cannot listen on the given socket"))?;

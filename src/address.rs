@@ -1,11 +1,14 @@
 //! The addresses a user writes: `host:port`, `:port`, `[v6]:port`, `unix:/path`, `unix:@name`.
 //!
 //! Pure parsing: no host name is looked up. `:port` is every IPv4 address, `[::]:port` every IPv6 one; `unix:@name`
-//! is Linux's abstract name (unix(7)).
+//! is Linux's abstract name (unix(7)). What to connect to may also be a host by its name.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+
+use socket2::SockAddr;
 
 use crate::error::Error;
 
@@ -51,6 +54,14 @@ impl Address {
 }
 
 impl UnixName {
+    /// As the system calls want it.
+    pub fn to_system(&self) -> io::Result<SockAddr> {
+        match self {
+            Self::Path(path) => SockAddr::unix(path),
+            Self::Abstract(name) => SockAddr::unix(format!("\0{name}")),
+        }
+    }
+
     fn parse(path: &str) -> Result<Self, String> {
         let (name, is_abstract) = match path.strip_prefix('@') {
             Some(name) => (name, true),
@@ -74,6 +85,67 @@ impl fmt::Display for Address {
             Self::Unix(UnixName::Abstract(name)) => write!(out, "unix:@{name}"),
         }
     }
+}
+
+/// What to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An address.
+    Address(Address),
+    /// A host whose addresses have to be looked up.
+    Host {
+        /// Its name.
+        name: String,
+        /// The port there.
+        port: u16,
+    },
+}
+
+impl Target {
+    /// Reads an address as a user writes it.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let refuse = |why: &str| {
+            let forms = "\"example.com:80\", \"127.0.0.1:80\", \"[::1]:80\" or \"unix:/path\"";
+            Error::Argument(format!("address {text:?} {why}; expected {forms}"))
+        };
+        let host = text.rsplit_once(':').filter(|_| !text.starts_with("unix:"));
+        let target = match host {
+            Some((name, port)) if is_host_name(name) => {
+                Self::Host { name: name.into(), port: parse_port(port).map_err(|why| refuse(&why))? }
+            }
+            _ => Self::Address(Address::parse(text)?),
+        };
+        match &target {
+            Self::Host { port: 0, .. } => Err(refuse("has the port 0, which nobody can listen on")),
+            Self::Address(Address::Inet(address)) if address.port() == 0 => {
+                Err(refuse("has the port 0, which nobody can listen on"))
+            }
+            Self::Address(Address::Inet(address)) if address.ip().is_unspecified() => {
+                Err(refuse("names no host to connect to"))
+            }
+            _ => Ok(target),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(out),
+            Self::Host { name, port } => write!(out, "{name}:{port}"),
+        }
+    }
+}
+
+/// Whether this is to be looked up: neither an address nor text that cannot be a name. Labels of letters, digits,
+/// hyphens and underscores, of which the last is not a number (RFC 1123 section 2.1); other scripts are the resolver's.
+fn is_host_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_')
+    };
+    let last_is_number = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    name.len() <= 253 && name.split('.').all(is_label) && !last_is_number
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
@@ -137,11 +209,48 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_target_is_an_address_or_a_host_name() {
+        for text in ["127.0.0.1:80", "[::1]:80", "unix:/tmp/a", "unix:@name"] {
+            assert!(
+                matches!(Target::parse(text).expect(text), Target::Address(address) if address.to_string() == text)
+            );
+        }
+        for text in ["localhost:80", "a-b.example.com:443", "example.com.:1", "_srv.x:1", "1a:1", "bücher.example:80"]
+        {
+            assert!(matches!(Target::parse(text).expect(text), Target::Host { .. }), "{text}");
+            assert_eq!(Target::parse(text).expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_connected_to_is_said() {
+        for (text, why) in [
+            ("localhost", "has no port"),
+            ("localhost:", "is no number"),
+            ("localhost:70000", "the limit is 65535"),
+            ("localhost:0", "has the port 0"),
+            ("127.0.0.1:0", "has the port 0"),
+            (":80", "names no host"),
+            ("[::]:80", "names no host"),
+            ("a..b:80", "no IPv4 address"),
+            ("256.1.1.1:80", "no IPv4 address"),
+            ("a b:80", "no IPv4 address"),
+            ("::1:80", "need brackets"),
+        ] {
+            let error = Target::parse(text).expect_err(text).to_string();
+            assert!(error.contains(why) && error.starts_with("address \""), "{error}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_is_too_strange(text in ".{0,40}") {
             if let Ok(address) = Address::parse(&text) {
                 prop_assert_eq!(Address::parse(&address.to_string()).expect("canonical"), address);
+            }
+            if let Ok(target) = Target::parse(&text) {
+                prop_assert_eq!(Target::parse(&target.to_string()).expect("canonical"), target);
             }
         }
     }

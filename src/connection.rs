@@ -133,6 +133,11 @@ impl Connection {
         }
     }
 
+    /// One whose handler is there before it.
+    pub fn outgoing(socket: Socket, remote: Arc<Remote>) -> Self {
+        Self { phase: Phase::New, ..Self::new(socket, remote) }
+    }
+
     /// Takes in what the poll says; the caller then looks at [`Self::wants_read`], [`Self::blocked`] and
     /// [`Self::has_due`].
     pub fn note(&mut self, event: &Event) {
@@ -360,7 +365,7 @@ impl Connection {
     }
 
     fn is_paused(&self) -> bool {
-        (self.paused || self.over_high) && !self.unpausable
+        (self.paused || (self.over_high && self.remote.options.auto_pause)) && !self.unpausable
     }
 }
 

@@ -27,13 +27,17 @@ impl Counter {
 #[derive(Default)]
 pub struct Counters {
     /// Connections that were accepted, whether or not they got a handler.
-    pub opened: Counter,
-    /// Connections that have ended.
+    pub accepted: Counter,
+    /// Outgoing connections that came about.
+    pub connected: Counter,
+    /// Connections of both kinds that have ended.
     pub closed: Counter,
     /// Bytes read from sockets.
     pub bytes_in: Counter,
     /// Bytes sent to sockets.
     pub bytes_out: Counter,
+    /// Datagrams that were dropped because a send queue was full.
+    pub datagrams_dropped: Counter,
     /// Batches of callbacks.
     pub batches: Counter,
     /// Callbacks.

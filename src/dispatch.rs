@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use crate::acceptor::Acceptor;
-use crate::error::{Foreign, Reason};
+use crate::datagram::Datagram;
+use crate::error::{Error, Foreign, Reason};
 use crate::poller::Poller;
 use crate::remote::Remote;
 use crate::slots::Token;
@@ -19,8 +20,10 @@ pub enum Call {
     /// Make the handler of a new connection by the acceptor's factory, and call its `on_open`. Without a handler, say
     /// [`Poller::reject`]; then the connection never existed.
     Accept(Arc<Remote>, Arc<Acceptor>),
-    /// `on_open` of a handler that is in its place already.
-    Open(Token),
+    /// `on_open` of a handler that is in its place already: one that was connected or handed over to.
+    Open(Arc<Remote>),
+    /// `on_connect_fail`, then let go of the handler. The token is stale already.
+    ConnectFailed(Token, Error),
     /// `on_read`.
     Read(Token),
     /// `on_eof`.
@@ -49,6 +52,10 @@ pub enum Call {
     DescriptorReadable(Token),
     /// A descriptor of an event handler is writable.
     DescriptorWritable(Token),
+    /// `on_datagram`; [`Poller::with_datagram`] has its bytes.
+    Datagram(Token, Datagram),
+    /// `on_error` of a handler for datagrams, which goes on.
+    DatagramError(Token, Error),
     /// The descriptor left the poller: `on_close`, then let go of the event handler. The token is stale already.
     DescriptorRemoved(Token, Reason),
     /// A timer was cancelled by another thread: let go of what it would have called.

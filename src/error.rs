@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::io;
+use std::net::SocketAddr;
 
 /// Why a call was refused.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,24 @@ pub enum Error {
         context: String,
         /// The system's answer.
         source: io::Error,
+    },
+    /// A host name has no address, or nobody could be asked; the code is one of getaddrinfo(3).
+    #[error("{text}")]
+    Lookup {
+        /// `EAI_NONAME` and the like.
+        code: i32,
+        /// Which name, and why.
+        text: String,
+    },
+    /// A datagram did not fit.
+    #[error("a datagram of {size} bytes from {from} was dropped: the limit is max_size={limit}")]
+    Truncated {
+        /// Who sent it.
+        from: SocketAddr,
+        /// Its length, bytes.
+        size: usize,
+        /// `max_size`, bytes.
+        limit: usize,
     },
     /// The connection has ended, or is being closed.
     #[error("the connection is closed")]

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use crate::acceptor::{Acceptor, Endpoint};
 use crate::address::Address;
+use crate::connector::Request;
 use crate::dispatch::{Call, Dispatch};
 use crate::error::{Error, Foreign, Reason};
-use crate::options::AcceptorOptions;
+use crate::options::{AcceptorOptions, ReactorOptions};
 use crate::poller::{Data, Poller};
 use crate::reactor::Reactor;
 use crate::remote::Remote;
@@ -31,6 +32,8 @@ pub trait Handler: Send {
     fn on_drain(&mut self, _connection: &Context<'_>) {}
     /// A timer of this connection fired.
     fn on_timer(&mut self, _connection: &Context<'_>, _timer: TimerId) {}
+    /// The connection could not be made; nothing else is called.
+    fn on_connect_fail(&mut self, _error: &Error) {}
     /// Last and once.
     fn on_close(&mut self, _reason: Reason) {}
 }
@@ -40,6 +43,12 @@ pub type Factory = Box<dyn Fn(&Arc<Remote>) -> Box<dyn Handler> + Send + Sync>;
 
 /// A function posted to a poller.
 pub type Task = Box<dyn FnOnce(&Poller) + Send>;
+
+/// What a poller's mailbox carries for these handlers.
+enum Posted {
+    Task(Task),
+    Connect(Request, Box<dyn Handler>),
+}
 
 /// A connection, as its handler sees it during a callback.
 pub struct Context<'a> {
@@ -75,7 +84,7 @@ pub struct Handlers {
 impl Handlers {
     /// A reactor of such pollers.
     pub fn reactor(pollers: usize) -> Result<Arc<Reactor<Self>>, Error> {
-        Reactor::new(pollers, |_| Self::default())
+        Reactor::new(pollers, &ReactorOptions::default(), |_| Self::default())
     }
 
     /// Listens on `address` for handlers that `factory` makes.
@@ -89,9 +98,23 @@ impl Handlers {
         Acceptor::open(reactor.handles(), None, endpoints, options, Box::new(factory))
     }
 
+    /// Connects on poller `index`.
+    pub fn connect(
+        reactor: &Reactor<Self>,
+        index: usize,
+        request: Request,
+        handler: Box<dyn Handler>,
+    ) -> Result<(), Foreign> {
+        Self::post(reactor, index, Posted::Connect(request, handler))
+    }
+
     /// Posts a function to poller `index`.
     pub fn call_soon(reactor: &Reactor<Self>, index: usize, task: Task) -> Result<(), Foreign> {
-        reactor.handles()[index].post_task(Box::new(task))
+        Self::post(reactor, index, Posted::Task(task))
+    }
+
+    fn post(reactor: &Reactor<Self>, index: usize, posted: Posted) -> Result<(), Foreign> {
+        reactor.handles()[index].post_task(Box::new(posted))
     }
 
     fn put(&self, token: Token, handler: Box<dyn Handler>) {
@@ -120,7 +143,12 @@ impl Handlers {
                 self.put(remote.token, factory(&remote));
                 self.with(poller, remote.token, |handler, connection| handler.on_open(connection));
             }
-            Call::Open(token) => self.with(poller, token, |handler, connection| handler.on_open(connection)),
+            Call::Open(remote) => self.with(poller, remote.token, |handler, connection| handler.on_open(connection)),
+            Call::ConnectFailed(token, error) => {
+                if let Some(mut handler) = self.take(token) {
+                    handler.on_connect_fail(&error);
+                }
+            }
             Call::Read(token) => self.with(poller, token, |handler, connection| handler.on_read(connection)),
             Call::Eof(token) => self.with(poller, token, |handler, connection| handler.on_eof(connection)),
             Call::Drain(token) => self.with(poller, token, |handler, connection| handler.on_drain(connection)),
@@ -133,8 +161,13 @@ impl Handlers {
                 self.with(poller, owner, |handler, connection| handler.on_timer(connection, id));
             }
             Call::Task(task) => {
-                if let Ok(task) = task.downcast::<Task>() {
-                    task(poller);
+                let Ok(posted) = task.downcast::<Posted>() else { return };
+                match *posted {
+                    Posted::Task(task) => task(poller),
+                    Posted::Connect(request, mut handler) => match poller.connect(request) {
+                        Ok(token) => self.put(token, handler),
+                        Err(error) => handler.on_connect_fail(&error),
+                    },
                 }
             }
             Call::Timer { .. }
@@ -142,6 +175,8 @@ impl Handlers {
             | Call::DescriptorReadable(_)
             | Call::DescriptorWritable(_)
             | Call::DescriptorRemoved(..)
+            | Call::Datagram(..)
+            | Call::DatagramError(..)
             | Call::Signal => {}
         }
     }

@@ -7,15 +7,17 @@
 //! * [`reactor`]: pollers as threads
 //! * [`poller`]: one loop: wait → read → dispatch → flush
 //! * [`dispatch`]: the seam, what a poller asks to be called
-//! * [`acceptor`], `connection`, `descriptor`: what a poller watches; [`remote`]: what other threads may do to it
-//! * `mailbox`, `signal`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
+//! * [`acceptor`], [`connector`], `connection`, [`datagram`], `descriptor`: what a poller watches; [`remote`]: what other threads may do to it
+//! * `mailbox`, `resolver`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
 //! * [`buffer`], [`timer`], [`slots`], [`error`]: pure, with no sockets, no clock, no Python
 
 pub mod acceptor;
 pub mod address;
 pub mod buffer;
 mod connection;
+pub mod connector;
 pub mod counters;
+pub mod datagram;
 pub mod descriptor;
 pub mod dispatch;
 pub mod error;
@@ -26,8 +28,10 @@ pub mod options;
 pub mod poller;
 pub mod reactor;
 pub mod remote;
+mod resolver;
 pub mod signal;
 pub mod slots;
+mod socket;
 mod steering;
 pub mod timer;
 

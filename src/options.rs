@@ -1,7 +1,8 @@
-//! The settings of connections and acceptors: defaults, units and limits.
+//! The settings of sockets, connections, acceptors and connectors: defaults, units and limits.
 //!
 //! Pure. Sizes are bytes.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -9,7 +10,102 @@ use crate::error::Error;
 /// The kernel doubles what is asked for, and counts in a C int (socket(7)).
 pub const MAX_SOCKET_BUFFER: usize = i32::MAX as usize / 2;
 
-/// Settings of each connection of an acceptor.
+/// With less room than this for a read the arena of a poller counts as full.
+pub const LEAST_READ: usize = 16 * 1024;
+
+/// Settings of a reactor.
+#[derive(Clone, Debug)]
+pub struct ReactorOptions {
+    /// The threads of the pollers are called so, with a dash and a number.
+    pub name: String,
+    /// The CPUs on which the pollers run, one after the other; wherever the system likes when not given.
+    pub cpus: Option<Vec<usize>>,
+    /// How much one batch may read.
+    pub read_buffer_size: usize,
+    /// Callbacks after which a batch is flushed.
+    pub batch_calls: usize,
+    /// Time in callbacks after which a batch is flushed.
+    pub batch_time: Duration,
+    /// Timers to reserve memory for.
+    pub timer_capacity: usize,
+}
+
+impl Default for ReactorOptions {
+    fn default() -> Self {
+        Self {
+            name: "goev-poller".into(),
+            cpus: None,
+            read_buffer_size: 256 * 1024,
+            batch_calls: 256,
+            batch_time: Duration::from_millis(1),
+            timer_capacity: 0,
+        }
+    }
+}
+
+impl ReactorOptions {
+    /// Checks every setting; `allowed` are the CPUs this process may use.
+    pub fn validate(&self, allowed: &[usize]) -> Result<(), Error> {
+        if self.name.contains('\0') {
+            return Err(Error::Argument(format!("name must not contain a zero byte, as {:?} does", self.name)));
+        }
+        within("read_buffer_size", self.read_buffer_size, LEAST_READ, 64 * 1024 * 1024)?;
+        within("batch_calls", self.batch_calls, 1, 65_536)?;
+        within("timer_capacity", self.timer_capacity, 0, 100_000_000)?;
+        match &self.cpus {
+            Some(cpus) if cpus.is_empty() => Err(Error::Argument("cpus must not be an empty list".into())),
+            Some(cpus) => match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+                Some(cpu) => {
+                    Err(Error::Argument(format!("cpus must be among those allowed here, {allowed:?}; {cpu} is not")))
+                }
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+}
+
+/// When a silent peer is probed (tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe; whole seconds.
+    pub idle: Duration,
+    /// Time between probes; whole seconds.
+    pub interval: Duration,
+    /// Unanswered probes that end the connection.
+    pub count: u32,
+}
+
+/// Settings of the stream sockets of accepted and outgoing connections. What has no meaning for Unix sockets is left out
+/// there.
+#[derive(Clone, Debug)]
+pub struct SocketOptions {
+    /// `TCP_NODELAY`.
+    pub nodelay: bool,
+    /// `SO_RCVBUF`; the system's default when not given.
+    pub receive_buffer_size: Option<usize>,
+    /// `SO_SNDBUF`; the system's default when not given.
+    pub send_buffer_size: Option<usize>,
+    /// `SO_KEEPALIVE`.
+    pub keepalive: Option<Keepalive>,
+    /// `SO_BINDTODEVICE`: the name of a network interface.
+    pub device: Option<String>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { nodelay: true, receive_buffer_size: None, send_buffer_size: None, keepalive: None, device: None }
+    }
+}
+
+impl SocketOptions {
+    fn validate(&self) -> Result<(), Error> {
+        check_buffers(self.receive_buffer_size, self.send_buffer_size)?;
+        check_device(self.device.as_deref())
+    }
+}
+
+/// Settings of each connection of an acceptor or connector.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
     /// Unread input that may wait; reading pauses there.
@@ -18,6 +114,9 @@ pub struct ConnectionOptions {
     pub high_water: usize,
     /// Queued output at which reading resumes and `on_drain` comes.
     pub low_water: usize,
+    /// Whether output above the high-water mark pauses reading of the same connection. Not for a relay, whose two
+    /// directions have nothing to do with each other.
+    pub auto_pause: bool,
     /// Queued output that ends the connection.
     pub max_output: usize,
     /// How long a closed connection discards what still arrives, so that the peer reads all before a reset.
@@ -30,6 +129,7 @@ impl Default for ConnectionOptions {
             max_input: 1024 * 1024,
             high_water: 64 * 1024,
             low_water: 16 * 1024,
+            auto_pause: true,
             max_output: 64 * 1024 * 1024,
             linger_timeout: Duration::from_secs(2),
         }
@@ -58,12 +158,8 @@ pub struct AcceptorOptions {
     pub cpu_steering: bool,
     /// Connections the kernel queues until they are accepted.
     pub backlog: usize,
-    /// `TCP_NODELAY` on each connection.
-    pub nodelay: bool,
-    /// `SO_RCVBUF`; the system's default when not given.
-    pub receive_buffer_size: Option<usize>,
-    /// `SO_SNDBUF`; the system's default when not given.
-    pub send_buffer_size: Option<usize>,
+    /// Settings of the sockets.
+    pub socket: SocketOptions,
     /// Settings of the connections.
     pub connection: ConnectionOptions,
 }
@@ -75,9 +171,7 @@ impl Default for AcceptorOptions {
             reuse_address: true,
             cpu_steering: false,
             backlog: 1024,
-            nodelay: true,
-            receive_buffer_size: None,
-            send_buffer_size: None,
+            socket: SocketOptions::default(),
             connection: ConnectionOptions::default(),
         }
     }
@@ -87,15 +181,77 @@ impl AcceptorOptions {
     /// Checks every setting.
     pub fn validate(&self) -> Result<(), Error> {
         within("backlog", self.backlog, 1, 65_535)?;
-        for (name, size) in
-            [("receive_buffer_size", self.receive_buffer_size), ("send_buffer_size", self.send_buffer_size)]
-        {
-            size.map_or(Ok(()), |size| within(name, size, 1, MAX_SOCKET_BUFFER))?;
-        }
         if self.cpu_steering && !self.reuse_port {
             return Err(Error::Argument("cpu_steering=True needs reuse_port=True: it steers between listeners".into()));
         }
+        self.socket.validate()?;
         self.connection.validate()
+    }
+}
+
+/// Settings of a connector.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectorOptions {
+    /// Our own address, for a machine that has several; port 0 lets the system choose.
+    pub local_address: Option<SocketAddr>,
+    /// Settings of the sockets.
+    pub socket: SocketOptions,
+    /// Settings of the connections.
+    pub connection: ConnectionOptions,
+}
+
+impl ConnectorOptions {
+    /// Checks every setting.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.socket.validate()?;
+        self.connection.validate()
+    }
+}
+
+/// The most a UDP datagram can hold, and room for it.
+pub const MAX_DATAGRAM: usize = 65_535;
+
+/// Settings of a datagram socket.
+#[derive(Clone, Debug)]
+pub struct DatagramOptions {
+    /// `SO_REUSEADDR`: several sockets may listen to one multicast address.
+    pub reuse_address: bool,
+    /// `SO_REUSEPORT`: the kernel spreads the peers over several sockets.
+    pub reuse_port: bool,
+    /// `SO_BROADCAST`: sending to broadcast addresses is allowed.
+    pub broadcast: bool,
+    /// `SO_RCVBUF`; the system's default when not given.
+    pub receive_buffer_size: Option<usize>,
+    /// `SO_SNDBUF`; the system's default when not given.
+    pub send_buffer_size: Option<usize>,
+    /// The largest datagram that is taken.
+    pub max_size: usize,
+    /// `SO_BINDTODEVICE`: the name of a network interface.
+    pub device: Option<String>,
+}
+
+impl DatagramOptions {
+    /// Checks every setting.
+    pub fn validate(&self) -> Result<(), Error> {
+        within("max_size", self.max_size, 1, MAX_DATAGRAM)?;
+        check_buffers(self.receive_buffer_size, self.send_buffer_size)?;
+        check_device(self.device.as_deref())
+    }
+}
+
+fn check_buffers(receive: Option<usize>, send: Option<usize>) -> Result<(), Error> {
+    for (name, size) in [("receive_buffer_size", receive), ("send_buffer_size", send)] {
+        size.map_or(Ok(()), |size| within(name, size, 1, MAX_SOCKET_BUFFER))?;
+    }
+    Ok(())
+}
+
+fn check_device(device: Option<&str>) -> Result<(), Error> {
+    match device {
+        Some(name) if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('\0') => {
+            Err(Error::Argument(format!("device must be the name of a network interface, 1 to 15 bytes, not {name:?}")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,12 +6,15 @@
 
 mod calls;
 mod close;
+mod connect;
+mod datagrams;
 mod receive;
 mod send;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,13 +26,17 @@ use socket2::Socket;
 use crate::acceptor::{Acceptor, Listener};
 use crate::buffer::{FileRange, Held, Pool};
 use crate::connection::{Connection, Phase};
+use crate::connector::{Attempt, Dial, Request};
 use crate::counters::Counters;
+use crate::datagram::{Datagram, DatagramSocket, Landing};
 use crate::descriptor::{Descriptor, Interests};
 use crate::dispatch::{Call, Dispatch};
 use crate::error::{Error, Foreign, Reason};
 use crate::fork;
 use crate::mailbox::Mailbox;
+use crate::options::ReactorOptions;
 use crate::remote::{Message, PollerHandle, Remote};
+use crate::resolver::Resolver;
 use crate::signal::SignalPipe;
 use crate::slots::{Slots, Token};
 use crate::steering;
@@ -38,22 +45,20 @@ use crate::timer::{TimerId, Timers};
 const WAKER: mio::Token = mio::Token(usize::MAX);
 const SIGNALS: mio::Token = mio::Token(usize::MAX - 1);
 
-/// A batch ends at so many events, bytes, or so much time in callbacks, and is flushed: no connection starves others.
-const BATCH_EVENTS: usize = 256;
-const BATCH_BYTES: usize = 256 * 1024;
-const BATCH_NANOSECONDS: u64 = 1_000_000;
-/// With less room than this the arena counts as full.
-const LEAST_READ: usize = 16 * 1024;
 /// How many connections one listener takes per turn.
 const ACCEPT_BUDGET: usize = 64;
-/// How long a listener rests when descriptors or memory ran out.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How long a listener or a datagram socket rests when descriptors or memory ran out.
+const REST: Duration = Duration::from_millis(100);
 
 enum Source {
     Connection(Connection),
     Listener(Listener),
     Descriptor(Descriptor),
-    /// A descriptor whose handler has yet to be told that it was removed. Until then nobody else gets its place.
+    Datagrams(Box<DatagramSocket>),
+    /// What may become a connection, in this very place.
+    Dial(Box<Dial>),
+    Attempt(Attempt),
+    /// A descriptor or a dial whose handler has yet to be told of the end. Until then nobody else gets its place.
     Leaving,
 }
 
@@ -64,7 +69,11 @@ enum Deadline {
     Callback(Option<Token>),
     /// The end of a connection's lingering.
     Linger(Token),
-    /// The end of a listener's rest.
+    /// The end of an outgoing connection's time.
+    Dial(Token),
+    /// The next address of an outgoing connection.
+    Stagger(Token),
+    /// The end of the rest of a listener or a datagram socket.
     Rest(Token),
     /// The end of the grace of a stop.
     Stop,
@@ -75,7 +84,9 @@ enum Turn {
     Accepted(Token, Arc<Acceptor>),
     Connection(Token),
     Descriptor(Token),
+    Datagrams(Token),
     Removed(Token, Reason),
+    ConnectFailed(Token, Error),
     Cancelled(TimerId),
     Task(Foreign),
     /// A message that was posted behind a task by the same thread, perhaps.
@@ -85,9 +96,9 @@ enum Turn {
 
 /// What is done to a socket when the batch is over, since each of these takes a system call.
 enum Ending {
-    Close(Connection),
+    Close(Socket),
     /// The peer is to see a reset.
-    Reset(Connection),
+    Reset(Socket),
     Linger(Token),
 }
 
@@ -116,7 +127,10 @@ struct State {
     sources: Slots<Source>,
     timers: Timers<Deadline>,
     pool: Pool,
+    resolver: Resolver,
     arena: Box<[u8]>,
+    /// The arena for datagrams; made when there is a socket for them.
+    landing: Option<Box<Landing>>,
     /// Connections and listeners with unread readiness, in the order of their turns.
     ready: VecDeque<Token>,
     /// Connections with output to flush.
@@ -129,6 +143,11 @@ struct State {
     posted_turns: usize,
     current: Option<Token>,
     batch: Batch,
+    /// A batch ends after so many calls, or so many nanoseconds of them, and is flushed: no connection starves others.
+    most_calls: usize,
+    most_time: u64,
+    /// Where to run.
+    cpu: Option<usize>,
     messages: Vec<Message>,
     signals: Option<Arc<SignalPipe>>,
     unpinned: Option<libc::cpu_set_t>,
@@ -151,7 +170,7 @@ struct Batch {
 
 impl Poller {
     /// A poller of its own epoll instance. `epoch` is the zero of its clock, the same for all pollers of a process.
-    pub fn new(index: usize, epoch: Instant) -> io::Result<Self> {
+    pub(crate) fn new(index: usize, epoch: Instant, resolver: Resolver, options: &ReactorOptions) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
         let handle = Arc::new(PollerHandle {
@@ -164,9 +183,11 @@ impl Poller {
             handle: handle.clone(),
             registry: registry.try_clone()?,
             sources: Slots::new(),
-            timers: Timers::new(),
+            timers: Timers::with_capacity(options.timer_capacity),
             pool: Pool::default(),
-            arena: vec![0; BATCH_BYTES].into_boxed_slice(),
+            resolver,
+            arena: vec![0; options.read_buffer_size].into_boxed_slice(),
+            landing: None,
             ready: VecDeque::new(),
             touched: Vec::new(),
             endings: Vec::new(),
@@ -175,6 +196,9 @@ impl Poller {
             posted_turns: 0,
             current: None,
             batch: Batch::default(),
+            most_calls: options.batch_calls,
+            most_time: options.batch_time.as_nanos() as u64,
+            cpu: options.cpus.as_ref().map(|cpus| cpus[index % cpus.len()]),
             messages: Vec::new(),
             signals: None,
             unpinned: None,
@@ -197,6 +221,10 @@ impl Poller {
 
     /// Runs until stopped.
     pub fn run(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        let cpu = self.state.borrow().cpu;
+        if let Some(cpu) = cpu {
+            self.state.borrow_mut().pin(cpu);
+        }
         let result = self.turn_until_done(dispatch);
         if let Some(set) = self.state.borrow_mut().unpinned.take() {
             // The CPUs were allowed before, so this fails only if they were taken away meanwhile.
@@ -301,7 +329,7 @@ impl Poller {
         let state = &mut *self.state.borrow_mut();
         state.batch.calls += 1;
         let began = *state.batch.began.get_or_insert(now);
-        let over = now - began > BATCH_NANOSECONDS || state.batch.is_full();
+        let over = now - began > state.most_time || state.is_batch_full();
         let call = state.next_call(over);
         if call.is_some() {
             self.handle.counters.callbacks.add(1);
@@ -327,6 +355,12 @@ impl Poller {
         if !fork::is_foreign(self.handle.birth) {
             self.state.borrow_mut().stop(self.now());
         }
+    }
+
+    /// Begins to connect; the token is that of the connection it may become. Ends in [`Call::Open`] or
+    /// [`Call::ConnectFailed`], never at once.
+    pub fn connect(&self, request: Request) -> Result<Token, Error> {
+        self.state.borrow_mut().dial(request, self.now())
     }
 
     // ---- connections ----------------------------------------------------------------------------------------------
@@ -513,6 +547,39 @@ impl Poller {
         drop(removed);
     }
 
+    // ---- datagrams ------------------------------------------------------------------------------------------------
+
+    /// Watches a datagram socket; datagrams of more than `max_size` bytes are reported instead of delivered.
+    pub fn watch_datagrams(&self, socket: Socket, max_size: usize) -> Result<Token, Error> {
+        self.state.borrow_mut().watch_datagrams(socket, max_size)
+    }
+
+    /// Looks at a datagram that a call has brought.
+    pub fn with_datagram<R>(&self, datagram: &Datagram, look: impl FnOnce(&[u8]) -> R) -> R {
+        let state = &*self.state.borrow();
+        look(state.landing.as_ref().map_or(&[], |landing| datagram.bytes(landing)))
+    }
+
+    /// Queues a datagram for the end of the batch; `None` is the peer the socket is connected to.
+    pub fn send_datagram(&self, token: Token, data: &[u8], to: Option<SocketAddr>) -> Result<(), Error> {
+        self.state.borrow_mut().send_datagram(token, data, to)
+    }
+
+    /// Sends what is queued, then closes the socket; `on_close` follows.
+    pub fn close_datagrams(&self, token: Token, reason: Reason) {
+        let closed = self.state.borrow_mut().close_datagrams(token, reason);
+        // As in `remove_descriptor`.
+        drop(closed);
+    }
+
+    /// Calls `use_it` with a datagram socket that is open.
+    pub fn with_datagram_socket<R>(&self, token: Token, use_it: impl FnOnce(&Socket) -> R) -> Result<R, Error> {
+        match self.state.borrow().sources.get(token) {
+            Some(Source::Datagrams(socket)) => Ok(use_it(&socket.socket)),
+            _ => Err(Error::Closed),
+        }
+    }
+
     // ---- signals --------------------------------------------------------------------------------------------------
 
     /// A pipe that signal handlers may write a byte to; each byte becomes a [`Call::Signal`]. It may outlive the poller.
@@ -544,19 +611,18 @@ pub enum Data<'a> {
     File(FileRange),
 }
 
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.calls > BATCH_EVENTS
-    }
-}
-
 impl State {
+    fn is_batch_full(&self) -> bool {
+        self.batch.calls > self.most_calls
+    }
+
     /// What takes system calls, for a batch that is over: outputs, endings, registrations.
     fn flush(&mut self) {
         self.flush_touched();
         self.rearm_descriptors();
         self.finish_endings();
         self.settle();
+        self.settle_datagrams();
     }
 
     /// Keeps the first failure; gives a later one back.

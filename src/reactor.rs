@@ -5,7 +5,6 @@
 //! once.
 
 use std::any::Any;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -14,8 +13,12 @@ use std::time::{Duration, Instant};
 use crate::dispatch::Dispatch;
 use crate::error::{Error, Foreign};
 use crate::fork;
+use crate::options::{ReactorOptions, within};
 use crate::poller::{Failure, Poller};
 use crate::remote::{Message, PollerHandle};
+use crate::resolver::Resolver;
+use crate::signal::BlockedSignals;
+use crate::steering;
 
 /// The most pollers a reactor may have.
 pub const MAX_POLLERS: usize = 1024;
@@ -33,6 +36,7 @@ pub struct Parked<D> {
 
 /// Several pollers.
 pub struct Reactor<D: Dispatch> {
+    name: String,
     handles: Vec<Arc<PollerHandle>>,
     parked: Vec<Mutex<Option<Parked<D>>>>,
     life: Mutex<Life>,
@@ -76,20 +80,27 @@ fn epoch() -> Instant {
 
 impl<D: Dispatch> Reactor<D> {
     /// A reactor of `pollers` pollers, each with the dispatch that `make` returns for it.
-    pub fn new(pollers: usize, mut make: impl FnMut(&Arc<PollerHandle>) -> D) -> Result<Arc<Self>, Error> {
-        crate::options::within("pollers", pollers, 1, MAX_POLLERS)?;
+    pub fn new(
+        pollers: usize,
+        options: &ReactorOptions,
+        mut make: impl FnMut(&Arc<PollerHandle>) -> D,
+    ) -> Result<Arc<Self>, Error> {
+        within("pollers", pollers, 1, MAX_POLLERS)?;
+        options.validate(&steering::allowed_cpus().map_err(Error::io("cannot read the CPU affinity"))?)?;
         let birth = fork::generation();
-        let epoch = epoch();
+        let (epoch, resolver) = (epoch(), Resolver::default());
         let mut handles = Vec::new();
         let mut parked = Vec::new();
         for index in 0..pollers {
-            let poller = Poller::new(index, epoch).map_err(Error::io(format!("cannot open poller {index}")))?;
+            let poller = Poller::new(index, epoch, resolver.clone(), options)
+                .map_err(Error::io(format!("cannot open poller {index}")))?;
             handles.push(poller.handle().clone());
             let dispatch = make(poller.handle());
             parked.push(Mutex::new(Some(Parked { poller, dispatch })));
         }
         let life = Life { status: Status::Ready, running: 0, deadline: None, failure: None };
-        Ok(Arc::new(Self { handles, parked, life: Mutex::new(life), changed: Condvar::new(), epoch, birth }))
+        let (name, life, changed) = (options.name.clone(), Mutex::new(life), Condvar::new());
+        Ok(Arc::new(Self { name, handles, parked, life, changed, epoch, birth }))
     }
 
     /// The pollers, as other threads see them.
@@ -231,7 +242,7 @@ impl<D: Dispatch> Reactor<D> {
         let mut left = parked.len();
         for (index, poller) in parked.into_iter().enumerate() {
             let reactor = self.clone();
-            let name = format!("goev-poller-{}", index + first);
+            let name = format!("{}-{}", self.name, index + first);
             let spawned = thread::Builder::new().name(name).spawn(move || drop(reactor.drive(poller)));
             if let Err(error) = spawned {
                 self.abandon(left);
@@ -296,33 +307,4 @@ fn unpark<D>(slot: &Mutex<Option<Parked<D>>>) -> Option<Parked<D>> {
 fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
-/// Blocks asynchronous signals in this thread, and so in the threads it starts meanwhile: they are for the main
-/// thread. Those that a thread raises by its own fault stay as they are.
-struct BlockedSignals(libc::sigset_t);
-
-impl BlockedSignals {
-    fn new() -> io::Result<Self> {
-        // SAFETY: the sets are ours, and sigfillset, sigdelset and pthread_sigmask only read and write them.
-        unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP] {
-                libc::sigdelset(&raw mut all, fault);
-            }
-            let mut before: libc::sigset_t = std::mem::zeroed();
-            match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before) {
-                0 => Ok(Self(before)),
-                code => Err(io::Error::from_raw_os_error(code)),
-            }
-        }
-    }
-}
-
-impl Drop for BlockedSignals {
-    fn drop(&mut self) {
-        // SAFETY: the set is the one this thread had.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
-    }
 }

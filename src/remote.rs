@@ -16,6 +16,7 @@ use crate::error::{Error, Foreign};
 use crate::fork;
 use crate::mailbox::Mailbox;
 use crate::options::ConnectionOptions;
+use crate::resolver::Answer;
 use crate::slots::Token;
 use crate::timer::TimerId;
 
@@ -51,6 +52,7 @@ pub(crate) enum Message {
     Adopt { socket: Socket, peer: Peer, acceptor: Arc<Acceptor> },
     Listen(Listener),
     Unlisten(Arc<Acceptor>),
+    Resolved { dial: Token, target: usize, answer: Answer },
     CancelTimer(TimerId),
     Task(Foreign),
     Stop { deadline: u64 },

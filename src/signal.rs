@@ -1,4 +1,5 @@
-//! A pipe that signal handlers write to, so that a signal wakes the poller even just before it waits.
+//! Signals and pollers: the pipe that wakes one, so that a signal just before the wait is not lost, and the keeping away
+//! of signals from all other threads.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
@@ -35,5 +36,34 @@ impl SignalPipe {
             any = true;
         }
         any
+    }
+}
+
+/// Blocks asynchronous signals in this thread, and so in the threads it starts meanwhile: they are for the main
+/// thread. Those that a thread raises by its own fault stay as they are.
+pub(crate) struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: the sets are ours, and sigfillset, sigdelset and pthread_sigmask only read and write them.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP] {
+                libc::sigdelset(&raw mut all, fault);
+            }
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before) {
+                0 => Ok(Self(before)),
+                code => Err(io::Error::from_raw_os_error(code)),
+            }
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one this thread had.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
     }
 }

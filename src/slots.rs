@@ -43,7 +43,12 @@ pub struct Slots<T> {
 impl<T> Slots<T> {
     /// An empty table.
     pub fn new() -> Self {
-        Self { slab: Slab::new(), generations: 0 }
+        Self::with_capacity(0)
+    }
+
+    /// An empty table with memory for `capacity` values.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { slab: Slab::with_capacity(capacity), generations: 0 }
     }
 
     /// How many values there are.

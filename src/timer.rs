@@ -52,9 +52,9 @@ pub struct Timers<T> {
 }
 
 impl<T: Copy> Timers<T> {
-    /// No timers.
-    pub fn new() -> Self {
-        Self { heap: Vec::new(), timers: Slots::new(), sequence: 0, dead: 0 }
+    /// No timers, with memory for `capacity` of them.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { heap: Vec::with_capacity(capacity), timers: Slots::with_capacity(capacity), sequence: 0, dead: 0 }
     }
 
     /// How many timers are set.
@@ -180,7 +180,7 @@ impl<T: Copy> Timers<T> {
 
 impl<T: Copy> Default for Timers<T> {
     fn default() -> Self {
-        Self::new()
+        Self::with_capacity(0)
     }
 }
 
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn equal_deadlines_fire_in_the_order_they_were_set() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::with_capacity(0);
         for owner in 0..100 {
             timers.set(5, 0, owner);
         }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_repeating_timer_counts_from_its_deadline_and_missed_ones_are_one() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::with_capacity(0);
         let id = timers.set(10, 10, ());
         assert_eq!(timers.pop_due(9), None);
         assert_eq!(timers.pop_due(37), Some(Due { id, owner: (), again: true }));
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_fired_one_shot_timer_cannot_be_cancelled() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::with_capacity(0);
         let id = timers.set(1, 0, ());
         assert_eq!(timers.pop_due(1), Some(Due { id, owner: (), again: false }));
         assert!(!timers.is_set(id) && !timers.cancel(id) && timers.is_empty());
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn cancelled_entries_never_outnumber_the_live_ones_in_a_large_heap() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::with_capacity(0);
         let ids: Vec<_> = (0..10_000).map(|n| timers.set(n * 7919 % 10_007, 0, ())).collect();
         for id in ids {
             timers.cancel(id);
@@ -251,7 +251,7 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_as_a_sorted_map(steps in steps()) {
-            let mut timers = Timers::new();
+            let mut timers = Timers::with_capacity(0);
             // (deadline, order of setting) -> (id, every)
             let mut model: BTreeMap<(u64, u64), (TimerId, u64)> = BTreeMap::new();
             let (mut ids, mut now, mut order) = (Vec::new(), 0, 0);

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use goev::acceptor::{Acceptor, Endpoint};
-use goev::address::Address;
+use goev::address::{Address, Target};
+use goev::connector::Request;
 use goev::error::{Error, Reason};
 use goev::handlers::{Context, Handler, Handlers, Task};
 use goev::options::AcceptorOptions;
@@ -17,6 +18,7 @@ use goev::poller::Poller;
 use goev::reactor::{Outcome, Reactor};
 use goev::slots::Token;
 use goev::timer::TimerId;
+use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,6 +30,7 @@ enum Told {
     Eof,
     Drain,
     Timer,
+    ConnectFail(String),
     Close(&'static str),
 }
 
@@ -70,6 +73,9 @@ impl Handler for Echo {
     }
     fn on_timer(&mut self, _: &Context<'_>, _: TimerId) {
         tell(&self.0, Told::Timer);
+    }
+    fn on_connect_fail(&mut self, error: &Error) {
+        tell(&self.0, Told::ConnectFail(error.to_string()));
     }
     fn on_close(&mut self, reason: Reason) {
         tell(&self.0, Told::Close(name(&reason)));
@@ -204,7 +210,8 @@ fn every_kind_of_address_serves() {
 
 #[test]
 fn much_data_comes_back_whole_through_back_pressure() {
-    let mut options = AcceptorOptions { send_buffer_size: Some(8192), ..defaults() };
+    let mut options = defaults();
+    options.socket.send_buffer_size = Some(8192);
     options.connection.high_water = 10_000;
     options.connection.low_water = 1000;
     let server = Server::start(1, "127.0.0.1:0", &options);
@@ -255,7 +262,7 @@ fn another_reactor_may_own_the_connections() {
     for _ in 0..4 {
         assert!(matches!(told.recv_timeout(PATIENCE), Ok(Told::Open(..))));
     }
-    let opened = |handle: &Arc<goev::remote::PollerHandle>| handle.counters.opened.get();
+    let opened = |handle: &Arc<goev::remote::PollerHandle>| handle.counters.accepted.get();
     assert_eq!(serving.handles().iter().map(opened).collect::<Vec<_>>(), [2, 2]);
     assert_eq!(accepting.handles().iter().map(opened).sum::<u64>(), 0);
     accepting.stop(Duration::ZERO);
@@ -376,4 +383,96 @@ fn pollers_are_counted_from_1_to_1024() {
         let error = Handlers::reactor(pollers).err().map(|error| error.to_string());
         assert_eq!(error, Some(format!("pollers must be from 1 to 1024, not {pollers}")));
     }
+}
+
+/// Connects an `Echo` to the first of `targets` that answers; what it is told comes out of the receiver.
+fn dial(server: &Server, targets: &[String], timeout: Duration) -> Receiver<Told> {
+    let (sender, told) = channel();
+    let targets = targets.iter().map(|target| Target::parse(target).expect("a target")).collect();
+    let request = Request { targets, timeout, since: None, options: Arc::default() };
+    let handler = Box::new(Echo(Arc::new(Mutex::new(sender))));
+    assert!(Handlers::connect(&server.reactor, 0, request, handler).is_ok());
+    told
+}
+
+/// An address that never answers: a listener whose backlog is full drops what else arrives.
+fn black_hole() -> (Socket, Vec<TcpStream>, String) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().expect("an address").into()).expect("bound");
+    listener.listen(0).expect("listening");
+    let address = listener.local_addr().expect("bound").as_socket().expect("TCP");
+    let mut queued = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queued.push(stream);
+    }
+    (listener, queued, address.to_string())
+}
+
+fn nobody() -> String {
+    // Bound and not listening: refused for as long as it is held.
+    let socket = TcpListener::bind("127.0.0.1:0").expect("bound");
+    socket.local_addr().expect("bound").to_string()
+}
+
+#[test]
+fn an_outgoing_connection_lives_like_an_accepted_one() {
+    let server = Server::start(2, "127.0.0.1:0", &defaults());
+    for target in [server.address().to_string(), format!("localhost:{}", server.address().port())] {
+        let told = dial(&server, &[target], PATIENCE);
+        assert!(matches!(told.recv_timeout(PATIENCE), Ok(Told::Open(..))));
+        let Told::Open(_, _) = server.next() else { panic!("the other end opens first") };
+    }
+}
+
+#[test]
+fn a_connection_that_cannot_be_made_is_told_once_and_why() {
+    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let address = nobody();
+    for (target, why) in [
+        (address.clone(), format!("cannot connect to {address}: Connection refused")),
+        ("unix:/nonexistent/socket".into(), "cannot connect to unix:/nonexistent/socket: No such file".into()),
+        ("no-such-host.invalid:80".into(), "cannot look up no-such-host.invalid: ".into()),
+    ] {
+        let told = dial(&server, &[target], PATIENCE);
+        let Ok(Told::ConnectFail(error)) = told.recv_timeout(PATIENCE) else { panic!("it fails") };
+        assert!(error.starts_with(&why), "{error}");
+        assert!(told.recv().is_err(), "the handler is let go of, and nothing else is called");
+    }
+}
+
+#[test]
+fn who_does_not_answer_is_given_up_in_time() {
+    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let (_listener, _queued, address) = black_hole();
+    let (timeout, began) = (Duration::from_millis(300), Instant::now());
+    let told = dial(&server, std::slice::from_ref(&address), timeout);
+    let failure = told.recv_timeout(PATIENCE);
+    let late = began.elapsed().saturating_sub(timeout);
+    let expected = format!("cannot connect to {address} within 0.3 s: Connection timed out (os error 110)");
+    assert_eq!(failure, Ok(Told::ConnectFail(expected)));
+    assert!(began.elapsed() >= timeout && late < Duration::from_millis(50), "{late:?} late");
+}
+
+#[test]
+fn the_next_address_is_tried_at_once_after_a_failure_and_soon_beside_a_silent_one() {
+    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let (_listener, _queued, silent) = black_hole();
+    let good = server.address().to_string();
+    for (first, at_least, at_most) in [(nobody(), 0, 100), (silent, 250, 400)] {
+        let began = Instant::now();
+        let told = dial(&server, &[first, good.clone()], PATIENCE);
+        assert!(matches!(told.recv_timeout(PATIENCE), Ok(Told::Open(..))));
+        let taken = began.elapsed().as_millis();
+        assert!((at_least..at_most).contains(&taken), "{taken} ms");
+    }
+}
+
+#[test]
+fn a_stop_tells_who_is_still_connecting() {
+    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let (_listener, _queued, silent) = black_hole();
+    let told = dial(&server, &[silent], PATIENCE);
+    server.reactor.stop(Duration::from_secs(1));
+    let Ok(Told::ConnectFail(error)) = told.recv_timeout(PATIENCE) else { panic!("it is told") };
+    assert!(error.contains("the reactor stops"), "{error}");
 }

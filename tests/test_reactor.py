@@ -10,7 +10,18 @@ import pytest
 import goev
 from support import PATIENCE, Client, Echo, eventually, in_thread
 
-KEYS = {"accepted", "open", "closed", "bytes_in", "bytes_out", "batches", "callbacks", "timers"}
+KEYS = {
+    "accepted",
+    "connected",
+    "open",
+    "closed",
+    "bytes_in",
+    "bytes_out",
+    "datagrams_dropped",
+    "batches",
+    "callbacks",
+    "timers",
+}
 
 
 def has_gil() -> bool:

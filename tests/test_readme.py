@@ -86,7 +86,15 @@ def test_the_table_maps_go_names_to_names_that_exist():
     rows = re.findall(r"(?m)^\|(.+?)\|(.+?)\|$", section)
     go_names = {name for left, _ in rows for name in codes(left)}
     assert {"OnOpen", "AsyncWrite", "ScheduleTimer", "PollSyncOpt", "PCachedGet"} <= go_names
-    kinds = (goev.Connection, goev.Reactor, goev.Acceptor, goev.EventHandler, goev.Timer)
+    kinds = (
+        goev.Connection,
+        goev.Reactor,
+        goev.Acceptor,
+        goev.Connector,
+        goev.ConnectionPool,
+        goev.EventHandler,
+        goev.Timer,
+    )
     known = {name for kind in kinds for name in dir(kind)} | set(goev.__all__)
     known |= set(re.findall(r"\b(\w+)=", goev.Acceptor.__text_signature__ or "")) | {"pollers", "factory"}
     ours = {name.rsplit(".", 1)[-1] for _, right in rows for name in codes(right)}

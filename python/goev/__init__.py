@@ -18,6 +18,9 @@ from goev._core import (
     Acceptor,
     Connection,
     ConnectionClosed,
+    Connector,
+    Datagram,
+    DatagramTruncated,
     Error,
     EventHandler,
     InputOverflow,
@@ -27,6 +30,8 @@ from goev._core import (
     Timer,
     WrongThread,
 )
+from goev.connecting import connect
+from goev.pool import ConnectionPool, PoolClosed, PooledConnection
 from goev.serving import serve
 
 __all__ = [
@@ -36,14 +41,21 @@ __all__ = [
     "Acceptor",
     "Connection",
     "ConnectionClosed",
+    "ConnectionPool",
+    "Connector",
+    "Datagram",
+    "DatagramTruncated",
     "Error",
     "EventHandler",
     "InputOverflow",
     "OutputOverflow",
+    "PoolClosed",
+    "PooledConnection",
     "Reactor",
     "StopTimeout",
     "Timer",
     "WrongThread",
+    "connect",
     "serve",
 ]
 

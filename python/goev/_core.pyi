@@ -2,8 +2,9 @@
 
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, Future
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeAlias, TypedDict, final
+from typing import Any, Final, Protocol, Self, TypeAlias, TypedDict, TypeVar, final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -14,6 +15,9 @@ __all__ = [
     "Acceptor",
     "Connection",
     "ConnectionClosed",
+    "Connector",
+    "Datagram",
+    "DatagramTruncated",
     "Error",
     "EventHandler",
     "InputOverflow",
@@ -28,6 +32,8 @@ __all__ = [
 # typeshed: a union would have to be narrowed at every use.
 _Address: TypeAlias = Any
 
+_T = TypeVar("_T")
+
 class _HasFileno(Protocol):
     def fileno(self) -> int: ...
 
@@ -40,6 +46,7 @@ class ConnectionClosed(Error): ...
 class WrongThread(Error): ...
 class InputOverflow(Error): ...
 class OutputOverflow(Error): ...
+class DatagramTruncated(Error): ...
 class StopTimeout(Error): ...
 
 @final
@@ -74,9 +81,13 @@ class Connection:
         self, delay: float, callback: Callable[[], bool | None] | None = None, *, every: float | None = None
     ) -> Timer: ...
     def call_soon(self, fn: Callable[..., object], *args: object) -> None: ...
+    def run_in_executor(
+        self, executor: Executor | None, fn: Callable[..., _T], *args: Any, then: Callable[[Future[_T]], object]
+    ) -> Future[_T]: ...
     def hand_over(self, other: Connection) -> None: ...
     def fileno(self) -> int: ...
     def set_nodelay(self, on: bool = True) -> None: ...
+    def set_quick_ack(self, on: bool = True) -> None: ...
     def set_keepalive(
         self, idle: float | None = None, *, interval: float | None = None, count: int | None = None
     ) -> None: ...
@@ -107,19 +118,59 @@ class EventHandler:
     @property
     def reactor(self) -> Reactor: ...
 
+@disjoint_base
+class Datagram(EventHandler):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def bind(
+        self,
+        reactor: Reactor,
+        address: str = ":0",
+        *,
+        peer: str | None = None,
+        reuse_address: bool = False,
+        reuse_port: bool = False,
+        broadcast: bool = False,
+        receive_buffer_size: int | None = None,
+        send_buffer_size: int | None = None,
+        max_size: int = 65535,
+        device: str | None = None,
+    ) -> None: ...
+    def on_open(self) -> bool | None: ...
+    def on_datagram(self, data: bytes, address: _Address) -> bool | None: ...
+    def on_error(self, error: Exception) -> bool | None: ...
+    def send_to(self, data: Buffer, address: _Address) -> None: ...
+    def send(self, data: Buffer) -> None: ...
+    def close(self) -> None: ...
+    def join_group(self, group: str, interface: str | None = None) -> None: ...
+    def leave_group(self, group: str, interface: str | None = None) -> None: ...
+    @property
+    def local_address(self) -> _Address: ...
+
 class _PollerStats(TypedDict):
     accepted: int
+    connected: int
     open: int
     closed: int
     bytes_in: int
     bytes_out: int
+    datagrams_dropped: int
     batches: int
     callbacks: int
     timers: int
 
 @final
 class Reactor:
-    def __new__(cls, pollers: int | None = None) -> Self: ...
+    def __new__(
+        cls,
+        pollers: int | None = None,
+        *,
+        name: str = "goev-poller",
+        cpus: list[int] | None = None,
+        read_buffer_size: int = 262144,
+        batch_calls: int = 256,
+        batch_time: float = 0.001,
+        timer_capacity: int = 0,
+    ) -> Self: ...
     @property
     def pollers(self) -> int: ...
     @property
@@ -129,6 +180,9 @@ class Reactor:
     def stop(self, grace: float = 5.0) -> None: ...
     def join(self, timeout: float | None = None) -> None: ...
     def call_soon(self, fn: Callable[..., object], *args: object) -> None: ...
+    def run_in_executor(
+        self, executor: Executor | None, fn: Callable[..., _T], *args: Any, then: Callable[[Future[_T]], object]
+    ) -> Future[_T]: ...
     def schedule(self, delay: float, callback: Callable[[], bool | None], *, every: float | None = None) -> Timer: ...
     def cache_set(self, key: Any, value: Any) -> None: ...
     def stats(self) -> list[_PollerStats]: ...
@@ -155,9 +209,12 @@ class Acceptor:
         nodelay: bool = True,
         receive_buffer_size: int | None = None,
         send_buffer_size: int | None = None,
+        keepalive: tuple[float, float, int] | None = None,
+        device: str | None = None,
         max_input: int = 1048576,
         high_water: int = 65536,
         low_water: int = 16384,
+        auto_pause: bool = True,
         max_output: int = 67108864,
         linger_timeout: float = 2.0,
         connection_reactor: Reactor | None = None,
@@ -167,3 +224,24 @@ class Acceptor:
     @property
     def addresses(self) -> list[_Address]: ...
     def close(self) -> None: ...
+
+@final
+class Connector:
+    def __new__(
+        cls,
+        reactor: Reactor,
+        *,
+        local_address: str | None = None,
+        nodelay: bool = True,
+        receive_buffer_size: int | None = None,
+        send_buffer_size: int | None = None,
+        keepalive: tuple[float, float, int] | None = None,
+        device: str | None = None,
+        max_input: int = 1048576,
+        high_water: int = 65536,
+        low_water: int = 16384,
+        auto_pause: bool = True,
+        max_output: int = 67108864,
+        linger_timeout: float = 2.0,
+    ) -> Self: ...
+    def connect(self, address: str | list[str], handler: Connection, *, timeout: float = 10.0) -> None: ...

@@ -36,9 +36,7 @@ impl State {
     }
 
     fn next_turn(&mut self) -> Option<Call> {
-        // Turns that call nothing take their time too.
-        while !self.batch.is_full() {
-            self.batch.calls += 1;
+        while !self.is_batch_full() {
             let call = match self.turns.pop_front()? {
                 Turn::Connection(token) => match self.call_connection(token) {
                     Some(call) => Some(call),
@@ -49,9 +47,14 @@ impl State {
                 },
                 Turn::Accepted(token, acceptor) => self.call_accept(token, acceptor),
                 Turn::Descriptor(token) => self.call_descriptor(token),
+                Turn::Datagrams(token) => self.call_datagrams(token),
                 Turn::Removed(token, reason) => {
                     self.sources.remove(token);
                     Some(Call::DescriptorRemoved(token, reason))
+                }
+                Turn::ConnectFailed(token, error) => {
+                    self.sources.remove(token);
+                    Some(Call::ConnectFailed(token, error))
                 }
                 Turn::Cancelled(id) => Some(Call::TimerCancelled(id)),
                 Turn::Task(task) => {
@@ -68,6 +71,8 @@ impl State {
             if call.is_some() {
                 return call;
             }
+            // Turns that call nothing take their time too.
+            self.batch.calls += 1;
         }
         None
     }
@@ -79,7 +84,7 @@ impl State {
         let due = connection.take_due()?;
         self.current = Some(token);
         Some(match due {
-            Due::Open => self.call_open(token),
+            Due::Open => return self.call_open(token),
             Due::Read => Call::Read(token),
             Due::Drain => Call::Drain(token),
             Due::Eof => Call::Eof(token),
@@ -96,16 +101,16 @@ impl State {
     }
 
     /// What was asked for before `on_open` comes right after it.
-    fn call_open(&mut self, token: Token) -> Call {
-        if let Some(Source::Connection(connection)) = self.sources.get_mut(token)
-            && let Some(reason) = connection.early_end.take()
-        {
+    fn call_open(&mut self, token: Token) -> Option<Call> {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
+        let remote = connection.remote.clone();
+        if let Some(reason) = connection.early_end.take() {
             match *reason {
                 Reason::Orderly => self.close(token),
                 reason => self.end(token, reason),
             }
         }
-        Call::Open(token)
+        Some(Call::Open(remote))
     }
 
     fn call_close(&mut self, token: Token) -> Option<Call> {
@@ -170,22 +175,30 @@ impl State {
     }
 
     fn next_timer(&mut self) -> Option<Call> {
-        while !self.batch.is_full() {
-            self.batch.calls += 1;
+        while !self.is_batch_full() {
             let due = self.timers.pop_due(self.batch.now)?;
             match due.owner {
                 Deadline::Callback(owner) => return Some(Call::Timer { id: due.id, owner, again: due.again }),
                 Deadline::Linger(token) => self.remove_lingering(token),
-                Deadline::Rest(token) => {
-                    if let Some(Source::Listener(listener)) = self.sources.get_mut(token) {
-                        listener.resting = false;
-                        list_listener(listener, &mut self.ready, token);
-                    }
-                }
+                Deadline::Dial(token) => self.dial_timed_out(token),
+                Deadline::Stagger(token) => self.stagger_is_over(token),
+                Deadline::Rest(token) => self.end_rest(token),
                 Deadline::Stop => self.abort_everything(),
             }
+            self.batch.calls += 1;
         }
         None
+    }
+
+    fn end_rest(&mut self, token: Token) {
+        match self.sources.get_mut(token) {
+            Some(Source::Listener(listener)) => {
+                listener.resting = false;
+                list_listener(listener, &mut self.ready, token);
+            }
+            Some(Source::Datagrams(_)) => self.note_datagrams(token),
+            _ => {}
+        }
     }
 
     fn call_descriptor(&mut self, token: Token) -> Option<Call> {

@@ -92,8 +92,8 @@ impl State {
         while let Some(ending) = self.endings.pop() {
             match ending {
                 Ending::Linger(token) => self.linger(token),
-                Ending::Reset(connection) => self.reset_socket(&connection.socket),
-                Ending::Close(connection) => self.close_socket(&connection.socket),
+                Ending::Reset(socket) => self.reset_socket(&socket),
+                Ending::Close(socket) => self.close_socket(&socket),
             }
         }
     }
@@ -126,7 +126,7 @@ impl State {
     /// Takes a connection out; its socket is closed when the batch is over.
     pub(super) fn remove(&mut self, token: Token) {
         if let Some(connection) = self.take_out(token) {
-            self.endings.push(Ending::Close(connection));
+            self.endings.push(Ending::Close(connection.socket));
         }
     }
 
@@ -134,7 +134,7 @@ impl State {
     /// 3.10.5).
     pub(super) fn reset(&mut self, token: Token) {
         if let Some(connection) = self.take_out(token) {
-            self.endings.push(Ending::Reset(connection));
+            self.endings.push(Ending::Reset(connection.socket));
         }
     }
 
@@ -176,14 +176,21 @@ impl State {
         if self.stopping.is_some() {
             return;
         }
-        if let Some(cpu) = listener.cpu().filter(|_| self.unpinned.is_none()) {
-            // Without pinning steering is only less exact.
-            self.unpinned = steering::affinity().ok().filter(|_| steering::pin(cpu).is_ok());
+        if let Some(cpu) = listener.cpu() {
+            self.pin(cpu);
         }
         let fd = listener.socket().as_raw_fd();
         let token = self.sources.insert_with(|_| Source::Listener(listener));
         if self.registry.register(&mut SourceFd(&fd), mio_token(token), Interest::READABLE).is_err() {
             self.sources.remove(token);
+        }
+    }
+
+    /// Keeps this thread on one CPU, unless it is kept on one already; the run's end undoes it.
+    pub(super) fn pin(&mut self, cpu: usize) {
+        if self.unpinned.is_none() {
+            // Where it cannot be pinned it is only less exact.
+            self.unpinned = steering::affinity().ok().filter(|_| steering::pin(cpu).is_ok());
         }
     }
 
@@ -207,7 +214,9 @@ impl State {
             match self.sources.get(token) {
                 Some(Source::Connection(_)) => self.close(token),
                 Some(Source::Descriptor(_)) => drop(self.remove_descriptor(token, Reason::Orderly)),
-                Some(Source::Listener(_) | Source::Leaving) | None => {}
+                Some(Source::Datagrams(_)) => drop(self.close_datagrams(token, Reason::Orderly)),
+                Some(Source::Dial(_)) => self.stop_dial(token),
+                Some(Source::Listener(_) | Source::Attempt(_) | Source::Leaving) | None => {}
             }
         }
         self.timers.set(deadline, 0, Deadline::Stop);

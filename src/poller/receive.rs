@@ -10,12 +10,12 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use socket2::Socket;
 
-use super::{ACCEPT_BUDGET, ACCEPT_REST, BATCH_BYTES, BATCH_EVENTS, LEAST_READ};
-use super::{Deadline, Source, State, Turn};
+use super::{ACCEPT_BUDGET, Deadline, REST, Source, State, Turn};
 use super::{list_if_ready, list_listener, mio_token, queue_if_due, stream_interests, touch};
 use crate::acceptor::{Acceptor, is_of_the_peer};
 use crate::connection::{Connection, Phase};
 use crate::error::{Foreign, Reason};
+use crate::options::LEAST_READ;
 use crate::remote::{Message, Peer, Remote};
 use crate::slots::Token;
 
@@ -35,7 +35,9 @@ impl State {
                 descriptor.note(event);
                 self.turns.push_back(Turn::Descriptor(token));
             }
-            Some(Source::Leaving) | None => {}
+            Some(Source::Datagrams(_)) => self.note_datagrams(token),
+            Some(Source::Attempt(_)) => self.ready.push_back(token),
+            Some(Source::Dial(_) | Source::Leaving) | None => {}
         }
     }
 
@@ -90,6 +92,7 @@ impl State {
                 }
             }
             Message::Task(task) => self.push_task(task),
+            Message::Resolved { dial, target, answer } => self.resolved(dial, target, answer),
             Message::Stop { deadline } => self.stop(deadline),
         }
     }
@@ -99,9 +102,9 @@ impl State {
     pub(super) fn fill(&mut self) {
         let (waiting, mut used, mut skipped) = (self.turns.len(), 0, 0);
         for _ in 0..self.ready.len() {
-            if self.turns.len() - waiting >= BATCH_EVENTS
+            if self.turns.len() - waiting >= self.most_calls
                 || self.arena.len() - used < LEAST_READ
-                || skipped >= BATCH_BYTES
+                || skipped >= self.arena.len()
             {
                 break;
             }
@@ -130,6 +133,9 @@ impl State {
                     listener.listed = false;
                     self.accept(token);
                 }
+                Some(Source::Datagrams(_)) => self.receive_datagrams(token),
+                Some(Source::Dial(_)) => self.try_next(token),
+                Some(Source::Attempt(_)) => self.attempt_ready(token),
                 Some(Source::Descriptor(_) | Source::Leaving) | None => {}
             }
         }
@@ -153,7 +159,7 @@ impl State {
                 // A shortage, or a listener that someone shut down: either way trying at once would be of no use.
                 Err(_) => {
                     listener.resting = true;
-                    let until = self.batch.now + ACCEPT_REST.as_nanos() as u64;
+                    let until = self.batch.now + REST.as_nanos() as u64;
                     self.timers.set(until, 0, Deadline::Rest(token));
                     return;
                 }
@@ -175,7 +181,7 @@ impl State {
         });
         match self.registry.register(&mut SourceFd(&fd), mio_token(token), stream_interests(false)) {
             Ok(()) => {
-                self.handle.counters.opened.add(1);
+                self.handle.counters.accepted.add(1);
                 self.turns.push_back(Turn::Accepted(token, acceptor.clone()));
             }
             // Out of memory or of epoll watches: the peer sees the connection closed.

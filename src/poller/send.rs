@@ -25,7 +25,11 @@ impl State {
     }
 
     fn flush_one(&mut self, token: Token) {
-        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
+        let connection = match self.sources.get_mut(token) {
+            Some(Source::Connection(connection)) => connection,
+            Some(Source::Datagrams(_)) => return self.flush_datagrams(token),
+            _ => return,
+        };
         connection.touched = false;
         if connection.phase > Phase::Flushing {
             return;

@@ -6,13 +6,14 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::arguments::{address_object, callable, endpoints, integer, optional_integer, seconds, size};
+use super::arguments::{address_object, callable, endpoints, integer, optional_integer, size};
 use super::connection::Connection;
 use super::dispatch::{CALLBACKS, check_callbacks};
+use super::options::{connection_options, keepalive_of, socket_options};
 use super::reactor::Reactor;
 use crate::acceptor::Acceptor as CoreAcceptor;
 use crate::fork;
-use crate::options::{AcceptorOptions, ConnectionOptions};
+use crate::options::{AcceptorOptions, Keepalive};
 
 /// Listen on ``address`` and make a handler by ``factory()`` for each connection.
 ///
@@ -29,9 +30,14 @@ use crate::options::{AcceptorOptions, ConnectionOptions};
 ///     backlog: connections the kernel queues until they are accepted, 1 to 65,535.
 ///     nodelay: ``TCP_NODELAY``.
 ///     receive_buffer_size, send_buffer_size: ``SO_RCVBUF`` and ``SO_SNDBUF`` in bytes.
+///     keepalive: ``(idle, interval, count)``: probe a peer after ``idle`` seconds of silence, each ``interval`` seconds,
+///         and end the connection after ``count`` unanswered probes (``SO_KEEPALIVE``, tcp(7)); whole seconds.
+///     device: the name of a network interface (``SO_BINDTODEVICE``, socket(7)).
 ///     max_input: bytes that may wait unread; reading pauses there, so the peer feels it.
 ///     high_water, low_water: queued output in bytes above which reading pauses, and at which it resumes with
 ///         ``on_drain``.
+///     auto_pause: whether output above ``high_water`` pauses reading of the same connection. ``False`` for a relay, whose
+///         two directions have nothing to do with each other.
 ///     max_output: queued output in bytes that ends the connection with ``OutputOverflow``.
 ///     linger_timeout: seconds for which a closed connection discards what the peer still sends.
 ///     connection_reactor: another reactor, whose pollers own the connections.
@@ -53,8 +59,8 @@ impl Acceptor {
     #[new]
     #[pyo3(signature = (
         reactor, address, factory, *, reuse_port = false, reuse_address = true, cpu_steering = false, backlog = 1024,
-        nodelay = true, receive_buffer_size = None, send_buffer_size = None, max_input = 1048576, high_water = 65536,
-        low_water = 16384, max_output = 67108864, linger_timeout = 2.0, connection_reactor = None,
+        nodelay = true, receive_buffer_size = None, send_buffer_size = None, keepalive = None, device = None, max_input = 1048576, high_water = 65536,
+        low_water = 16384, auto_pause = true, max_output = 67108864, linger_timeout = 2.0, connection_reactor = None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, where it is the natural form")]
     fn new(
@@ -69,9 +75,12 @@ impl Acceptor {
         nodelay: bool,
         #[pyo3(from_py_with = optional_integer)] receive_buffer_size: Option<i64>,
         #[pyo3(from_py_with = optional_integer)] send_buffer_size: Option<i64>,
+        #[pyo3(from_py_with = keepalive_of)] keepalive: Option<Keepalive>,
+        device: Option<String>,
         #[pyo3(from_py_with = integer)] max_input: i64,
         #[pyo3(from_py_with = integer)] high_water: i64,
         #[pyo3(from_py_with = integer)] low_water: i64,
+        auto_pause: bool,
         #[pyo3(from_py_with = integer)] max_output: i64,
         linger_timeout: f64,
         connection_reactor: Option<&Reactor>,
@@ -87,16 +96,8 @@ impl Acceptor {
             reuse_address,
             cpu_steering,
             backlog: size("backlog", backlog)?,
-            nodelay,
-            receive_buffer_size: receive_buffer_size.map(|bytes| size("receive_buffer_size", bytes)).transpose()?,
-            send_buffer_size: send_buffer_size.map(|bytes| size("send_buffer_size", bytes)).transpose()?,
-            connection: ConnectionOptions {
-                max_input: size("max_input", max_input)?,
-                high_water: size("high_water", high_water)?,
-                low_water: size("low_water", low_water)?,
-                max_output: size("max_output", max_output)?,
-                linger_timeout: seconds("linger_timeout", linger_timeout)?,
-            },
+            socket: socket_options(nodelay, receive_buffer_size, send_buffer_size, keepalive, device)?,
+            connection: connection_options(max_input, high_water, low_water, auto_pause, max_output, linger_timeout)?,
         };
         let endpoints = endpoints(address)?;
         let accepting = reactor.open_handles()?;

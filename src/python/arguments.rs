@@ -7,9 +7,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use socket2::SockAddr;
 
 use crate::acceptor::Endpoint;
@@ -53,13 +54,22 @@ pub fn size_within(name: &str, value: i64, range: RangeInclusive<usize>) -> PyRe
     })
 }
 
-/// A time of at least a second, for a socket option that counts seconds.
+/// A time for a socket option that counts whole seconds in 15 bits (tcp(7), MAX_TCP_KEEPIDLE).
 pub fn whole_seconds(name: &str, value: f64) -> PyResult<Duration> {
-    match seconds(name, value)? {
-        time if time.is_zero() => {
-            Err(PyValueError::new_err(format!("{name} must be more than 0 seconds, not {value}")))
+    if value > 0.0 && value <= 32_767.0 {
+        return Ok(Duration::from_secs_f64(value.ceil()));
+    }
+    Err(PyValueError::new_err(format!("{name} must be more than 0 and at most 32767 seconds, not {value}")))
+}
+
+/// An IP address and port that some other argument than `address` holds.
+pub fn inet(name: &str, text: &str) -> PyResult<SocketAddr> {
+    match Address::parse(text) {
+        Ok(Address::Inet(address)) => Ok(address),
+        Ok(Address::Unix(_)) => {
+            Err(PyValueError::new_err(format!("{name} must be an IP address and port, not {text:?}")))
         }
-        time => Ok(Duration::from_secs_f64(time.as_secs_f64().ceil())),
+        Err(error) => Err(PyValueError::new_err(error.to_string().replacen("address", name, 1))),
     }
 }
 
@@ -83,6 +93,22 @@ pub fn callable(name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         return Ok(());
     }
     Err(PyTypeError::new_err(format!("{name} must be callable, not {}", type_name(value))))
+}
+
+/// Calls `use_it` with the bytes of a bytes-like object.
+pub fn bytes_of<R>(data: &Bound<'_, PyAny>, use_it: impl FnOnce(&[u8]) -> PyResult<R>) -> PyResult<R> {
+    if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+        return use_it(bytes.as_bytes());
+    }
+    let buffer = PyUntypedBuffer::get(data)
+        .map_err(|_| PyTypeError::new_err(format!("data must be a bytes-like object, not {}", type_name(data))))?;
+    if !buffer.is_c_contiguous() {
+        return Err(PyValueError::new_err("data must be contiguous"));
+    }
+    // SAFETY: the exporter keeps `len_bytes` bytes at `buf_ptr` while the view is held, and with the interpreter
+    // attached nobody changes them before they are copied; without its lock that is up to the exporter's user,
+    // as for every bytes-like argument.
+    use_it(unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) })
 }
 
 /// How errors call the type of a value.

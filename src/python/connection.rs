@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use pyo3::buffer::PyUntypedBuffer;
@@ -12,11 +13,12 @@ use pyo3::types::{PyBytes, PyDict, PyMappingProxy, PyString, PyTuple, PyType};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use super::arguments::{
-    self, address_object, inet_object, integer, nanoseconds, optional_integer, peer_text, period, size, size_within,
-    type_name, whole_seconds,
+    self, address_object, bytes_of, inet_object, integer, nanoseconds, optional_integer, peer_text, period, size,
+    size_within, whole_seconds,
 };
 use super::dispatch::{CALLBACKS, PyDispatch, PyTask, check_callbacks, with_poller};
 use super::errors::{ConnectionClosed, InputOverflow};
+use super::offload::run_in_executor;
 use super::timer::Timer;
 use crate::buffer::{FileRange, Held};
 use crate::error::Error;
@@ -46,6 +48,8 @@ const FILE_COPIED_TO: u64 = 16 * 1024;
 #[pyclass(subclass, frozen, module = "goev")]
 pub struct Connection {
     remote: OnceLock<Arc<Remote>>,
+    /// Serves a connection, or is to serve one that is being made.
+    claimed: AtomicBool,
 }
 
 /// What a method works on: the connection on its own poller.
@@ -70,13 +74,19 @@ impl Local<'_> {
 }
 
 impl Connection {
-    /// Makes this object the handler of a connection.
-    pub fn bind_to(&self, remote: Arc<Remote>) -> PyResult<()> {
-        self.remote.set(remote).map_err(|_| used_twice(""))
+    /// Makes this object the handler of one connection and of no other.
+    pub fn claim(&self, argument: &str) -> PyResult<()> {
+        if self.claimed.swap(true, Ordering::AcqRel) { Err(used_twice(argument)) } else { Ok(()) }
     }
 
-    pub fn check_unused(&self, argument: &str) -> PyResult<()> {
-        self.remote.get().map_or(Ok(()), |_| Err(used_twice(argument)))
+    /// The connection it was claimed for did not come about.
+    pub fn release(&self) {
+        self.claimed.store(false, Ordering::Release);
+    }
+
+    /// The connection it was claimed for is there.
+    pub fn bind_to(&self, remote: Arc<Remote>) {
+        self.remote.get_or_init(|| remote);
     }
 
     /// How log lines name the peer.
@@ -128,6 +138,35 @@ impl Connection {
         let remote = self.remote()?;
         let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Bytes(data)));
         Ok(written.unwrap_or_else(|| remote.write(Payload::Copied(data.to_vec())))?)
+    }
+}
+
+/// A handler object that was claimed for a connection which may never be made; then it is free again.
+pub struct Claim(Option<Py<Connection>>);
+
+impl Claim {
+    pub fn new(handler: &Bound<'_, Connection>) -> PyResult<Self> {
+        handler.get().claim("handler: ")?;
+        Ok(Self(Some(handler.clone().unbind())))
+    }
+
+    /// The connection is being made.
+    pub fn keep(mut self, py: Python<'_>) -> Py<PyAny> {
+        let object = self.object(py);
+        self.0 = None;
+        object
+    }
+
+    pub fn object(&self, py: Python<'_>) -> Py<PyAny> {
+        self.0.as_ref().map_or_else(|| py.None(), |handler| handler.clone_ref(py).into_any())
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(handler) = &self.0 {
+            handler.get().release();
+        }
     }
 }
 
@@ -206,7 +245,7 @@ impl Connection {
         // Whatever the subclass's __init__ takes.
         let _ = (args, kwargs);
         check_callbacks(class, &CALLBACKS)?;
-        Ok(Self { remote: OnceLock::new() })
+        Ok(Self { remote: OnceLock::new(), claimed: AtomicBool::new(false) })
     }
 
     // ---- callbacks ------------------------------------------------------------------------------------------------
@@ -364,19 +403,10 @@ impl Connection {
     ///
     /// Go: ``Write``, ``AsyncWrite``.
     fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
-            let copied = bytes.as_bytes();
-            return if copied.len() < HELD_FROM { self.write_copied(copied) } else { self.write_held(bytes) };
+        match data.cast_exact::<PyBytes>() {
+            Ok(bytes) if bytes.as_bytes().len() >= HELD_FROM => self.write_held(bytes),
+            _ => bytes_of(data, |data| self.write_copied(data)),
         }
-        let buffer = PyUntypedBuffer::get(data)
-            .map_err(|_| PyTypeError::new_err(format!("data must be a bytes-like object, not {}", type_name(data))))?;
-        if !buffer.is_c_contiguous() {
-            return Err(PyValueError::new_err("data must be contiguous"));
-        }
-        // SAFETY: the exporter keeps `len_bytes` bytes at `buf_ptr` while the view is held, and with the interpreter
-        // attached nobody changes them before they are copied; without its lock that is up to the exporter's user,
-        // as for every bytes-like argument.
-        self.write_copied(unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) })
     }
 
     /// ``write`` each of ``lines`` in order.
@@ -520,6 +550,27 @@ impl Connection {
         remote.handle.post_task(Box::new(task)).map_err(|_| Error::Closed.into())
     }
 
+    /// Run ``fn(*args)`` in ``executor`` and call ``then(future)`` on this connection's poller when it is done.
+    ///
+    /// ``executor`` is a ``concurrent.futures.Executor``; ``None`` means a thread pool of goev's own. ``then`` gets the
+    /// finished future; ``future.result()`` in it returns what ``fn`` returned, or raises what it raised, which ends the
+    /// connection like any exception of a callback. If the connection ends first, ``then`` is not called. From any
+    /// thread. Returns the future.
+    #[pyo3(signature = (executor, r#fn, *args, then))]
+    fn run_in_executor<'py>(
+        &self,
+        executor: Option<&Bound<'py, PyAny>>,
+        r#fn: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        then: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let remote = self.remote()?;
+        if remote.is_closed() {
+            return Err(Error::Closed.into());
+        }
+        run_in_executor(executor, r#fn, args, then, remote.handle.clone(), Some(remote.clone()))
+    }
+
     /// The values of ``Reactor.cache_set`` as this poller sees them: a read-only mapping.
     ///
     /// Go: ``PCachedGet``.
@@ -564,6 +615,13 @@ impl Connection {
     #[pyo3(signature = (on = true))]
     fn set_nodelay(&self, on: bool) -> PyResult<()> {
         self.local("set_nodelay()", |local| local.set("TCP_NODELAY", |socket| socket.set_tcp_nodelay(on)))
+    }
+
+    /// Acknowledge what arrives at once instead of waiting for something to send along (TCP_QUICKACK, tcp(7)). The
+    /// kernel may go back to waiting by itself.
+    #[pyo3(signature = (on = true))]
+    fn set_quick_ack(&self, on: bool) -> PyResult<()> {
+        self.local("set_quick_ack()", |local| local.set("TCP_QUICKACK", |socket| socket.set_tcp_quickack(on)))
     }
 
     /// Probe a silent peer (SO_KEEPALIVE, tcp(7)).

@@ -5,22 +5,27 @@
 //! is held while Python code runs or a reference is dropped.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyMappingProxy, PyString, PyTuple, PyType, PyWeakrefReference};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyMappingProxy, PyString, PyTuple, PyType, PyWeakrefReference};
 use pyo3::{PyTypeInfo, intern};
+use socket2::Socket;
 
-use super::arguments::{peer_text, type_name};
-use super::connection::Connection;
+use super::arguments::{inet_object, peer_text, type_name};
+use super::connection::{Claim, Connection};
+use super::datagram::Datagram;
 use super::errors::{self, ConnectionClosed};
 use super::event_handler::{Descriptors, EventHandler};
 use super::fairness::{Attached, Share, has_lock};
 use super::timer::Timer;
 use crate::acceptor::Acceptor;
+use crate::connector::Request;
+use crate::datagram::Datagram as CoreDatagram;
 use crate::dispatch::{Call, Dispatch};
 use crate::error::{Error, Reason};
 use crate::poller::Poller;
@@ -43,6 +48,10 @@ pub enum PyTask {
     Schedule { deadline: u64, every: u64, callback: Py<PyAny>, timer: Py<Timer> },
     /// `cache_set`.
     CacheSet { key: Py<PyAny>, value: Py<PyAny> },
+    /// `Connector.connect` from elsewhere.
+    Connect { request: Request, handler: Claim },
+    /// `Datagram.bind`.
+    WatchDatagrams { socket: Socket, max_size: usize, handler: Py<Datagram> },
     /// The handler whose connection was handed over.
     HandedOver(Py<PyAny>),
 }
@@ -59,6 +68,8 @@ pub struct PyDispatch {
     descriptors: Arc<Descriptors>,
     /// None without an interpreter lock.
     share: Option<Share>,
+    /// The peer of the last datagram, in both forms: most answers go to whom the last question came from.
+    last_peer: RefCell<Option<(SocketAddr, Py<PyAny>)>>,
 }
 
 thread_local! {
@@ -146,6 +157,7 @@ impl PyDispatch {
             cache: cache.unbind(),
             reactor: RefCell::default(),
             descriptors: descriptors.clone(),
+            last_peer: RefCell::default(),
             share: has_lock(py).then(Share::default),
         }
     }
@@ -156,7 +168,12 @@ impl PyDispatch {
         match call {
             Call::Read(token) => self.call_deciding(py, poller, token, intern!(py, "on_read")),
             Call::Accept(remote, acceptor) => self.accept(py, poller, &remote, &acceptor),
-            Call::Open(token) => self.call_deciding(py, poller, token, intern!(py, "on_open")),
+            Call::Open(remote) => self.call_open(py, poller, remote),
+            Call::ConnectFailed(token, error) => {
+                if let Some(handler) = take(&self.handlers, token) {
+                    self.call_connect_fail(py, poller, handler.bind(py), error.into());
+                }
+            }
             Call::Eof(token) => self.call_eof(py, poller, token),
             Call::Drain(token) => self.call_drain(py, poller, token),
             Call::Close { token, reason, timers } => {
@@ -170,6 +187,8 @@ impl PyDispatch {
             Call::Timer { id, owner, again } => self.call_timer(py, poller, id, owner, again),
             Call::DescriptorReadable(token) => self.call_descriptor(py, poller, token, intern!(py, "on_read")),
             Call::DescriptorWritable(token) => self.call_descriptor(py, poller, token, intern!(py, "on_write")),
+            Call::Datagram(token, datagram) => self.call_datagram(py, poller, token, &datagram),
+            Call::DatagramError(token, error) => self.call_datagram_error(py, poller, token, error.into()),
             Call::DescriptorRemoved(token, reason) => {
                 if let Some(handler) = take(&self.handlers, token) {
                     self.descriptors.remove(token, self.handle.index);
@@ -197,6 +216,31 @@ impl PyDispatch {
             Ok(true) => {}
             Ok(false) => poller.close(token),
             Err(error) => self.end_by(py, poller, token, handler, name, error),
+        }
+    }
+
+    fn call_open(&self, py: Python<'_>, poller: &Poller, remote: Arc<Remote>) {
+        let token = remote.token;
+        if let Some(handler) = get(py, &self.handlers, token)
+            && let Ok(connection) = handler.bind(py).cast::<Connection>()
+        {
+            connection.get().bind_to(remote);
+        }
+        self.call_deciding(py, poller, token, intern!(py, "on_open"));
+    }
+
+    fn call_connect_fail(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, error: PyErr) {
+        if let Ok(connection) = handler.cast::<Connection>() {
+            connection.get().release();
+        }
+        let name = intern!(py, "on_connect_fail");
+        if is_inherited(handler, name) {
+            let text = format!("{} without on_connect_fail", type_name(handler));
+            return self.log(py, poller, handler, &text, &error);
+        }
+        let answer = handler.call_method1(name, (error.into_value(py),)).and_then(|answer| is_none(name, &answer));
+        if let Err(error) = answer {
+            self.report(py, poller, handler, &name.to_string(), error);
         }
     }
 
@@ -244,6 +288,84 @@ impl PyDispatch {
         }
     }
 
+    // ---- datagrams ------------------------------------------------------------------------------------------------
+
+    fn watch_datagrams(&self, poller: &Poller, socket: Socket, max_size: usize, handler: &Bound<'_, Datagram>) {
+        let py = handler.py();
+        let opened = poller.watch_datagrams(socket, max_size);
+        let Ok(token) = opened.map_err(|error| self.call_close(py, poller, handler, error_reason(error))) else {
+            return;
+        };
+        handler.get().bind_to(token);
+        put(&self.handlers, token, handler.clone().into_any().unbind());
+        let name = intern!(py, "on_open");
+        let answer = handler.call_method0(name);
+        self.settle_datagrams(py, poller, token, handler, name, answer);
+    }
+
+    fn call_datagram(&self, py: Python<'_>, poller: &Poller, token: Token, datagram: &CoreDatagram) {
+        let Some(handler) = get(py, &self.handlers, token) else { return };
+        // Making a bytes object runs no Python code, so the borrow of the input may last.
+        let data = poller.with_datagram(datagram, |data| PyBytes::new(py, data));
+        let name = intern!(py, "on_datagram");
+        let address = self.address_of(py, &datagram.from);
+        let answer = address.and_then(|address| handler.bind(py).call_method1(name, (data, address)));
+        self.settle_datagrams(py, poller, token, handler.bind(py), name, answer);
+    }
+
+    fn call_datagram_error(&self, py: Python<'_>, poller: &Poller, token: Token, error: PyErr) {
+        let Some(handler) = get(py, &self.handlers, token) else { return };
+        let name = intern!(py, "on_error");
+        let answer = handler.bind(py).call_method1(name, (error.into_value(py),));
+        self.settle_datagrams(py, poller, token, handler.bind(py), name, answer);
+    }
+
+    /// What a callback for datagrams answered: only `False` and exceptions close.
+    fn settle_datagrams(
+        &self,
+        py: Python<'_>,
+        poller: &Poller,
+        token: Token,
+        handler: &Bound<'_, PyAny>,
+        name: &Bound<'_, PyString>,
+        answer: PyResult<Bound<'_, PyAny>>,
+    ) {
+        match answer.and_then(|answer| goes_on(name, &answer)) {
+            Ok(true) => {}
+            Ok(false) => poller.close_datagrams(token, Reason::Orderly),
+            Err(error) => {
+                if let Some(error) = self.report(py, poller, handler, &name.to_string(), error) {
+                    poller.close_datagrams(token, Reason::Raised(Box::new(error)));
+                }
+            }
+        }
+    }
+
+    fn address_of<'py>(&self, py: Python<'py>, from: &SocketAddr) -> PyResult<Bound<'py, PyAny>> {
+        if let Some((last, object)) = &*self.last_peer.borrow()
+            && last == from
+        {
+            return Ok(object.bind(py).clone());
+        }
+        let object = inet_object(py, from)?;
+        let before = self.last_peer.replace(Some((*from, object.clone_ref(py))));
+        drop(before);
+        Ok(object.into_bound(py))
+    }
+
+    /// The address that an object stands for; the last peer's is known without a look into it.
+    pub fn peer_of(
+        &self,
+        address: &Bound<'_, PyAny>,
+        parse: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<SocketAddr>,
+    ) -> PyResult<SocketAddr> {
+        match &*self.last_peer.borrow() {
+            Some((last, object)) if object.is(address) => return Ok(*last),
+            _ => {}
+        }
+        parse(address)
+    }
+
     fn call_timer(&self, py: Python<'_>, poller: &Poller, id: TimerId, owner: Option<Token>, again: bool) {
         let callback = if again { get(py, &self.callbacks, id) } else { take(&self.callbacks, id) };
         let Some(callback) = callback else { return };
@@ -281,6 +403,14 @@ impl PyDispatch {
                 if let Err(error) = self.cache.bind(py).set_item(&key, &value) {
                     self.report(py, poller, key.bind(py), "cache_set", error);
                 }
+            }
+            PyTask::Connect { request, handler } => {
+                if let Err((error, handler)) = self.connect(py, poller, request, handler) {
+                    self.call_connect_fail(py, poller, handler.bind(py), error.into());
+                }
+            }
+            PyTask::WatchDatagrams { socket, max_size, handler } => {
+                self.watch_datagrams(poller, socket, max_size, handler.bind(py));
             }
             PyTask::HandedOver(handler) => self.call_close(py, poller, handler.bind(py), Reason::Orderly),
         }
@@ -332,14 +462,31 @@ impl PyDispatch {
         token: Token,
         other: &Bound<'_, Connection>,
     ) -> PyResult<()> {
-        other.get().check_unused("hand_over(other): ")?;
         let Some(old) = get(py, &self.handlers, token) else { return Err(Error::Closed.into()) };
-        let (remote, timers) = poller.hand_over(token, Box::new(PyTask::HandedOver(old)))?;
-        let renewed = remote.token;
-        let bound = other.get().bind_to(remote);
-        put(&self.handlers, renewed, other.clone().into_any().unbind());
+        other.get().claim("hand_over(other): ")?;
+        let handed = poller.hand_over(token, Box::new(PyTask::HandedOver(old)));
+        let (remote, timers) = handed.inspect_err(|_| other.get().release())?;
+        put(&self.handlers, remote.token, other.clone().into_any().unbind());
+        other.get().bind_to(remote);
         self.forget_timers(timers);
-        bound
+        Ok(())
+    }
+
+    /// Begins to connect a handler that was claimed for it; gives it back when the reactor is stopping.
+    pub fn connect(
+        &self,
+        py: Python<'_>,
+        poller: &Poller,
+        request: Request,
+        handler: Claim,
+    ) -> Result<(), (Error, Py<PyAny>)> {
+        match poller.connect(request) {
+            Ok(token) => {
+                put(&self.handlers, token, handler.keep(py));
+                Ok(())
+            }
+            Err(error) => Err((error, handler.object(py))),
+        }
     }
 
     /// Keeps an event handler for the descriptor it was added with.
@@ -387,6 +534,7 @@ impl PyDispatch {
     }
 
     fn forget_everything(&self) {
+        drop(self.last_peer.take());
         drop(self.handlers.take());
         drop(self.callbacks.take());
     }
@@ -433,13 +581,17 @@ impl PyDispatch {
             Ok(connection) => format!("{} of {} with {}", doing, type_name(subject), connection.get().peer_text()),
             Err(_) => format!("{doing} {}", subject.repr().map_or_else(|_| "?".into(), |text| text.to_string())),
         };
-        match log(py, &who, &error) {
+        self.log(py, poller, subject, &who, &error);
+        Some(error)
+    }
+
+    fn log(&self, py: Python<'_>, poller: &Poller, subject: &Bound<'_, PyAny>, who: &str, error: &PyErr) {
+        match log(py, who, error) {
             Err(failed) if failed.is_instance_of::<PyException>(py) => failed.write_unraisable(py, Some(subject)),
             // Ctrl-C may come just here.
             Err(failed) => poller.halt(Box::new(failed)),
             Ok(()) => {}
         }
-        Some(error)
     }
 }
 
@@ -449,7 +601,8 @@ fn make_handler(factory: &Bound<'_, PyAny>, remote: &Arc<Remote>) -> PyResult<Py
         let text = format!("the factory must return a goev.Connection, not {} {}", type_name(&made), made.repr()?);
         return Err(PyTypeError::new_err(text));
     };
-    handler.get().bind_to(remote.clone())?;
+    handler.get().claim("")?;
+    handler.get().bind_to(remote.clone());
     Ok(made.unbind())
 }
 
@@ -460,6 +613,10 @@ fn log(py: Python<'_>, who: &str, error: &PyErr) -> PyResult<()> {
     arguments.set_item("exc_info", error.clone_ref(py).into_value(py))?;
     logger.call_method("error", ("exception in %s", who), Some(&arguments))?;
     Ok(())
+}
+
+fn error_reason(error: Error) -> Reason {
+    Reason::Raised(Box::new(PyErr::from(error)))
 }
 
 /// Refuses a class of which a callback could not be called plainly. Each class is looked at once.

@@ -25,6 +25,7 @@ create_exception!(
     "The peer sent more than the handler may leave unread, or no separator within the limit."
 );
 create_exception!(goev, OutputOverflow, Error, "More output was queued than max_output.");
+create_exception!(goev, DatagramTruncated, Error, "A datagram was larger than max_size and was dropped.");
 create_exception!(goev, StopTimeout, Error, "A callback has not returned although the reactor was stopped.");
 
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -34,6 +35,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("WrongThread", py.get_type::<WrongThread>())?;
     module.add("InputOverflow", py.get_type::<InputOverflow>())?;
     module.add("OutputOverflow", py.get_type::<OutputOverflow>())?;
+    module.add("DatagramTruncated", py.get_type::<DatagramTruncated>())?;
     module.add("StopTimeout", py.get_type::<StopTimeout>())
 }
 
@@ -43,12 +45,23 @@ impl From<CoreError> for PyErr {
         match error {
             CoreError::Argument(_) => PyValueError::new_err(text),
             CoreError::Io { context, source } => os_error(Some(&context), &source),
+            CoreError::Lookup { code, .. } => lookup_error(code, text),
+            CoreError::Truncated { .. } => DatagramTruncated::new_err(text),
             CoreError::Closed => ConnectionClosed::new_err(text),
             CoreError::State(_) => PyRuntimeError::new_err(text),
             CoreError::WrongThread(_) => WrongThread::new_err(text),
             CoreError::StopTimeout(_) => StopTimeout::new_err(text),
         }
     }
+}
+
+/// `socket.gaierror`, which is what Python programs expect of a lookup.
+fn lookup_error(code: i32, text: String) -> PyErr {
+    Python::attach(|py| {
+        let class = py.import("socket").and_then(|socket| socket.getattr("gaierror"));
+        let error = class.and_then(|class| class.call1((code, text)));
+        error.map_or_else(|error| error, PyErr::from_value)
+    })
 }
 
 /// An `OSError` of the subclass that belongs to the errno, which it keeps.

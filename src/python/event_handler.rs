@@ -81,6 +81,16 @@ impl EventHandler {
         self.place.set((poller, fd)).map_err(|_| used_twice())
     }
 
+    /// One for the subclass to begin with.
+    pub fn unused() -> Self {
+        Self { place: OnceLock::new() }
+    }
+
+    /// Where it was added.
+    pub fn poller(&self) -> Option<&Arc<PollerHandle>> {
+        self.place.get().map(|(poller, _)| poller)
+    }
+
     pub fn check_unused(&self) -> PyResult<()> {
         self.place.get().map_or(Ok(()), |_| Err(used_twice()))
     }
@@ -98,7 +108,7 @@ impl EventHandler {
     fn new(class: &Bound<'_, PyType>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let _ = (args, kwargs);
         check_callbacks(class, &["on_read", "on_write", "on_close"])?;
-        Ok(Self { place: OnceLock::new() })
+        Ok(Self::unused())
     }
 
     /// The descriptor is readable, or has ended. ``False`` takes the handler out.

@@ -6,10 +6,14 @@
 mod acceptor;
 mod arguments;
 mod connection;
+mod connector;
+mod datagram;
 mod dispatch;
 mod errors;
 mod event_handler;
 mod fairness;
+mod offload;
+mod options;
 mod reactor;
 mod timer;
 
@@ -21,6 +25,8 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add_class::<acceptor::Acceptor>()?;
     module.add_class::<connection::Connection>()?;
+    module.add_class::<connector::Connector>()?;
+    module.add_class::<datagram::Datagram>()?;
     module.add_class::<event_handler::EventHandler>()?;
     module.add_class::<reactor::Reactor>()?;
     module.add_class::<timer::Timer>()?;

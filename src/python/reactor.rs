@@ -7,14 +7,16 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyWeakrefReference};
 
-use super::arguments::{callable, descriptor, integer, nanoseconds, optional_integer, period, seconds};
+use super::arguments::{callable, descriptor, integer, nanoseconds, optional_integer, period, seconds, size};
 use super::dispatch::{PyDispatch, PyTask, is_dispatching, with_current};
 use super::errors::of_outcome;
 use super::event_handler::{Descriptors, EventHandler, Place, interests};
 use super::fairness::has_lock;
+use super::offload::run_in_executor;
 use super::timer::Timer;
 use crate::descriptor::Interests;
 use crate::error::Error;
+use crate::options::ReactorOptions;
 use crate::poller::Poller;
 use crate::reactor::{Outcome, Reactor as CoreReactor};
 use crate::remote::PollerHandle;
@@ -42,6 +44,13 @@ pub fn stop_all(py: Python<'_>) {
 ///
 /// Args:
 ///     pollers: how many, 1 to 1,024. ``None`` means 1 with the interpreter lock, the number of CPUs without it.
+///     name: what the pollers' threads are called, with a dash and a number; Linux shows 15 bytes.
+///     cpus: the CPUs to run on, one after the other: poller ``i`` on ``cpus[i % len(cpus)]`` and nowhere else
+///         (sched_setaffinity(2)). ``None`` means wherever the system likes.
+///     read_buffer_size: bytes that one batch may read, 16 KiB to 64 MiB; each poller has such a buffer.
+///     batch_calls: callbacks after which a batch ends and is flushed, 1 to 65,536.
+///     batch_time: seconds of callbacks after which a batch ends and is flushed.
+///     timer_capacity: timers to reserve memory for in each poller, 0 to 100 million.
 ///
 /// As a context manager it stops and joins at the end of the block; it does not start by itself.
 ///
@@ -62,6 +71,22 @@ impl Reactor {
         Ok(self.core.handles())
     }
 
+    /// The poller for a new connection: inside a callback the same one, else one after the other.
+    pub fn next_in_turn(&self, turn: impl FnOnce() -> usize) -> PyResult<Arc<PollerHandle>> {
+        let handles = self.open_handles()?;
+        Ok(self.current(handles).unwrap_or_else(|| handles[turn() % handles.len()].clone()))
+    }
+
+    /// The time on the pollers' clock if it runs.
+    pub fn now_if_running(&self) -> Option<u64> {
+        self.core.is_running().then(|| self.core.now())
+    }
+
+    fn current(&self, handles: &[Arc<PollerHandle>]) -> Option<Arc<PollerHandle>> {
+        let current = with_current(|poller, _| poller.handle().clone());
+        current.filter(|current| handles.iter().any(|handle| Arc::ptr_eq(handle, current)))
+    }
+
     /// Works on a poller that belongs to this thread: the one it is dispatching for, or poller 0 before the reactor
     /// runs. `None` anywhere else.
     fn on_own_poller<R>(&self, work: impl FnOnce(&Poller, &PyDispatch) -> R) -> Option<R> {
@@ -78,11 +103,9 @@ impl Reactor {
     }
 
     /// The poller that a call from this thread goes to.
-    fn nearest(&self) -> PyResult<Arc<PollerHandle>> {
+    pub fn nearest(&self) -> PyResult<Arc<PollerHandle>> {
         let handles = self.open_handles()?;
-        let current = with_current(|poller, _| poller.handle().clone());
-        let own = current.filter(|current| handles.iter().any(|handle| Arc::ptr_eq(handle, current)));
-        Ok(own.unwrap_or_else(|| handles[0].clone()))
+        Ok(self.current(handles).unwrap_or_else(|| handles[0].clone()))
     }
 
     fn find(&self, fd: RawFd) -> PyResult<Place> {
@@ -170,14 +193,36 @@ fn default_pollers(py: Python<'_>) -> i64 {
 #[pymethods]
 impl Reactor {
     #[new]
-    #[pyo3(signature = (pollers = None))]
-    fn new(py: Python<'_>, #[pyo3(from_py_with = optional_integer)] pollers: Option<i64>) -> PyResult<Self> {
+    #[pyo3(signature = (
+        pollers = None, *, name = "goev-poller", cpus = None, read_buffer_size = 262144, batch_calls = 256,
+        batch_time = 0.001, timer_capacity = 0,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, where it is the natural form")]
+    fn new(
+        py: Python<'_>,
+        #[pyo3(from_py_with = optional_integer)] pollers: Option<i64>,
+        name: &str,
+        cpus: Option<Vec<i64>>,
+        #[pyo3(from_py_with = integer)] read_buffer_size: i64,
+        #[pyo3(from_py_with = integer)] batch_calls: i64,
+        batch_time: f64,
+        #[pyo3(from_py_with = integer)] timer_capacity: i64,
+    ) -> PyResult<Self> {
         let pollers = pollers.unwrap_or_else(|| default_pollers(py));
         let pollers = usize::try_from(pollers).map_err(|_| {
             Error::Argument(format!("pollers must be from 1 to {}, not {pollers}", crate::reactor::MAX_POLLERS))
         })?;
         let descriptors = Arc::new(Descriptors::default());
-        let core = CoreReactor::new(pollers, |handle| PyDispatch::new(py, handle, &descriptors))?;
+        let cpus = cpus.map(|cpus| cpus.into_iter().map(|cpu| size("cpus", cpu)).collect()).transpose()?;
+        let options = ReactorOptions {
+            name: name.into(),
+            cpus,
+            read_buffer_size: size("read_buffer_size", read_buffer_size)?,
+            batch_calls: size("batch_calls", batch_calls)?,
+            batch_time: seconds("batch_time", batch_time)?,
+            timer_capacity: size("timer_capacity", timer_capacity)?,
+        };
+        let core = CoreReactor::new(pollers, &options, |handle| PyDispatch::new(py, handle, &descriptors))?;
         Ok(Self { core, descriptors })
     }
 
@@ -304,6 +349,23 @@ impl Reactor {
         Ok(timer)
     }
 
+    /// Run ``fn(*args)`` in ``executor`` and call ``then(future)`` on a poller when it is done: on the same poller inside
+    /// a callback, else on poller 0.
+    ///
+    /// ``executor`` is a ``concurrent.futures.Executor``; ``None`` means a thread pool of goev's own. ``then`` gets the
+    /// finished future; ``future.result()`` in it returns what ``fn`` returned or raises what it raised. If the reactor
+    /// ends first, ``then`` is not called. From any thread. Returns the future.
+    #[pyo3(signature = (executor, r#fn, *args, then))]
+    fn run_in_executor<'py>(
+        &self,
+        executor: Option<&Bound<'py, PyAny>>,
+        r#fn: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        then: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        run_in_executor(executor, r#fn, args, then, self.nearest()?, None)
+    }
+
     /// Set ``key`` in the cache of every poller, where ``connection.cache`` reads it without a lock.
     ///
     /// From any thread; each poller sees the values in the order set.
@@ -318,21 +380,24 @@ impl Reactor {
         Ok(())
     }
 
-    /// What each poller has done so far: a list of dicts. ``accepted`` is ``open`` + ``closed`` at all times.
+    /// What each poller has done so far: a list of dicts. ``accepted`` + ``connected`` is ``open`` + ``closed`` at all
+    /// times.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         self.core.check_process()?;
         let all = PyList::empty(py);
         for handle in self.core.handles() {
             let counters = &handle.counters;
-            // `closed` first: read later it could exceed what was accepted by then.
+            // `closed` first: read later it could exceed what was opened by then.
             let closed = counters.closed.get();
-            let accepted = counters.opened.get();
+            let (accepted, connected) = (counters.accepted.get(), counters.connected.get());
             let stats = PyDict::new(py);
             stats.set_item("accepted", accepted)?;
-            stats.set_item("open", accepted - closed)?;
+            stats.set_item("connected", connected)?;
+            stats.set_item("open", (accepted + connected).saturating_sub(closed))?;
             stats.set_item("closed", closed)?;
             stats.set_item("bytes_in", counters.bytes_in.get())?;
             stats.set_item("bytes_out", counters.bytes_out.get())?;
+            stats.set_item("datagrams_dropped", counters.datagrams_dropped.get())?;
             stats.set_item("batches", counters.batches.get())?;
             stats.set_item("callbacks", counters.callbacks.get())?;
             stats.set_item("timers", counters.timers.get())?;

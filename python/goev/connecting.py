@@ -1,0 +1,32 @@
+"""An outgoing connection in one call."""
+
+from typing import Any
+
+from goev._core import Connection, Connector, Reactor
+
+
+def connect(
+    reactor: Reactor,
+    address: str | list[str],
+    handler: Connection,
+    *,
+    timeout: float = 10.0,
+    **options: Any,
+) -> None:
+    """Connect ``handler`` to ``address`` on a poller of ``reactor``: the short form of ``Connector.connect``.
+
+    ``on_open`` or ``on_connect_fail(error)`` follows, exactly one of them, once. Who connects often keeps a
+    ``Connector``, which checks its options once and gives each poller its turn.
+
+    Args:
+        reactor: inside a callback of it the connection is made on the same poller, else on the first.
+        address: as for ``Connector.connect``.
+        handler: as for ``Connector.connect``.
+        timeout: seconds for all of it, > 0.
+        **options: the keyword arguments of ``Connector``.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+        RuntimeError: the reactor has stopped.
+    """
+    Connector(reactor, **options).connect(address, handler, timeout=timeout)

@@ -1,0 +1,462 @@
+"""Connections to one server, kept open and lent out.
+
+A connection is in one of three places: ``_connecting``, ``_idle`` or ``_taken``; whoever moves one holds the lock, and
+no foreign code runs under it. Only the keeper, a thread of the pool, begins connections; everybody else wakes it.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from time import monotonic
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, overload
+
+from goev._core import Connection, ConnectionClosed, Connector, Error, WrongThread
+from goev.backoff import LONGEST, Backoff
+
+STEADY = 1.0  # seconds; a connection that the server ends sooner counts as a failed attempt
+TEN_YEARS = 315_360_000.0  # seconds; longer times are a mistake in the unit
+
+logger = logging.getLogger("goev")
+
+
+class PoolClosed(Error):
+    """The pool was closed, or the reactor of its connector has stopped."""
+
+
+class PooledConnection(Connection):
+    """What the factory of a ``ConnectionPool`` returns: a ``Connection`` that tells its pool how it fares.
+
+    A subclass with an ``on_open``, ``on_connect_fail`` or ``on_close`` of its own has to call ``super()``'s in it.
+    ``super().on_open()`` comes last, since another thread may have the connection at once; a protocol that begins with
+    a login calls it when it is through.
+
+    Go: ``ConnectPoolItem``, whose ``Closed()`` has to be called likewise.
+    """
+
+    _pool: "ConnectionPool[Any] | None" = None
+    _ready_since = 0.0
+
+    def on_open(self) -> bool | None:
+        """Ready: from now on the pool lends it out."""
+        if self._pool is not None:
+            self._pool._ready(self)
+        return None
+
+    def on_connect_fail(self, error: Exception) -> None:
+        """The pool tries again later."""
+        if self._pool is not None:
+            self._pool._ended(self, error)
+
+    def on_close(self, error: BaseException | None) -> None:
+        """The pool replaces it."""
+        if self._pool is not None:
+            self._pool._ended(self, error)
+
+    def close(self) -> None:
+        """As ``Connection.close``; it leaves the pool at once, and must not be released any more."""
+        if self._pool is not None:
+            self._pool._leave(self)
+        super().close()
+
+    def abort(self) -> None:
+        """As ``Connection.abort``; it leaves the pool at once, and must not be released any more."""
+        if self._pool is not None:
+            self._pool._leave(self)
+        super().abort()
+
+
+C = TypeVar("C", bound=PooledConnection)
+
+
+class ConnectionPool(Generic[C]):
+    """Connections to one server, kept open and lent out. All methods may be called from any thread.
+
+    Connections begin to be made at once; the constructor does not wait for them. Each lost one is replaced. While the
+    server cannot be reached, one attempt at a time is made, after pauses that double up to 5 seconds. The pool closes
+    itself when the reactor stops. It never shrinks below what it has grown to.
+
+    Args:
+        connector: makes the connections.
+        address: the server's, as for ``Connector.connect``.
+        factory: a ``PooledConnection`` subclass, or a callable that returns a new object of one for each connection.
+            The first are made in this call, later ones on a thread of the pool.
+        min_idle: how many connections should wait to be acquired, 1 to ``max_live``. Looked after every
+            ``check_interval``, and as soon as ``acquire`` finds none or one has ended.
+        grow_by: how many connections to begin at once when some are missing, 1 to ``max_live``.
+        max_live: the most connections at a time, those being made included, 1 to 65,536.
+        connect_timeout: seconds until a connection must be ready, login included, > 0.
+        check_interval: seconds, > 0.
+
+    Raises:
+        TypeError: an argument is of the wrong type; the factory does not return a ``PooledConnection``.
+        ValueError: an argument is out of range, or the address malformed.
+        RuntimeError: the reactor has stopped.
+
+    Go: ``NewConnectPool``; unlike it, ``acquire`` can wait, dead connections are not lent out, a server that is down
+    is not hammered, and the pool can be closed.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        address: str | list[str],
+        factory: Callable[[], C],
+        *,
+        min_idle: int = 1,
+        grow_by: int = 1,
+        max_live: int = 64,
+        connect_timeout: float = 5.0,
+        check_interval: float = 1.0,
+    ) -> None:
+        if not isinstance(connector, Connector):
+            raise TypeError(f"connector must be a goev.Connector, not {type(connector).__name__}")
+        if not callable(factory):
+            raise TypeError(f"factory must be callable, not {type(factory).__name__}")
+        self._connector = connector
+        self._address = address
+        self._factory = factory
+        self._max_live = _whole("max_live", max_live, 65536)
+        self._min_idle = _whole("min_idle", min_idle, self._max_live, " (max_live)")
+        self._grow_by = _whole("grow_by", grow_by, self._max_live, " (max_live)")
+        self._connect_timeout = _seconds("connect_timeout", connect_timeout)
+        self._check_interval = _seconds("check_interval", check_interval)
+
+        # Reentrant, since a signal handler or a finalizer may want a connection just while this thread holds it.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._connecting: dict[C, float] = {}  # with the time when it must be ready
+        self._idle: dict[C, None] = {}  # the last in is the first out: what was used last is warm
+        self._taken: set[C] = set()
+        self._waiting: deque[Future[C]] = deque()  # in acquire(timeout=…), the longest first; none while one is idle
+        self._pollers: set[int] = set()  # threads that must not wait
+        self._backoff = Backoff(memory=self._connect_timeout + 2 * LONGEST)
+        self._last_failure: BaseException | None = None
+        self._closed = False
+        try:
+            for _ in range(self._min_idle):
+                self._begin(self._make())
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._keep, name="goev-pool", daemon=True).start()
+
+    # ---- lending ------------------------------------------------------------------------------------------------
+
+    @overload
+    def acquire(self) -> C | None: ...
+    @overload
+    def acquire(self, *, timeout: None) -> C | None: ...
+    @overload
+    def acquire(self, *, timeout: float) -> C: ...
+    def acquire(self, *, timeout: float | None = None) -> C | None:
+        """Take a connection; nobody else gets it until it is released.
+
+        Args:
+            timeout: seconds to wait for one, >= 0; who waits longest is served first. ``None`` means not to wait.
+
+        Returns: the connection released last; ``None`` when there is none and ``timeout`` is ``None``. The pool then
+        grows, so that asking again later makes sense.
+
+        The server may end a connection at any moment: be prepared for ``ConnectionClosed`` from ``write`` and for
+        ``on_close``.
+
+        Raises:
+            PoolClosed: the pool is closed, or was while this call waited.
+            TimeoutError: there was none in time; its ``__cause__`` is why the last attempt to connect failed.
+            WrongThread: with a timeout, on a poller that serves this pool: it would wait for itself.
+            ValueError: timeout is negative or no finite number.
+
+        Go: ``Acquire``.
+        """
+        if timeout is not None:
+            return self._acquire_within(timeout)
+        with self._lock:
+            if self._idle:
+                connection, _ = self._idle.popitem()
+                self._taken.add(connection)
+                return connection
+            self._check_open()
+            self._changed.notify()
+            return None
+
+    def release(self, connection: C) -> None:
+        """Give back a connection. After ``close()`` it is closed.
+
+        Raises ``ValueError`` when it is not one that was acquired here, was released already, or has ended.
+
+        Go: ``Release``.
+        """
+        with self._lock:
+            try:
+                self._taken.remove(connection)
+            except (KeyError, TypeError):
+                raise ValueError(self._why_not_taken(connection)) from None
+            kept = self._lend_or_keep(connection)
+        if not kept:
+            connection.close()
+
+    @contextmanager
+    def connection(self, *, timeout: float | None = None) -> Iterator[C]:
+        """``with pool.connection() as c:``: acquired, and released at the end of the block.
+
+        If the block raises, the connection is closed instead, since nobody knows where its protocol stands. One that
+        ends or is closed inside the block is not released.
+
+        Args:
+            timeout: as for ``acquire``; ``None`` means ``connect_timeout``.
+
+        Raises: what ``acquire`` raises.
+        """
+        connection = self.acquire(timeout=self._connect_timeout if timeout is None else timeout)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._give_back(connection)
+
+    @property
+    def idle(self) -> int:
+        """How many connections wait to be acquired.
+
+        Go: ``IdleNum``.
+        """
+        return len(self._idle)
+
+    @property
+    def live(self) -> int:
+        """How many connections are open and ready, lent out or not.
+
+        Go: ``LiveNum``.
+        """
+        with self._lock:
+            return len(self._idle) + len(self._taken)
+
+    def close(self) -> None:
+        """Close the idle connections now and those lent out when they are released. Any number of times."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, {}
+            waiting, self._waiting = self._waiting, deque()
+            self._changed.notify_all()
+        for waiter in waiting:
+            waiter.set_exception(self._closed_error())
+        for connection in idle:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _acquire_within(self, timeout: float) -> C:
+        timeout = _seconds("timeout", timeout, zero=True)
+        with self._lock:
+            self._check_open()
+            if threading.get_ident() in self._pollers:
+                raise WrongThread("acquire(timeout=…) would make a poller wait for itself; use acquire() in callbacks")
+            if (connection := self.acquire()) is not None:
+                return connection
+            waiter: Future[C] = Future()
+            self._waiting.append(waiter)
+            self._changed.notify()
+        try:
+            return waiter.result(timeout)
+        except TimeoutError:
+            if self._came_too_late(waiter):
+                return waiter.result()
+            state = f"{self.live} live, {self._max_live} at most"
+            raise TimeoutError(f"no connection to {self._address} in {timeout} s ({state})") from self._last_failure
+        except BaseException:  # KeyboardInterrupt, say
+            if self._came_too_late(waiter) and waiter.exception() is None:
+                self._give_back(waiter.result())
+            raise
+
+    def _came_too_late(self, waiter: "Future[C]") -> bool:
+        """End the wait of ``waiter``; whether it was served after all, in the last moment."""
+        with self._lock:
+            if waiter not in self._waiting:
+                return True
+            self._waiting.remove(waiter)
+            return False
+
+    def _give_back(self, connection: C) -> None:
+        """Release a connection unless it has ended."""
+        with suppress(ValueError):
+            self.release(connection)
+
+    def _lend_or_keep(self, connection: C) -> bool:
+        """Give a connection to who waits longest, else keep it; ``False`` when the pool is closed. Under the lock."""
+        if self._closed:
+            return False
+        if self._waiting:
+            self._taken.add(connection)
+            self._waiting.popleft().set_result(connection)
+        else:
+            self._idle[connection] = None
+        return True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise self._closed_error()
+
+    def _closed_error(self) -> PoolClosed:
+        return PoolClosed(f"the connection pool for {self._address} is closed")
+
+    def _why_not_taken(self, connection: object) -> str:
+        if not isinstance(connection, PooledConnection) or connection._pool is not self:
+            return f"connection must be one that was acquired from this pool, not {connection!r}"
+        if connection in self._idle:
+            return f"connection was released already: {connection!r}"
+        return f"connection has ended, and the pool has forgotten it: {connection!r}"
+
+    # ---- what connections report, on their pollers --------------------------------------------------------------
+
+    def _ready(self, connection: C) -> None:
+        with self._lock:
+            self._pollers.add(threading.get_ident())
+            if self._connecting.pop(connection, None) is None:
+                return  # it said so before
+            connection._ready_since = monotonic()
+            self._backoff.succeeded()
+            self._changed.notify()  # more than one at a time may be begun again
+            kept = self._lend_or_keep(connection)
+        if not kept:
+            connection.close()
+
+    def _ended(self, connection: C, error: BaseException | None) -> None:
+        now = monotonic()
+        with self._lock:
+            self._pollers.add(threading.get_ident())
+            was_connecting = self._connecting.pop(connection, None) is not None
+            if not self._leave(connection) and not was_connecting:
+                return
+            self._changed.notify()
+            if self._closed or not (was_connecting or now - connection._ready_since < STEADY):
+                return
+            self._last_failure = error
+            self._backoff.failed(now)
+
+    def _leave(self, connection: C) -> bool:
+        """Forget a connection that was ready; whether it was known."""
+        with self._lock:
+            known = connection in self._taken or connection in self._idle
+            self._taken.discard(connection)
+            self._idle.pop(connection, None)
+            self._changed.notify()
+            return known
+
+    # ---- the keeper ---------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        """Begin connections whenever some are missing; until the pool is closed and nothing is being connected."""
+        try:
+            while not self._is_done():
+                for connection in self._overdue():
+                    self._give_up(connection)
+                for _ in range(self._wait_until_missing()):
+                    self._begin_or_back_off()
+        finally:
+            self.close()  # without a keeper, after a SystemExit of the factory, say, it is of no use
+
+    def _wait_until_missing(self) -> int:
+        """How many connections to begin; 0 after ``check_interval``."""
+        with self._lock:
+            if (count := self._missing()) == 0 and not self._is_done():
+                self._changed.wait(self._check_interval)
+                count = self._missing()
+            pause = self._backoff.until - monotonic()
+            if count and pause > 0:
+                self._changed.wait(min(pause, self._check_interval))
+                return 0
+            return count
+
+    def _is_done(self) -> bool:
+        return self._closed and not self._connecting
+
+    def _missing(self) -> int:
+        if self._closed:
+            return 0
+        missing = max(self._min_idle, len(self._waiting)) - len(self._idle) - len(self._connecting)
+        room = self._max_live - self.live - len(self._connecting)
+        if missing <= 0 or (self._backoff.failing and self._connecting):
+            return 0
+        return min(1 if self._backoff.failing else max(missing, self._grow_by), room)
+
+    def _begin_or_back_off(self) -> None:
+        backoff, reason = self._backoff, self._last_failure
+        try:
+            self._begin(self._make())
+            if backoff.failing and backoff.failures == 2:  # once per outage, and not for a single mishap
+                logger.warning("connections to %s fail, trying again: %s", self._address, reason or "the server closes")
+        except Exception as error:
+            if self._closed:
+                return
+            logger.exception("the factory of the connection pool for %s", self._address)
+            with self._lock:
+                self._last_failure = error
+                self._backoff.failed(monotonic())
+
+    def _make(self) -> C:
+        connection = self._factory()
+        if not isinstance(connection, PooledConnection):
+            raise TypeError(f"factory must return a goev.PooledConnection, not {type(connection).__name__}")
+        if connection._pool is not None:
+            raise ValueError(f"factory must return a new connection each time, not {connection!r} again")
+        connection._pool = self
+        return connection
+
+    def _begin(self, connection: C) -> None:
+        with self._lock:
+            self._connecting[connection] = monotonic() + self._connect_timeout
+        try:
+            self._connector.connect(self._address, connection, timeout=self._connect_timeout)
+        except BaseException as error:
+            with self._lock:
+                self._connecting.pop(connection, None)
+            if isinstance(error, RuntimeError):  # the reactor has stopped
+                self.close()
+            raise
+
+    def _overdue(self) -> list[C]:
+        """Connections that should be ready; each again after another ``connect_timeout``."""
+        now = monotonic()
+        with self._lock:
+            overdue = [connection for connection, end in self._connecting.items() if now > end]
+            self._connecting.update(dict.fromkeys(overdue, now + self._connect_timeout))
+        return overdue
+
+    def _give_up(self, connection: C) -> None:
+        """End a connection that is open but did not become ready. Of one that is not open the connector takes care."""
+        with suppress(ConnectionClosed):
+            connection.abort()
+            logger.warning(
+                "%s was not ready in connect_timeout=%s s: on_open, or what comes after a login, has to call"
+                " super().on_open()",
+                type(connection).__name__,
+                self._connect_timeout,
+            )
+
+
+def _whole(name: str, value: int, most: int, meaning: str = "") -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if not 1 <= value <= most:
+        raise ValueError(f"{name} must be from 1 to {most}{meaning}, not {value}")
+    return value
+
+
+def _seconds(name: str, value: float, *, zero: bool = False) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not 0 <= value <= TEN_YEARS or (value == 0 and not zero):
+        least = "from 0" if zero else "more than 0, up"
+        raise ValueError(f"{name} must be {least} to {TEN_YEARS} seconds, not {value}")
+    return value

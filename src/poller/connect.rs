@@ -1,0 +1,194 @@
+//! Outgoing connections on their poller: sockets watched, names asked for, times kept.
+//!
+//! All system calls of a dial are made in the read phase: whoever asks for a connection only lists it as ready.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use mio::Interest;
+use mio::unix::SourceFd;
+use socket2::SockAddr;
+
+use super::{Deadline, Ending, Source, State, Turn, mio_token, queue_if_due, stream_interests};
+use crate::connection::Connection;
+use crate::connector::{Attempt, Begun, Dial, Next, Request};
+use crate::error::Error;
+use crate::remote::{Message, Remote};
+use crate::resolver::Answer;
+use crate::slots::Token;
+
+impl State {
+    /// Takes a request in; the token is that of the connection it may become.
+    pub(super) fn dial(&mut self, request: Request, now: u64) -> Result<Token, Error> {
+        if self.stopping.is_some() {
+            return Err(Error::stopped());
+        }
+        let deadline = request.since.unwrap_or(now).saturating_add(request.timeout.as_nanos() as u64);
+        let dial = Dial::new(request);
+        let names = dial.names();
+        let token = self.sources.insert_with(|_| Source::Dial(Box::new(dial)));
+        for (target, name, port) in names {
+            let handle = self.handle.clone();
+            // A poller that has ended has told everybody already.
+            let tell = move |answer| drop(handle.post(Message::Resolved { dial: token, target, answer }));
+            self.resolver.look_up(name, port, tell);
+        }
+        let deadline = self.timers.set(deadline, 0, Deadline::Dial(token));
+        if let Some(Source::Dial(dial)) = self.sources.get_mut(token) {
+            dial.deadline = Some(deadline);
+        }
+        self.ready.push_back(token);
+        Ok(token)
+    }
+
+    pub(super) fn resolved(&mut self, token: Token, target: usize, answer: Answer) {
+        let Some(Source::Dial(dial)) = self.sources.get_mut(token) else { return };
+        dial.resolved(target, answer);
+        if dial.attempts.is_empty() {
+            self.ready.push_back(token);
+        } else if dial.stagger.is_none() {
+            // The attempt that is under way keeps its time.
+            self.set_stagger(token);
+        }
+    }
+
+    /// The time of the last attempt is over, or that of a name that is being looked up.
+    pub(super) fn stagger_is_over(&mut self, token: Token) {
+        if let Some(Source::Dial(dial)) = self.sources.get_mut(token) {
+            (dial.stagger, dial.past_lookups) = (None, true);
+            dial.retry_full();
+            self.ready.push_back(token);
+        }
+    }
+
+    /// Tries the next address, and further ones until an attempt is under way.
+    pub(super) fn try_next(&mut self, token: Token) {
+        loop {
+            let Some(Source::Dial(dial)) = self.sources.get_mut(token) else { return };
+            let options = dial.options.clone();
+            let Next::Try(address) = dial.next() else { break };
+            match Attempt::begin(&address, token, &options) {
+                Ok(Begun::Full) => dial.note_full(address),
+                Ok(Begun::Connecting(attempt)) => match self.watch(attempt) {
+                    Ok(()) => break,
+                    Err(error) => self.note_failure(token, &address, error),
+                },
+                Err(error) => self.note_failure(token, &address, error),
+            }
+        }
+        let Some(Source::Dial(dial)) = self.sources.get_mut(token) else { return };
+        dial.past_lookups = false;
+        if dial.is_lost() {
+            self.end_dial(token, |dial| dial.into_failure());
+        } else {
+            self.set_stagger(token);
+        }
+    }
+
+    fn watch(&mut self, attempt: Attempt) -> io::Result<()> {
+        let (fd, dial) = (attempt.socket.as_raw_fd(), attempt.dial);
+        let token = self.sources.insert_with(|_| Source::Attempt(attempt));
+        let registered = self.registry.register(&mut SourceFd(&fd), mio_token(token), Interest::WRITABLE);
+        match self.sources.get_mut(dial) {
+            Some(Source::Dial(dial)) if registered.is_ok() => {
+                dial.attempts.push(token);
+                dial.began = self.batch.now;
+            }
+            _ => drop(self.sources.remove(token)),
+        }
+        registered
+    }
+
+    fn note_failure(&mut self, token: Token, address: &SockAddr, error: io::Error) {
+        if let Some(Source::Dial(dial)) = self.sources.get_mut(token) {
+            dial.note_failure(address, error);
+        }
+    }
+
+    /// Sets the time of the next address, unless there is none.
+    fn set_stagger(&mut self, token: Token) {
+        let Some(Source::Dial(dial)) = self.sources.get_mut(token) else { return };
+        if let Some(before) = dial.stagger.take() {
+            self.timers.cancel(before);
+        }
+        if let Some(pause) = dial.pause() {
+            let from = if dial.attempts.is_empty() { self.batch.now } else { dial.began };
+            dial.stagger = Some(self.timers.set(from + pause.as_nanos() as u64, 0, Deadline::Stagger(token)));
+        }
+    }
+
+    /// An attempt was reported ready: it has won, or the next address is tried.
+    pub(super) fn attempt_ready(&mut self, token: Token) {
+        let Some(Source::Attempt(attempt)) = self.sources.get(token) else { return };
+        let (dial, address) = (attempt.dial, attempt.address().clone());
+        match attempt.result() {
+            None => {}
+            Some(Ok(())) => self.win(dial, token),
+            Some(Err(error)) => {
+                self.drop_attempt(token);
+                if let Some(Source::Dial(state)) = self.sources.get_mut(dial) {
+                    state.attempts.retain(|other| *other != token);
+                    state.note_failure(&address, error);
+                }
+                self.try_next(dial);
+            }
+        }
+    }
+
+    /// The socket of the attempt becomes the connection, in the place of the dial.
+    fn win(&mut self, token: Token, winner: Token) {
+        let Some(Source::Attempt(attempt)) = self.sources.remove(winner) else { return };
+        let Some(Source::Dial(dial)) = self.sources.get_mut(token) else { return };
+        dial.attempts.retain(|other| *other != winner);
+        let (peer, options) = (attempt.peer(), dial.options.connection.clone());
+        self.break_off(token);
+        let fd = attempt.socket.as_raw_fd();
+        let remote = Remote::new(self.handle.clone(), token, peer, options.into());
+        if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), mio_token(token), stream_interests(false)) {
+            self.endings.push(Ending::Close(attempt.socket));
+            return self.end_dial(token, |_| Error::io("cannot watch the connected socket")(error));
+        }
+        let Some(source) = self.sources.get_mut(token) else { return };
+        *source = Source::Connection(Connection::outgoing(attempt.socket, remote));
+        if let Source::Connection(connection) = source {
+            queue_if_due(connection, &mut self.turns, token);
+        }
+        self.handle.counters.connected.add(1);
+    }
+
+    /// The time of the whole dial is over.
+    pub(super) fn dial_timed_out(&mut self, token: Token) {
+        self.end_dial(token, |dial| dial.timed_out());
+    }
+
+    pub(super) fn stop_dial(&mut self, token: Token) {
+        self.end_dial(token, |dial| dial.stopped());
+    }
+
+    /// `on_connect_fail` follows in its turn; until then nobody else gets the place.
+    fn end_dial(&mut self, token: Token, why: impl FnOnce(Dial) -> Error) {
+        self.break_off(token);
+        let Some(source) = self.sources.get_mut(token) else { return };
+        match std::mem::replace(source, Source::Leaving) {
+            Source::Dial(dial) => self.turns.push_back(Turn::ConnectFailed(token, why(*dial))),
+            other => *source = other,
+        }
+    }
+
+    /// Ends the attempts and the timers of a dial.
+    fn break_off(&mut self, token: Token) {
+        let Some(Source::Dial(dial)) = self.sources.get_mut(token) else { return };
+        let timers = [dial.deadline.take(), dial.stagger.take()];
+        let attempts = std::mem::take(&mut dial.attempts);
+        for timer in timers.into_iter().flatten() {
+            self.timers.cancel(timer);
+        }
+        attempts.into_iter().for_each(|attempt| self.drop_attempt(attempt));
+    }
+
+    fn drop_attempt(&mut self, token: Token) {
+        if let Some(Source::Attempt(attempt)) = self.sources.remove(token) {
+            self.endings.push(Ending::Close(attempt.socket));
+        }
+    }
+}

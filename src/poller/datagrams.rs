@@ -1,0 +1,133 @@
+//! Datagram sockets on their poller: the same phases as for connections, with whole datagrams instead of a stream.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+
+use mio::Interest;
+use mio::unix::SourceFd;
+use socket2::Socket;
+
+use super::{Deadline, Ending, REST, Source, State, Turn, mio_token};
+use crate::datagram::{DatagramSocket, Due};
+use crate::dispatch::Call;
+use crate::error::{Error, Reason};
+use crate::slots::Token;
+
+impl State {
+    pub(super) fn watch_datagrams(&mut self, socket: Socket, max_size: usize) -> Result<Token, Error> {
+        if self.stopping.is_some() {
+            return Err(Error::stopped());
+        }
+        let fd = socket.as_raw_fd();
+        let token = self.sources.insert_with(|_| Source::Datagrams(Box::new(DatagramSocket::new(socket, max_size))));
+        if let Err(error) = self.registry.register(&mut SourceFd(&fd), mio_token(token), Interest::READABLE) {
+            self.sources.remove(token);
+            return Err(Error::io("cannot watch the datagram socket")(error));
+        }
+        self.list_datagrams(token);
+        Ok(token)
+    }
+
+    /// The poll says that there is something to read, or an error to be told.
+    pub(super) fn note_datagrams(&mut self, token: Token) {
+        if let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) {
+            socket.readable = true;
+        }
+        self.list_datagrams(token);
+    }
+
+    fn list_datagrams(&mut self, token: Token) {
+        if let Some(Source::Datagrams(socket)) = self.sources.get_mut(token)
+            && socket.readable
+            && !socket.listed
+        {
+            socket.listed = true;
+            self.ready.push_back(token);
+        }
+    }
+
+    /// A turn of the read phase.
+    pub(super) fn receive_datagrams(&mut self, token: Token) {
+        let landing = self.landing.get_or_insert_default();
+        let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) else { return };
+        socket.listed = false;
+        // What has not been taken in stays in the kernel, which drops what is too much for it.
+        if !landing.is_full() && !socket.has_due() {
+            self.handle.counters.bytes_in.add(socket.receive(landing) as u64);
+        }
+        if std::mem::take(&mut socket.short) {
+            // Trying at once would be of no use.
+            let until = self.batch.now + REST.as_nanos() as u64;
+            self.timers.set(until, 0, Deadline::Rest(token));
+        }
+        if socket.has_due() && !socket.queued {
+            socket.queued = true;
+            self.turns.push_back(Turn::Datagrams(token));
+        }
+        self.list_datagrams(token);
+    }
+
+    pub(super) fn call_datagrams(&mut self, token: Token) -> Option<Call> {
+        let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) else { return None };
+        let Some(due) = socket.take_due() else {
+            socket.queued = false;
+            return None;
+        };
+        self.turns.push_front(Turn::Datagrams(token));
+        Some(match due {
+            Due::Datagram(datagram) => Call::Datagram(token, datagram),
+            Due::Error(error) => Call::DatagramError(token, error),
+        })
+    }
+
+    pub(super) fn send_datagram(&mut self, token: Token, data: &[u8], to: Option<SocketAddr>) -> Result<(), Error> {
+        let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) else { return Err(Error::Closed) };
+        if socket.push(data, to) {
+            self.flush_datagrams(token);
+        } else if !socket.touched {
+            socket.touched = true;
+            self.touched.push(token);
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush_datagrams(&mut self, token: Token) {
+        let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) else { return };
+        socket.touched = false;
+        let (sent, dropped) = socket.flush();
+        self.handle.counters.bytes_out.add(sent as u64);
+        self.handle.counters.datagrams_dropped.add(dropped as u64);
+        if socket.has_due() && !socket.queued {
+            socket.queued = true;
+            self.turns.push_back(Turn::Datagrams(token));
+        }
+    }
+
+    /// Sends what is queued, then closes; `on_close` follows in its turn.
+    pub(super) fn close_datagrams(&mut self, token: Token, reason: Reason) -> Result<(), Reason> {
+        self.flush_datagrams(token);
+        match self.sources.get_mut(token) {
+            Some(source @ Source::Datagrams(_)) => {
+                if let Source::Datagrams(socket) = std::mem::replace(source, Source::Leaving) {
+                    self.endings.push(Ending::Close(socket.socket));
+                }
+                self.turns.push_back(Turn::Removed(token, reason));
+                Ok(())
+            }
+            _ => Err(reason),
+        }
+    }
+
+    /// Before the landing ground is used again: what still waits there moves out.
+    pub(super) fn settle_datagrams(&mut self) {
+        let Some(landing) = &mut self.landing else { return };
+        for turn in &self.turns {
+            if let Turn::Datagrams(token) = turn
+                && let Some(Source::Datagrams(socket)) = self.sources.get_mut(*token)
+            {
+                socket.settle(landing);
+            }
+        }
+        landing.clear();
+    }
+}
