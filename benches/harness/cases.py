@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import measure
+from harness import datagrams, measure, streams
 from harness.measure import Bench, Run
 from harness.peers import Peer
 
@@ -33,6 +33,11 @@ METRICS = {
     "set": Metric("time to set all", "s", "{:.3f}"),
     "cancel": Metric("time to cancel all", "s", "{:.3f}"),
     "bytes": Metric("bytes each", "", "{:,.0f}"),
+    "throughput": Metric("throughput", "MB/s", "{:,.0f}", 1e-6),
+    "byte_cpu": Metric("server CPU per GB", "s", "{:.3f}", 1e9),
+    "echoes": Metric("echoes/s", "", "{:,.0f}"),
+    "datagrams_lost": Metric("datagrams lost", "", "{:,.0f}"),
+    "pair": Metric("acquire and release", "µs", "{:.2f}", 1e6),
 }
 
 
@@ -56,12 +61,18 @@ class Case:
     measure: Callable[[Bench, Peer], Run]
     goals: tuple[Goal, ...] = ()
     least_rounds: int = 1
+    timed: bool = False  # it goes on for the seconds that are asked for
 
 
 def _wrk(connections: int, depth: int = 1) -> Callable[[Bench, Peer], Run]:
     return lambda bench, peer: measure.requests(bench, peer, connections, depth)
 
 
+def _download(connections: int) -> Callable[[Bench, Peer], Run]:
+    return lambda bench, peer: streams.download(bench, peer, connections)
+
+
+_STREAM = ("throughput", "byte_cpu")
 _HTTP = ("rate", "p50", "p99", "cpu")
 _FAST = ("goev", "go-goev", "gnet", "uvloop", "uvloop-x2", "core", "bare-epoll")
 
@@ -72,6 +83,7 @@ CASES = {
         peers=("goev-steered", "goev", "go-goev", "gnet", "core-steered", "bare-epoll"),
         metrics=_HTTP,
         measure=_wrk(2),
+        timed=True,
         goals=(
             Goal("goev-steered", "rate", 2.0, "go-goev"),
             Goal("goev", "rate", 1.0, "go-goev"),
@@ -85,6 +97,7 @@ CASES = {
         peers=("goev", "goev-1", "go-goev", "gnet", "asyncio", "uvloop", "uvloop-x2", "rloop", "core", "bare-epoll"),
         metrics=_HTTP,
         measure=_wrk(64),
+        timed=True,
         goals=(
             Goal("goev", "rate", 1.4, "go-goev"),
             Goal("goev", "rate", 1.1, "gnet"),
@@ -103,6 +116,7 @@ CASES = {
         peers=_FAST,
         metrics=_HTTP,
         measure=_wrk(1000),
+        timed=True,
         goals=(
             Goal("goev", "rate", 1.5, "go-goev"),
             Goal("goev", "rate", 1.15, "gnet"),
@@ -115,6 +129,7 @@ CASES = {
         peers=_FAST,
         metrics=_HTTP,
         measure=_wrk(64, depth=16),
+        timed=True,
         goals=(
             Goal("goev", "rate", 1.4, "go-goev"),
             Goal("goev", "rate", 1.15, "gnet"),
@@ -138,6 +153,7 @@ CASES = {
         peers=("goev-busy", "asyncio-busy", "uvloop-busy"),
         metrics=("rate", "p50", "p99"),
         measure=_wrk(64),
+        timed=True,
     ),
     "timers": Case(
         title="1 million timers",
@@ -162,5 +178,54 @@ CASES = {
         metrics=("bytes",),
         measure=measure.idle,
         goals=(Goal("goev", "bytes", 600, at_least=False),),
+    ),
+    "relay": Case(
+        title="Relay",
+        description=(
+            "`examples/proxy.py` and the same in Go: four connections, each as fast as it can from a source through "
+            "the relay to a sink, both in one client in Rust; what the sinks got. By default both read 64 KiB at a "
+            "time. gnet has no back-pressure."
+        ),
+        peers=("goev-1", "gnet-1", "gnet-256k"),
+        metrics=_STREAM,
+        measure=streams.relay,
+        goals=(Goal("goev-1", "throughput", 0.9, "gnet-1"),),
+        timed=True,
+    ),
+    "udp": Case(
+        title="UDP echo",
+        description=(
+            "`examples/udp_echo.py` and the same on asyncio: 64 bytes, 16 sockets with 8 datagrams under way each, of "
+            "a client in Rust. One that is not back after 200 ms is lost, and another is sent instead."
+        ),
+        peers=("goev-1", "asyncio", "uvloop"),
+        metrics=("echoes", "datagrams_lost", "cpu"),
+        measure=datagrams.echoes,
+        goals=(Goal("goev-1", "echoes", 1.3, "uvloop"),),
+        timed=True,
+    ),
+    "download": Case(
+        title="Download",
+        description="`examples/download.py --sendfile`, at no limited rate, and nginx: a file of 1 GB, once.",
+        peers=("goev-1", "nginx"),
+        metrics=_STREAM,
+        measure=_download(1),
+        goals=(Goal("goev-1", "throughput", 0.9, "nginx"),),
+    ),
+    "downloads": Case(
+        title="8 downloads at a time",
+        description="The same file over eight connections.",
+        peers=("goev-1", "nginx"),
+        metrics=_STREAM,
+        measure=_download(8),
+        goals=(Goal("goev-1", "throughput", 0.9, "nginx"),),
+    ),
+    "pool": Case(
+        title="Connection pool",
+        description="`acquire()` and `release()` of an open connection, a million times in a thread that is no poller.",
+        peers=("goev-1",),
+        metrics=("pair",),
+        measure=measure.pool,
+        goals=(Goal("goev-1", "pair", 1e-6, at_least=False),),
     ),
 }

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from harness import BENCHES, REPO
+from harness.programs import find_nginx
 
 
 def describe(goev_python: Path) -> dict[str, str]:
@@ -23,6 +24,7 @@ def describe(goev_python: Path) -> dict[str, str]:
         "Rust": _output("rustc", "--version").removeprefix("rustc "),
         "Go": _output("go", "version").removeprefix("go version go"),
         "wrk": _output("wrk", "--version").removeprefix("wrk ").partition(" [")[0],
+        "nginx": _nginx(),
         "uvloop": _package("uvloop"),
         "rloop": _package("rloop"),
         "Go goev": _go_module("goev", "github.com/shaovie/goev"),
@@ -44,6 +46,15 @@ def _cpu() -> str:
 
 def _memory() -> str:
     return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+
+
+def _nginx() -> str:
+    """It tells on its standard error."""
+    program = find_nginx()
+    if program is None:
+        return ""
+    result = subprocess.run([program, "-v"], check=False, capture_output=True, text=True)
+    return result.stderr.strip().partition("nginx/")[2]
 
 
 def _package(name: str) -> str:

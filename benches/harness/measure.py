@@ -1,4 +1,4 @@
-"""The four kinds of measurement, each of one server or program in one run."""
+"""How plaintext servers, timers and pools are measured, each time one of them in one run."""
 
 import json
 import os
@@ -30,13 +30,23 @@ class Effort:
     connects: int = 10_000
     timers: int = 1_000_000
     idle_connections: int = 10_000
+    download_bytes: int = 1_000_000_000
+    pairs: int = 1_000_000  # acquire and release
 
     def rounds_of(self, least: int) -> int:
         """At least as many as a case needs; but a quick look goes round once."""
         return 1 if self == QUICK else max(self.rounds, least)
 
 
-QUICK = Effort(rounds=1, seconds=1, connects=1_000, timers=50_000, idle_connections=500)
+QUICK = Effort(
+    rounds=1,
+    seconds=1,
+    connects=1_000,
+    timers=50_000,
+    idle_connections=500,
+    download_bytes=50_000_000,
+    pairs=50_000,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ def requests(bench: Bench, peer: Peer, connections: int, depth: int) -> Run:
     with bench.serve(peer) as running:
         url = f"http://127.0.0.1:{running.port}/"
         before = running.cpu_seconds()
-        seen = _run_program([*wrk, "--timeout", "5", "-s", str(BENCHES / "wrk.lua"), url], environment)
+        seen = run_program([*wrk, "--timeout", "5", "-s", str(BENCHES / "wrk.lua"), url], environment)
         cpu = running.cpu_seconds() - before
     if seen["failed"] or not seen["requests"]:
         raise Unavailable(f"wrk counted {seen['failed']:.0f} failures and {seen['requests']:.0f} replies")
@@ -74,7 +84,7 @@ def churn(bench: Bench, peer: Peer) -> Run:
     client = bench.programs.command("churn")
     with bench.serve(peer) as running:
         before = running.cpu_seconds()
-        seen = _run_program([*client, str(running.port), str(bench.effort.connects)])
+        seen = run_program([*client, str(running.port), str(bench.effort.connects)])
         cpu = running.cpu_seconds() - before
     if not seen["replies"]:
         raise Unavailable("none of the connections got a reply")
@@ -84,7 +94,12 @@ def churn(bench: Bench, peer: Peer) -> Run:
 def timers(bench: Bench, peer: Peer) -> Run:
     """What the timers of a peer's program cost, as that program tells itself."""
     program = bench.programs.command(f"{peer.program} timers")
-    return _run_program([*program, "--timers", str(bench.effort.timers)])
+    return run_program([*program, "--timers", str(bench.effort.timers)])
+
+
+def pool(bench: Bench, peer: Peer) -> Run:
+    """What a pair of acquire and release costs, as the peer's program tells itself."""
+    return run_program([*bench.programs.command(f"{peer.program} pool"), "--times", str(bench.effort.pairs)])
 
 
 def idle(bench: Bench, peer: Peer) -> Run:
@@ -102,7 +117,7 @@ def idle(bench: Bench, peer: Peer) -> Run:
         return {"bytes": (running.resident_bytes() - before) / count}
 
 
-def _run_program(command: Command, environment: dict[str, str] | None = None) -> Run:
+def run_program(command: Command, environment: dict[str, str] | None = None) -> Run:
     """Runs a program whose last line of output is its result in JSON."""
     environment = os.environ | (environment or {})
     try:

@@ -10,6 +10,7 @@ class Peer:
     arguments: tuple[str, ...] = ()
 
 
+_ONE = ("--pollers", "1")
 _TWO = ("--pollers", "2")
 _STEERED = (*_TWO, "--reuse-port", "--cpu-steering")
 _BUSY = "--busy-thread"
@@ -17,16 +18,19 @@ _BUSY = "--busy-thread"
 PEERS = {
     "goev": Peer("goev with a Python handler, two pollers", "goev", _TWO),
     "goev-steered": Peer("the same with `reuse_port` and `cpu_steering`", "goev", _STEERED),
-    "goev-1": Peer("goev with a Python handler, one poller", "goev", ("--pollers", "1")),
+    "goev-1": Peer("goev with a Python handler, one poller", "goev", _ONE),
     "goev-busy": Peer("goev, two pollers, beside the computing thread", "goev", (*_TWO, _BUSY)),
     "go-goev": Peer("the Go original, set up as in its own example, two serving pollers", "go-goev", _TWO),
     "gnet": Peer("gnet, two event loops", "gnet", _TWO),
+    "gnet-1": Peer("gnet, one event loop", "gnet", _ONE),
+    "gnet-256k": Peer("the same with a read buffer of 256 KiB", "gnet", (*_ONE, "--read-buffer", "262144")),
     "asyncio": Peer("asyncio on its own event loop, one process", "asyncio"),
     "asyncio-busy": Peer("asyncio beside the computing thread", "asyncio", (_BUSY,)),
     "uvloop": Peer("asyncio on uvloop, one process", "uvloop"),
     "uvloop-busy": Peer("uvloop beside the computing thread", "uvloop", (_BUSY,)),
     "uvloop-x2": Peer("asyncio on uvloop, two processes with SO_REUSEPORT", "uvloop", _TWO),
     "rloop": Peer("asyncio on rloop, one process", "rloop"),
+    "nginx": Peer("nginx, one worker, `sendfile` on", "nginx"),
     "core": Peer("limit: goev's core with a Rust handler, two pollers", "core", _TWO),
     "core-steered": Peer("limit: the same with `reuse_port` and `cpu_steering`", "core", _STEERED),
     "bare-epoll": Peer("limit: a bare epoll loop in Rust, two threads with SO_REUSEPORT", "bare-epoll", _TWO),

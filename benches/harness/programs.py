@@ -12,8 +12,14 @@ from harness import BENCHES, REPO, Unavailable, venv
 
 PEERS = BENCHES / "peers"
 BUILD = BENCHES / ".build"
+EXAMPLES = REPO / "examples"
+NO_LIMIT = "1000000000000"  # bytes per second: download.py never waits
 
 Command = list[str]
+
+
+def find_nginx() -> str | None:
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
 
 class Programs:
@@ -24,17 +30,28 @@ class Programs:
         self._recipes: dict[str, Callable[[], Command]] = {
             "goev": lambda: self._goev("goev_peer.py"),
             "goev timers": lambda: [*self._goev("timers_peer.py"), "--loop", "goev"],
+            "goev pool": lambda: self._goev("pool_peer.py"),
+            "goev relay": lambda: self._goev(EXAMPLES / "proxy.py"),
+            "goev udp": lambda: self._goev(EXAMPLES / "udp_echo.py"),
+            "goev download": lambda: [*self._goev(EXAMPLES / "download.py"), "--sendfile", "--rate", NO_LIMIT],
             "go-goev": lambda: [_go_build("goev", ".")],
             "go-goev timers": lambda: [_go_build("goev", "./timers")],
             "gnet": lambda: [_go_build("gnet", ".")],
+            "gnet relay": lambda: [_go_build("gnet", "./relay")],
+            "nginx download": _nginx,
             "core": lambda: [_cargo_build("core_plaintext")],
             "bare-epoll": lambda: [_cargo_build("bare_epoll")],
             "churn": lambda: [_cargo_build("churn")],
+            "relay load": lambda: [_cargo_build("relay_load")],
+            "udp load": lambda: [_cargo_build("udp_load")],
+            "download load": lambda: [_cargo_build("download_load")],
             "wrk": lambda: [_wrk()],
         }
         for loop in ("asyncio", "uvloop", "rloop"):
             self._recipes[loop] = partial(_event_loop, "asyncio_peer.py", loop)
             self._recipes[f"{loop} timers"] = partial(_event_loop, "timers_peer.py", loop)
+        for loop in ("asyncio", "uvloop"):
+            self._recipes[f"{loop} udp"] = partial(_event_loop, "udp_peer.py", loop)
         self._outcomes: dict[str, Command | Unavailable] = {}
 
     def command(self, name: str) -> Command:
@@ -50,7 +67,7 @@ class Programs:
             raise outcome
         return outcome
 
-    def _goev(self, script: str) -> Command:
+    def _goev(self, script: str | Path) -> Command:
         if not self._goev_python.exists():
             raise Unavailable("the Python given for goev does not exist", f"no {self._goev_python}")
         _run([self._goev_python, "-c", "import goev"], "the Python given for goev cannot import it")
@@ -91,6 +108,14 @@ def _wrk() -> str:
     if found is None:
         raise Unavailable("wrk is not installed (Debian: apt-get install wrk)")
     return found
+
+
+def _nginx() -> Command:
+    """It is not installed from here, since that would start a server as well."""
+    found = find_nginx()
+    if found is None:
+        raise Unavailable("nginx is not installed (Debian: apt-get install nginx-light)")
+    return [str(venv.PYTHON), str(PEERS / "nginx_peer.py"), "--nginx", found]
 
 
 def _run(command: Sequence[str | Path], reason: str, cwd: Path | None = None) -> str:

@@ -7,10 +7,10 @@ from harness.results import Outcome, Result, outcome
 Table = list[list[str]]  # the first row is the heading
 
 HOW_MEASURED = """\
-Every server does the same work: for every complete request head in what arrived, one response of the same bytes, and
-one write for all that one read brings; heads may be split over reads. Before each run a server is started anew, shown
-to answer whole, pipelined and cut requests properly, and warmed up. The client is `wrk` with two threads, on the same
-machine and the same cores as the server.
+Every plaintext server does the same work: for every complete request head in what arrived, one response of the same
+bytes, and one write for all that one read brings; heads may be split over reads. Before each run a server is started
+anew, shown to answer whole, pipelined and cut requests properly, and warmed up. The client is `wrk` with two threads,
+on the same machine and the same cores as the server.
 
 The servers take turns: each runs once in a round, in an order that moves on from round to round. The tables give
 medians over the rounds, with the least and the greatest round in parentheses. A ratio is that of two medians of the
@@ -18,6 +18,10 @@ same case; in parentheses are the least and the greatest ratio within one round.
 time of all threads and processes of the server during the run, divided by its requests; on a machine with few cores it
 moves far less than requests/s do. Latencies are those that `wrk` measured, without those that it adds on presumption
 (its correction for coordinated omission, which is wrong where requests are pipelined).
+
+Relays, UDP servers and downloads are measured with clients of our own in Rust, and are shown to pass on or to send the
+proper bytes before each run. nginx runs with a configuration of its own; its master process counts as well. A GB is
+10^9 bytes.
 """
 
 
@@ -74,7 +78,7 @@ def _section(case: Case, result: Result, newest: Result) -> list[str]:
 
 
 def _when(case: Case, result: Result, newest: Result) -> str:
-    lasting = f" of {result.seconds} s" if "rate" in case.metrics else ""
+    lasting = f" of {result.seconds} s" if case.timed else ""
     rounds = "one round" if result.rounds == 1 else f"{result.rounds} rounds"
     sentence = f"Measured {result.when} at commit {result.commit}, {rounds}{lasting}."
     others = [f"{name} {value}" for name, value in result.machine.items() if newest.machine.get(name) != value]

@@ -1,4 +1,4 @@
-"""A server under test: started on a free port, found to answer properly, warmed up, and ended."""
+"""A server under test: started on a free port, and ended; if of plaintext, found to answer properly and warmed up."""
 
 import os
 import select
@@ -16,6 +16,7 @@ from harness.programs import Command
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"
+READY = (b"ready\n", b"serving on ")  # the second one is of our examples
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 3.0
 WARM_UP_CONNECTIONS = 16
@@ -49,8 +50,17 @@ class Server:
 
 @contextmanager
 def serve(command: Command) -> Iterator[Server]:
-    """Runs a server, which prints ``ready`` when it listens, in a session of its own."""
-    port = _free_port()
+    """Runs a plaintext server, which is shown to answer properly and warmed up."""
+    with start(command) as server:
+        _check(server)
+        _warm_up(server)
+        yield server
+
+
+@contextmanager
+def start(command: Command) -> Iterator[Server]:
+    """Runs a server, which prints a line of READY when it listens, in a session of its own."""
+    port = free_port()
     with tempfile.TemporaryFile("w+") as messages:
         child = subprocess.Popen(
             [*command, "--port", str(port)],
@@ -61,10 +71,7 @@ def serve(command: Command) -> Iterator[Server]:
         )
         try:
             _wait_until_ready(child)
-            server = Server(port, child.pid)
-            _check(server)
-            _warm_up(server)
-            yield server
+            yield Server(port, child.pid)
         except (OSError, Unavailable) as error:
             messages.seek(0)
             raise Unavailable(str(error), f"{getattr(error, 'detail', '')}\n{messages.read()}") from error
@@ -89,7 +96,7 @@ def exchange(connection: socket.socket, pieces: tuple[bytes, ...], replies: int)
         raise Unavailable("its reply is not the one that all servers give", repr(received))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -102,7 +109,7 @@ def _wait_until_ready(child: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     while select.select([child.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
         line = child.stdout.readline()
-        if line == b"ready\n":
+        if line.startswith(READY):
             return
         if not line:
             raise Unavailable("it ended at the start")

@@ -1,7 +1,7 @@
 //! Sends datagrams of 64 bytes to an echo server, and the next one for each that comes back.
 //!
 //! Usage: `udp_load PORT SECONDS`. Prints one line of JSON: the echoes that came, the datagrams that were lost, and the
-//! seconds it took. Of 16 sockets each has 16 datagrams under way. One that is not back in time is lost, and sent
+//! seconds it took. Of 16 sockets each has 8 datagrams under way. One that is not back in time is lost, and sent
 //! again with another number, so that a late echo is not taken for the new one. Echoes must be what was sent.
 
 use std::io::{Error, ErrorKind, Result};
@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 const SOCKETS: usize = 16;
-const IN_FLIGHT: usize = 16;
+const IN_FLIGHT: usize = 8;
 const SIZE: usize = 64;
 const IN_TIME: Duration = Duration::from_millis(200);
 
