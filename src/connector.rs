@@ -50,6 +50,10 @@ pub(crate) struct Dial {
     pub stagger: Option<TimerId>,
     /// Whether a name that is being looked up had its turn.
     pub past_lookups: bool,
+    /// In the poller's ready list.
+    pub listed: bool,
+    /// Gone when nobody waits for the lookups any more.
+    pub alive: Arc<()>,
     /// One for each target.
     routes: Vec<Route>,
     /// Unix sockets whose backlog was full.
@@ -100,6 +104,8 @@ impl Dial {
             deadline: None,
             stagger: None,
             past_lookups: false,
+            listed: false,
+            alive: Arc::default(),
             routes: Vec::new(),
             full: Vec::new(),
             failure: None,
@@ -166,9 +172,11 @@ impl Dial {
 
     /// Tries those again that were full.
     pub fn retry_full(&mut self) {
-        if !self.full.is_empty() {
-            let full = std::mem::take(&mut self.full);
-            self.routes.push(Route::Known(full.into()));
+        let full = std::mem::take(&mut self.full);
+        // Behind the routes of the targets there is at most one more.
+        match self.routes.get_mut(self.targets.len()) {
+            Some(Route::Known(addresses)) => addresses.extend(full),
+            _ => self.routes.push(Route::Known(full.into())),
         }
     }
 

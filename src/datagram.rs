@@ -224,7 +224,7 @@ impl DatagramSocket {
     pub fn push(&mut self, data: &[u8], to: Option<SocketAddr>) -> bool {
         self.output.extend_from_slice(data);
         self.ends.push((self.output.len(), to));
-        self.output.len() > HIGH_WATER
+        self.output.len() > HIGH_WATER || self.ends.len() >= MOST_KEPT
     }
 
     /// Sends what is queued; returns how many bytes went out and how many datagrams were dropped.

@@ -542,6 +542,9 @@ impl Poller {
 
     /// Stops watching a descriptor; `on_close` follows.
     pub fn remove_descriptor(&self, token: Token, reason: Reason) {
+        if fork::is_foreign(self.handle.birth) {
+            return;
+        }
         let removed = self.state.borrow_mut().remove_descriptor(token, reason);
         // A reason that was not needed may call back in when it is dropped, so not under the borrow.
         drop(removed);
@@ -567,6 +570,9 @@ impl Poller {
 
     /// Sends what is queued, then closes the socket; `on_close` follows.
     pub fn close_datagrams(&self, token: Token, reason: Reason) {
+        if fork::is_foreign(self.handle.birth) {
+            return;
+        }
         let closed = self.state.borrow_mut().close_datagrams(token, reason);
         // As in `remove_descriptor`.
         drop(closed);
@@ -618,6 +624,10 @@ impl State {
 
     /// What takes system calls, for a batch that is over: outputs, endings, registrations.
     fn flush(&mut self) {
+        if let Some(Turn::Datagrams(_) | Turn::Descriptor(_)) = self.turns.front() {
+            // It had its time in this batch; the others come first now.
+            self.turns.rotate_left(1);
+        }
         self.flush_touched();
         self.rearm_descriptors();
         self.finish_endings();

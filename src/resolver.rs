@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -21,7 +21,17 @@ const IDLE: Duration = Duration::from_secs(10);
 /// The addresses of a host, in the order in which to try them (RFC 6724), or why there are none.
 pub(crate) type Answer = Result<Vec<SocketAddr>, Error>;
 
-type Job = Box<dyn FnOnce() + Send>;
+struct Job {
+    /// Held by whoever waits for the answer.
+    wanted: Weak<()>,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+impl Job {
+    fn is_wanted(&self) -> bool {
+        self.wanted.strong_count() > 0
+    }
+}
 
 /// Looks names up.
 #[derive(Clone, Default)]
@@ -41,10 +51,13 @@ struct State {
 }
 
 impl Resolver {
-    /// Looks up a name and calls `tell` on some thread.
-    pub fn look_up(&self, name: String, port: u16, tell: impl FnOnce(Answer) + Send + 'static) {
+    /// Looks up a name and calls `tell` on some thread; neither once nobody waits for it any more.
+    pub fn look_up(&self, name: String, port: u16, wanted: Weak<()>, tell: impl FnOnce(Answer) + Send + 'static) {
         let mut state = self.0.lock();
-        state.jobs.push_back(Box::new(move || tell(addresses_of(&name, port))));
+        // Else names that hang would keep the others waiting for longer than anybody asks for them.
+        state.jobs.retain(Job::is_wanted);
+        let run = Box::new(move || tell(addresses_of(&name, port)));
+        state.jobs.push_back(Job { wanted, run });
         if state.idle >= state.jobs.len() || state.threads == THREADS {
             drop(state);
             self.0.changed.notify_one();
@@ -83,7 +96,9 @@ impl Shared {
     fn work_off(&self) {
         loop {
             let Some(job) = self.lock().jobs.pop_front() else { return };
-            job();
+            if job.is_wanted() {
+                (job.run)();
+            }
         }
     }
 
@@ -121,11 +136,11 @@ mod tests {
 
     #[test]
     fn names_are_answered_or_refused_with_their_reason() {
-        let resolver = Resolver::default();
+        let (resolver, waiting) = (Resolver::default(), Arc::new(()));
         let (sender, answers) = channel();
         for name in ["localhost", "no-such-host.invalid", "127.0.0.1"] {
             let sender = sender.clone();
-            resolver.look_up(name.into(), 7, move |answer| drop(sender.send((name, answer))));
+            resolver.look_up(name.into(), 7, Arc::downgrade(&waiting), move |answer| drop(sender.send((name, answer))));
         }
         for _ in 0..3 {
             match answers.recv_timeout(Duration::from_secs(20)).expect("an answer") {
@@ -144,16 +159,30 @@ mod tests {
 
     #[test]
     fn more_names_than_threads_are_all_answered() {
-        let resolver = Resolver::default();
+        let (resolver, waiting) = (Resolver::default(), Arc::new(()));
         let (sender, answers) = channel();
         for _ in 0..THREADS * 5 {
             let sender = sender.clone();
-            resolver.look_up("127.0.0.1".into(), 1, move |answer| {
+            resolver.look_up("127.0.0.1".into(), 1, Arc::downgrade(&waiting), move |answer| {
                 sender.send(answer.is_ok()).expect("somebody listens");
             });
         }
         for _ in 0..THREADS * 5 {
             assert!(answers.recv_timeout(Duration::from_secs(20)).expect("an answer"));
         }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_looked_up() {
+        let (resolver, waiting) = (Resolver::default(), Arc::new(()));
+        let gone = Arc::downgrade(&Arc::new(()));
+        let (sender, answers) = channel();
+        for (name, wanted) in [("127.0.0.1", gone), ("127.0.0.2", Arc::downgrade(&waiting))] {
+            let sender = sender.clone();
+            resolver.look_up(name.into(), 1, wanted, move |_| sender.send(name).expect("somebody listens"));
+        }
+        assert_eq!(answers.recv_timeout(Duration::from_secs(20)), Ok("127.0.0.2"));
+        drop(sender);
+        assert!(answers.recv_timeout(Duration::from_secs(20)).is_err(), "its sender is dropped unused");
     }
 }

@@ -21,6 +21,7 @@ import pytest
 import goev
 from support import (
     PATIENCE,
+    Child,
     Echo,
     Events,
     eventually,
@@ -1361,3 +1362,44 @@ def test_the_stats_count_bytes_both_ways(bind, events, reactor, peer):
     for name in ("bytes_in", "bytes_out"):
         assert after[name] - before[name] == 21_010, name
     assert after["datagrams_dropped"] == 0
+
+
+def test_a_flooded_socket_leaves_its_neighbours_room(reactor, events):
+    """The flood comes from another process, which no lock slows down: at each turn there is more than fits."""
+
+    class Sink(goev.Datagram):
+        def on_open(self):
+            events("sink", self.local_address)
+
+        def on_datagram(self, data, address):
+            pass
+
+    class Answers(goev.Datagram):
+        def on_open(self):
+            events("answers", self.local_address)
+
+        def on_datagram(self, data, address):
+            self.send_to(data, address)
+
+    Sink().bind(reactor, "127.0.0.1:0")
+    Answers().bind(reactor, "127.0.0.1:0")
+    flooded, address = events.next()[1], events.next()[1]
+    flood = """
+    import socket, sys
+    peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    peer.connect(("127.0.0.1", int(sys.argv[1])))
+    print("ready", flush=True)
+    while True:
+        peer.send(b"x")
+    """
+    with (
+        Child.running(flood, str(flooded[1])) as child,
+        Child.running(flood, str(flooded[1])) as other,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        assert child.line() == other.line() == "ready"
+        client.connect(address)
+        client.settimeout(PATIENCE)
+        for _ in range(50):
+            client.send(b"ping")
+            assert client.recv(100) == b"ping"

@@ -460,3 +460,60 @@ with goev.Reactor(pollers=2) as reactor:
     assert int(counted) <= 5, counted  # 0, 1, 2 and the listing itself
     client.close()
 """)
+
+
+def test_a_child_forked_in_a_callback_of_a_descriptor_does_not_take_it_from_the_parent():
+    """The child's False, as the parent's, would take the handler out: of the epoll instance that both share."""
+    run("""
+children, seen = [], []
+class Pipe(goev.EventHandler):
+    def on_read(self):
+        os.read(self.fileno(), 1)
+        if not children:
+            children.append(os.fork())
+            if children == [0]:
+                signal.alarm(10)
+                return False
+        seen.append(1)
+class Names(goev.Datagram):
+    forked = None
+    def on_open(self):
+        Names.address = self.local_address
+        opened.set()
+    def on_datagram(self, data, address):
+        self.send_to(data, address)
+        if Names.forked is None:
+            Names.forked = os.fork()
+            if Names.forked == 0:
+                signal.alarm(10)
+                return False
+
+opened = threading.Event()
+reactor = goev.Reactor(pollers=1)
+reading, writing = os.pipe()
+reactor.add(Pipe(), reading, goev.EV_IN)
+Names().bind(reactor, "127.0.0.1:0")
+
+def peers():
+    for count in (1, 2):
+        os.write(writing, b"x")
+        while len(seen) < count:
+            threading.Event().wait(0.001)
+    os.waitpid(children[0], 0)
+    assert opened.wait(10)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(Names.address)
+        client.settimeout(10)
+        for data in (b"first", b"second"):
+            client.send(data)
+            assert client.recv(100) == data
+        os.waitpid(Names.forked, 0)
+        client.setblocking(False)
+        try:
+            again = client.recv(100)
+        except BlockingIOError:
+            again = None
+        assert again is None, "the child sent what the parent had queued"
+
+play(reactor, peers)
+""")

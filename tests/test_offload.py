@@ -498,3 +498,30 @@ def test_after_a_fork_the_child_has_a_pool_of_its_own():
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
     """)
+
+
+def test_a_handler_that_keeps_its_future_is_released(start, events):
+    """The future keeps its callbacks for ever: what it would have called must not hang on them."""
+
+    class Keeps(goev.Connection):
+        def on_open(self):
+            events("made", weakref.ref(self))
+            self.job = self.run_in_executor(None, int, then=self.done)
+
+        def done(self, future):
+            self.close()
+
+        def on_close(self, error):
+            events("closed")
+
+    server = start(Keeps)
+    with server.connect() as client:
+        made = events.next()[1]
+        assert client.receive_all() == b""
+        events.until("closed")
+
+    def is_gone() -> bool:
+        gc.collect()
+        return made() is None
+
+    eventually(is_gone, "the handler is released")

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use mio::Interest;
 use mio::unix::SourceFd;
@@ -25,19 +26,19 @@ impl State {
         }
         let deadline = request.since.unwrap_or(now).saturating_add(request.timeout.as_nanos() as u64);
         let dial = Dial::new(request);
-        let names = dial.names();
+        let (names, alive) = (dial.names(), Arc::downgrade(&dial.alive));
         let token = self.sources.insert_with(|_| Source::Dial(Box::new(dial)));
         for (target, name, port) in names {
             let handle = self.handle.clone();
             // A poller that has ended has told everybody already.
             let tell = move |answer| drop(handle.post(Message::Resolved { dial: token, target, answer }));
-            self.resolver.look_up(name, port, tell);
+            self.resolver.look_up(name, port, alive.clone(), tell);
         }
         let deadline = self.timers.set(deadline, 0, Deadline::Dial(token));
         if let Some(Source::Dial(dial)) = self.sources.get_mut(token) {
             dial.deadline = Some(deadline);
         }
-        self.ready.push_back(token);
+        self.list_dial(token);
         Ok(token)
     }
 
@@ -45,7 +46,7 @@ impl State {
         let Some(Source::Dial(dial)) = self.sources.get_mut(token) else { return };
         dial.resolved(target, answer);
         if dial.attempts.is_empty() {
-            self.ready.push_back(token);
+            self.list_dial(token);
         } else if dial.stagger.is_none() {
             // The attempt that is under way keeps its time.
             self.set_stagger(token);
@@ -57,6 +58,14 @@ impl State {
         if let Some(Source::Dial(dial)) = self.sources.get_mut(token) {
             (dial.stagger, dial.past_lookups) = (None, true);
             dial.retry_full();
+        }
+        self.list_dial(token);
+    }
+
+    fn list_dial(&mut self, token: Token) {
+        if let Some(Source::Dial(dial)) = self.sources.get_mut(token)
+            && !std::mem::replace(&mut dial.listed, true)
+        {
             self.ready.push_back(token);
         }
     }
@@ -77,7 +86,7 @@ impl State {
             }
         }
         let Some(Source::Dial(dial)) = self.sources.get_mut(token) else { return };
-        dial.past_lookups = false;
+        (dial.past_lookups, dial.listed) = (false, false);
         if dial.is_lost() {
             self.end_dial(token, |dial| dial.into_failure());
         } else {

@@ -63,14 +63,17 @@ impl State {
         if socket.has_due() && !socket.queued {
             socket.queued = true;
             self.turns.push_back(Turn::Datagrams(token));
+        } else {
+            // Else when its callbacks are done: so the other sockets find room first.
+            self.list_datagrams(token);
         }
-        self.list_datagrams(token);
     }
 
     pub(super) fn call_datagrams(&mut self, token: Token) -> Option<Call> {
         let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) else { return None };
         let Some(due) = socket.take_due() else {
             socket.queued = false;
+            self.list_datagrams(token);
             return None;
         };
         self.turns.push_front(Turn::Datagrams(token));

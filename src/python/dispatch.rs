@@ -5,6 +5,7 @@
 //! is held while Python code runs or a reference is dropped.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::SocketAddr;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -405,7 +406,9 @@ impl PyDispatch {
                 }
             }
             PyTask::Connect { request, handler } => {
-                if let Err((error, handler)) = self.connect(py, poller, request, handler) {
+                if let Err((_, handler)) = self.connect(py, poller, request, handler) {
+                    let error = io::Error::from_raw_os_error(libc::ECONNABORTED);
+                    let error = Error::io("cannot connect: the reactor stops")(error);
                     self.call_connect_fail(py, poller, handler.bind(py), error.into());
                 }
             }

@@ -31,7 +31,7 @@ pub fn run_in_executor<'py>(
     let mut call = vec![function.clone()];
     call.extend(args.iter());
     let future = submit.call1(PyTuple::new(py, call)?)?;
-    let delivery = Delivery { poller, owner, then: then.clone().unbind() };
+    let delivery = Delivery { poller, owner, then: Mutex::new(Some(then.clone().unbind())) };
     future.call_method1("add_done_callback", (delivery,))?;
     Ok(future)
 }
@@ -41,7 +41,8 @@ pub fn run_in_executor<'py>(
 struct Delivery {
     poller: Arc<PollerHandle>,
     owner: Option<Arc<Remote>>,
-    then: Py<PyAny>,
+    /// Given away with the result: a future keeps its callbacks for ever, and a handler may keep its future.
+    then: Mutex<Option<Py<PyAny>>>,
 }
 
 #[pymethods]
@@ -49,7 +50,9 @@ impl Delivery {
     fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = future.py();
         let args = PyTuple::new(py, [future])?.unbind();
-        let task = PyTask::Call { owner: self.owner.clone(), function: self.then.clone_ref(py), args };
+        let then = self.then.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(function) = then else { return Ok(()) };
+        let task = PyTask::Call { owner: self.owner.clone(), function, args };
         // A poller that has ended has nobody left to tell.
         let _ = self.poller.post_task(Box::new(task));
         Ok(())
