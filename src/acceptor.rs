@@ -9,17 +9,22 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::address::{Address, UnixName};
+use crate::admission::{Admission, Permit};
 use crate::error::Error;
-use crate::options::{AcceptorOptions, ConnectionOptions};
+use crate::options::{AcceptorOptions, ConnectionOptions, WhenFull};
 use crate::remote::{Message, Peer, PollerHandle};
 use crate::socket;
 use crate::steering;
+use crate::timer::TimerId;
+
+/// Nanoseconds between two warnings of one acceptor that descriptors have run out.
+const TOLD_EVERY: u64 = 60_000_000_000;
 
 /// Where an acceptor listens.
 pub enum Endpoint {
@@ -36,6 +41,11 @@ pub struct Acceptor {
     /// Where it listens, ports resolved.
     pub addresses: Vec<SockAddr>,
     connection: Arc<ConnectionOptions>,
+    /// None when everybody may come in.
+    admission: Option<Arc<Admission>>,
+    when_full: WhenFull,
+    /// When somebody was last told that there are no descriptors; 0 for never.
+    told: AtomicU64,
     /// The pollers that take turns; none when each connection stays with the poller that accepted it.
     takers: Vec<Arc<PollerHandle>>,
     next: AtomicUsize,
@@ -63,10 +73,13 @@ impl Acceptor {
         let addresses = sockets.iter().map(|group| group[0].socket.local_addr());
         let addresses = addresses.collect::<Result<_, _>>().map_err(Error::io("cannot read the bound address"))?;
         let takers = serving.unwrap_or(if options.reuse_port { &[] } else { accepting }).to_vec();
-        let acceptor = Arc::new(Self {
+        let acceptor = Arc::new_cyclic(|acceptor: &Weak<Self>| Self {
             factory,
             addresses,
             connection: Arc::new(options.connection.clone()),
+            admission: Admission::new(options.admission, tell_of_room(acceptor.clone())),
+            when_full: options.admission.when_full,
+            told: AtomicU64::new(0),
             takers,
             next: AtomicUsize::new(0),
             listening: pollers.to_vec(),
@@ -74,7 +87,7 @@ impl Acceptor {
         });
         for group in sockets {
             for (bound, poller) in group.into_iter().zip(pollers) {
-                let listener = Listener { bound, acceptor: acceptor.clone(), listed: false, resting: false };
+                let listener = Listener { bound, acceptor: acceptor.clone(), listed: false, resting: None };
                 poller.post(Message::Listen(listener)).map_err(|_| Error::stopped())?;
             }
         }
@@ -101,9 +114,58 @@ impl Acceptor {
         self.takers.get(self.next.fetch_add(1, Ordering::Relaxed) % self.takers.len())
     }
 
+    /// Asks for room for the next connection.
+    pub(crate) fn admit(&self, now: u64) -> Admitted {
+        let Some(admission) = &self.admission else { return Admitted::In(None) };
+        if let Some(until) = admission.too_fast(now) {
+            return Admitted::TooFast(until);
+        }
+        match admission.reserve() {
+            permit @ Some(_) => Admitted::In(permit),
+            None if self.when_full == WhenFull::Wait => Admitted::Full,
+            None => Admitted::Refused,
+        }
+    }
+
+    /// Whether it is time to tell of a shortage: once a minute, whichever listeners meet it and how often.
+    pub(crate) fn tells_of_shortage(&self, now: u64) -> bool {
+        let due = |told| (told == 0 || now.saturating_sub(told) >= TOLD_EVERY).then_some(now.max(1));
+        self.told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
+    }
+
+    /// A connection was taken out of the backlog.
+    pub(crate) fn note_accepted(&self, now: u64) {
+        if let Some(admission) = &self.admission {
+            admission.note_accepted(now);
+        }
+    }
+
     pub(crate) fn connection_options(&self) -> Arc<ConnectionOptions> {
         self.connection.clone()
     }
+}
+
+/// Calls the listeners of an acceptor back to their backlogs.
+fn tell_of_room(acceptor: Weak<Acceptor>) -> impl Fn() + Send + Sync {
+    move || {
+        let Some(acceptor) = acceptor.upgrade() else { return };
+        for poller in &acceptor.listening {
+            // A poller that has ended listens no more.
+            let _ = poller.post(Message::Room(acceptor.clone()));
+        }
+    }
+}
+
+/// Whether the next connection may come in.
+pub(crate) enum Admitted {
+    /// With this, if there are limits.
+    In(Option<Permit>),
+    /// It is to be accepted and closed.
+    Refused,
+    /// Not before one ends, which will be told.
+    Full,
+    /// Not before this time.
+    TooFast(u64),
 }
 
 /// One listening socket on its poller.
@@ -112,8 +174,8 @@ pub(crate) struct Listener {
     pub acceptor: Arc<Acceptor>,
     /// In the poller's ready list.
     pub listed: bool,
-    /// Waits for file descriptors or memory to come free.
-    pub resting: bool,
+    /// The timer that ends its rest.
+    pub resting: Option<TimerId>,
 }
 
 impl Listener {

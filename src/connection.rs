@@ -10,8 +10,11 @@ use std::sync::Arc;
 use mio::event::Event;
 use socket2::Socket;
 
+use crate::admission::Permit;
 use crate::buffer::{Head, Input, Output, Pool};
 use crate::error::Reason;
+use crate::guards::{Facts, Guards};
+use crate::options::ConnectionOptions;
 use crate::remote::Remote;
 use crate::timer::TimerId;
 
@@ -43,6 +46,7 @@ pub(crate) enum Due {
     Open,
     Read,
     Drain,
+    Stopping,
     Eof,
     Close,
 }
@@ -61,6 +65,10 @@ pub(crate) enum Flushed {
 pub(crate) struct Connection {
     pub socket: Socket,
     pub remote: Arc<Remote>,
+    pub options: Arc<ConnectionOptions>,
+    pub guards: Guards,
+    /// Its place among those that its acceptor lets in, kept for its drop.
+    _permit: Option<Box<Permit>>,
     pub input: Input,
     pub output: Option<Box<Output>>,
     pub timers: Vec<TimerId>,
@@ -97,16 +105,21 @@ pub(crate) struct Connection {
     pub eof: bool,
     eof_told: bool,
     drain_due: bool,
+    /// The reactor stops, and the handler has not been told.
+    pub stopping_due: bool,
     pub write_shut: bool,
     /// Output was dropped; the peer must not take what it got for all.
     pub cut: bool,
 }
 
 impl Connection {
-    pub fn new(socket: Socket, remote: Arc<Remote>) -> Self {
+    pub fn new(socket: Socket, remote: Arc<Remote>, options: Arc<ConnectionOptions>, now: u64) -> Self {
         Self {
             socket,
             remote,
+            options,
+            guards: Guards::new(now),
+            _permit: None,
             input: Input::default(),
             output: None,
             timers: Vec::new(),
@@ -128,14 +141,20 @@ impl Connection {
             eof: false,
             eof_told: false,
             drain_due: false,
+            stopping_due: false,
             write_shut: false,
             cut: false,
         }
     }
 
     /// One whose handler is there before it.
-    pub fn outgoing(socket: Socket, remote: Arc<Remote>) -> Self {
-        Self { phase: Phase::New, ..Self::new(socket, remote) }
+    pub fn outgoing(self) -> Self {
+        Self { phase: Phase::New, ..self }
+    }
+
+    /// One that its acceptor has let in.
+    pub fn with_permit(self, permit: Option<Permit>) -> Self {
+        Self { _permit: permit.map(Box::new), ..self }
     }
 
     /// Takes in what the poll says; the caller then looks at [`Self::wants_read`], [`Self::blocked`] and
@@ -160,17 +179,15 @@ impl Connection {
     /// Whether a read would be of use now.
     pub fn wants_read(&self) -> bool {
         match self.phase {
-            Phase::Open => {
-                self.readable && !self.eof && !self.is_paused() && self.input.len() < self.remote.options.max_input
-            }
+            Phase::Open => self.readable && !self.eof && !self.is_paused() && self.input.len() < self.options.max_input,
             Phase::Lingering => self.readable,
             Phase::Accepted | Phase::New | Phase::Flushing | Phase::Ended => false,
         }
     }
 
     /// Reads once into `arena[at..]`, or to the end when that is known to be near; returns how much of it is in use.
-    pub fn receive(&mut self, arena: &mut [u8], at: usize) -> usize {
-        let room = self.remote.options.max_input - self.input.len();
+    pub fn receive(&mut self, arena: &mut [u8], at: usize, now: u64) -> usize {
+        let room = self.options.max_input.saturating_sub(self.input.len());
         let budget = READ_BUDGET.min(arena.len() - at).min(room);
         let mut end = at;
         while end < at + budget {
@@ -187,6 +204,7 @@ impl Connection {
             return 0;
         }
         self.news = true;
+        self.guards.received(now, end - at);
         self.remote.handle.counters.bytes_in.add((end - at) as u64);
         if self.input.receive(arena, at..end) { end - at } else { 0 }
     }
@@ -223,7 +241,7 @@ impl Connection {
     }
 
     /// Sends what waits, until the socket is full or the turn's budget is used up.
-    pub fn flush(&mut self, pool: &mut Pool) -> io::Result<Flushed> {
+    pub fn flush(&mut self, pool: &mut Pool, now: u64) -> io::Result<Flushed> {
         let Some(output) = self.output.as_mut() else { return Ok(Flushed::All) };
         let mut file_budget = FILE_BUDGET;
         loop {
@@ -232,6 +250,7 @@ impl Connection {
             match sent {
                 Ok(Sent { bytes, all, from_file }) => {
                     self.remote.handle.counters.bytes_out.add(bytes as u64);
+                    self.guards.sent(now);
                     output.sent(bytes, pool);
                     if from_file {
                         file_budget -= bytes;
@@ -247,10 +266,16 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
+        self.guards.flushed();
         if let Some(output) = self.output.take() {
             pool.give_back(output);
         }
         Ok(Flushed::All)
+    }
+
+    /// What the guards judge by.
+    pub fn facts(&self) -> Facts {
+        Facts { unread: self.readable && !self.eof, unsent: unsent(&self.socket) }
     }
 
     /// Bytes of output in memory.
@@ -266,7 +291,7 @@ impl Connection {
     /// Compares the queue with the water marks; the caller then looks at [`Self::wants_read`] and [`Self::has_due`].
     pub fn weigh(&mut self) {
         self.remote.tell_queued(self.queued_memory());
-        let options = &self.remote.options;
+        let options = &self.options;
         if self.queued() > options.high_water {
             self.over_high = true;
         } else if self.over_high && self.queued() <= options.low_water {
@@ -277,6 +302,7 @@ impl Connection {
 
     /// The peer cannot be written to any more: forget the output, deliver the input that remains, then end.
     pub fn write_failed(&mut self, error: io::Error, pool: &mut Pool) {
+        self.guards.flushed();
         if let Some(output) = self.output.take() {
             pool.give_back(output);
         }
@@ -307,6 +333,7 @@ impl Connection {
         match due {
             Due::Open => self.phase = Phase::Open,
             Due::Drain => self.drain_due = false,
+            Due::Stopping => self.stopping_due = false,
             Due::Eof => self.eof_told = true,
             Due::Read => {
                 self.news = false;
@@ -322,6 +349,7 @@ impl Connection {
             Phase::New => Some(Due::Open),
             Phase::Ended => Some(Due::Close),
             Phase::Accepted | Phase::Flushing | Phase::Lingering => None,
+            Phase::Open if self.stopping_due => Some(Due::Stopping),
             Phase::Open if self.drain_due => Some(Due::Drain),
             Phase::Open if self.is_paused() => None,
             Phase::Open if self.news && !self.input.is_empty() => Some(Due::Read),
@@ -342,7 +370,7 @@ impl Connection {
         if before > 0 && now < before {
             self.news |= now > 0;
         }
-        before > 0 && now == before && now >= self.remote.options.max_input && self.phase == Phase::Open && !self.paused
+        before > 0 && now == before && now >= self.options.max_input && self.phase == Phase::Open && !self.paused
     }
 
     /// Ends the user's pause; input that waited meanwhile is offered again.
@@ -365,8 +393,17 @@ impl Connection {
     }
 
     fn is_paused(&self) -> bool {
-        (self.paused || (self.over_high && self.remote.options.auto_pause)) && !self.unpausable
+        (self.paused || (self.over_high && self.options.auto_pause)) && !self.unpausable
     }
+}
+
+/// Bytes that the kernel holds for the peer (SIOCOUTQ, tcp(7) and unix(7)).
+fn unsent(socket: &Socket) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open for the length of the call, which writes one int of ours.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    // Not known is as if the peer had taken nothing.
+    if result == 0 { usize::try_from(bytes).unwrap_or(usize::MAX) } else { usize::MAX }
 }
 
 struct Sent {

@@ -1,5 +1,6 @@
 //! What one poller has done so far. Written by the poller alone, read from anywhere without disturbing it.
 
+use crate::error::{Expired, Reason};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that one thread adds to and all may read.
@@ -23,6 +24,100 @@ impl Counter {
     }
 }
 
+/// Ended connections by reason. The names are those of the options that were overstepped, and these:
+///
+/// * `in_order`: closed by either side
+/// * `failed`: a system call on the socket failed, after a reset by the peer say
+/// * `aborted`: by `abort()` or the end of a stop's grace
+/// * `raised`: by an exception in a callback
+/// * `rejected`: never had a handler, since the factory raised or the reactor stopped
+#[derive(Default)]
+pub struct Closed {
+    in_order: Counter,
+    failed: Counter,
+    aborted: Counter,
+    raised: Counter,
+    rejected: Counter,
+    max_input: Counter,
+    max_output: Counter,
+    idle_timeout: Counter,
+    first_byte_timeout: Counter,
+    write_timeout: Counter,
+    lifetime: Counter,
+    min_rate: Counter,
+}
+
+impl Closed {
+    /// Counts a connection that ended for `reason`.
+    pub(crate) fn note(&self, reason: &Reason) {
+        let counter = match reason {
+            Reason::Orderly => &self.in_order,
+            Reason::Io(_) => &self.failed,
+            Reason::Aborted => &self.aborted,
+            Reason::Raised(_) => &self.raised,
+            Reason::InputOverflow { .. } => &self.max_input,
+            Reason::OutputOverflow { .. } => &self.max_output,
+            Reason::Expired(Expired::Idle(_)) => &self.idle_timeout,
+            Reason::Expired(Expired::FirstByte(_)) => &self.first_byte_timeout,
+            Reason::Expired(Expired::Write(_)) => &self.write_timeout,
+            Reason::Expired(Expired::Lifetime(_)) => &self.lifetime,
+            Reason::Expired(Expired::TooSlow { .. }) => &self.min_rate,
+        };
+        counter.add(1);
+    }
+
+    /// Counts a connection that had no handler.
+    pub(crate) fn note_rejected(&self) {
+        self.rejected.add(1);
+    }
+
+    /// Each reason with its count.
+    pub fn each(&self) -> [(&'static str, u64); 12] {
+        [
+            ("in_order", &self.in_order),
+            ("failed", &self.failed),
+            ("aborted", &self.aborted),
+            ("raised", &self.raised),
+            ("rejected", &self.rejected),
+            ("max_input", &self.max_input),
+            ("max_output", &self.max_output),
+            ("idle_timeout", &self.idle_timeout),
+            ("first_byte_timeout", &self.first_byte_timeout),
+            ("write_timeout", &self.write_timeout),
+            ("lifetime", &self.lifetime),
+            ("min_rate", &self.min_rate),
+        ]
+        .map(|(name, counter)| (name, counter.get()))
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.each().iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// How often each size came, by powers of two.
+#[derive(Default)]
+pub struct Sizes([Counter; 10]);
+
+impl Sizes {
+    /// Counts one of `size`.
+    pub(crate) fn note(&self, size: usize) {
+        let power = usize::BITS - size.leading_zeros();
+        self.0[(power as usize).min(self.0.len() - 1)].add(1);
+    }
+
+    /// The least size of each class with its count; a class ends where the next begins.
+    pub fn each(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.0.iter().enumerate().map(|(power, counter)| (1_usize << power >> 1, counter.get()))
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.each().map(|(_, count)| count).sum()
+    }
+}
+
 /// The counters of one poller.
 #[derive(Default)]
 pub struct Counters {
@@ -30,18 +125,30 @@ pub struct Counters {
     pub accepted: Counter,
     /// Outgoing connections that came about.
     pub connected: Counter,
-    /// Connections of both kinds that have ended.
-    pub closed: Counter,
+    /// Peers that were accepted and closed at once, since a limit of the acceptor was reached. They count nowhere else.
+    pub refused: Counter,
+    /// Connections of both kinds that have ended, by reason.
+    pub closed: Closed,
     /// Bytes read from sockets.
     pub bytes_in: Counter,
     /// Bytes sent to sockets.
     pub bytes_out: Counter,
     /// Datagrams that were dropped because a send queue was full.
     pub datagrams_dropped: Counter,
-    /// Batches of callbacks.
-    pub batches: Counter,
+    /// Batches of callbacks, by their size.
+    pub batches: Sizes,
     /// Callbacks.
     pub callbacks: Counter,
+    /// Callbacks that ran for longer than `stall_warning`.
+    pub stalls: Counter,
+    /// Nanoseconds in callbacks.
+    pub calling: Counter,
+    /// Nanoseconds of waiting until callbacks could begin: for the interpreter lock, say.
+    pub attaching: Counter,
+    /// Connections that were open when a stop began and were closed in order since.
+    pub stopped_in_order: Counter,
+    /// Those that were not, because the time was over or the peer was gone.
+    pub stopped_aborted: Counter,
     /// Timers that are set, those of the poller itself included.
     pub timers: Counter,
 }

@@ -5,6 +5,7 @@
 //! that question; a dispatch only finds the handler object, calls it, and says what came of it. The core never holds,
 //! drops or logs a handler: side tables indexed by [`Token::slot`] do, on this side of the seam.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::acceptor::Acceptor;
@@ -14,6 +15,7 @@ use crate::poller::Poller;
 use crate::remote::Remote;
 use crate::slots::Token;
 use crate::timer::TimerId;
+use crate::watchdog::Stall;
 
 /// The next thing to call.
 pub enum Call {
@@ -22,6 +24,8 @@ pub enum Call {
     Accept(Arc<Remote>, Arc<Acceptor>),
     /// `on_open` of a handler that is in its place already: one that was connected or handed over to.
     Open(Arc<Remote>),
+    /// A listener cannot take connections out of its backlog, and will try again.
+    AcceptFailed(Arc<Acceptor>, io::Error),
     /// `on_connect_fail`, then let go of the handler. The token is stale already.
     ConnectFailed(Token, Error),
     /// `on_read`.
@@ -30,6 +34,8 @@ pub enum Call {
     Eof(Token),
     /// `on_drain`.
     Drain(Token),
+    /// `on_stopping`: the reactor stops. A handler without one is to be closed by [`Poller::close`].
+    Stopping(Token),
     /// `on_close`, then let go of the handler. The token is stale already; the timers were cancelled.
     Close {
         /// Whose place in the side table is free now.
@@ -66,6 +72,81 @@ pub enum Call {
     Signal,
 }
 
+/// What the watchdog calls each kind of call.
+const NAMES: [&str; 18] = [
+    "the factory or on_open",
+    "on_open",
+    "on_connect_fail",
+    "on_read",
+    "on_eof",
+    "on_drain",
+    "on_stopping",
+    "on_close",
+    "a timer callback",
+    "on_read",
+    "on_write",
+    "on_datagram",
+    "on_error",
+    "on_close",
+    "a cancelled timer",
+    "a call_soon function",
+    "a signal handler",
+    "a log handler",
+];
+
+impl Call {
+    /// A number for the kind of call, with a name of [`Call::name_of`].
+    pub(crate) fn kind(&self) -> u8 {
+        match self {
+            Self::Accept(..) => 0,
+            Self::Open(_) => 1,
+            Self::ConnectFailed(..) => 2,
+            Self::Read(_) => 3,
+            Self::Eof(_) => 4,
+            Self::Drain(_) => 5,
+            Self::Stopping(_) => 6,
+            Self::Close { .. } => 7,
+            Self::Timer { .. } => 8,
+            Self::DescriptorReadable(_) => 9,
+            Self::DescriptorWritable(_) => 10,
+            Self::Datagram(..) => 11,
+            Self::DatagramError(..) => 12,
+            Self::DescriptorRemoved(..) => 13,
+            Self::TimerCancelled(_) => 14,
+            Self::Task(_) => 15,
+            Self::Signal => 16,
+            Self::AcceptFailed(..) => 17,
+        }
+    }
+
+    pub(crate) fn name_of(kind: u8) -> &'static str {
+        NAMES.get(usize::from(kind)).copied().unwrap_or("a callback")
+    }
+
+    /// What the call is about, while it is there.
+    pub(crate) fn token(&self) -> Option<Token> {
+        match self {
+            Self::Accept(remote, _) | Self::Open(remote) => Some(remote.token),
+            Self::Read(token)
+            | Self::Eof(token)
+            | Self::Drain(token)
+            | Self::Stopping(token)
+            | Self::DescriptorReadable(token)
+            | Self::DescriptorWritable(token)
+            | Self::Datagram(token, _)
+            | Self::DatagramError(token, _)
+            | Self::Close { token, .. } => Some(*token),
+            Self::Timer { owner, .. } => *owner,
+            Self::ConnectFailed(..)
+            | Self::DescriptorRemoved(..)
+            | Self::TimerCancelled(_)
+            | Self::Task(_)
+            | Self::Signal
+            | Self::AcceptFailed(..) => None,
+        }
+    }
+}
+
 /// Calls handlers. One value per poller, moved to the poller's thread.
 pub trait Dispatch: Send + 'static {
     /// Wraps the whole life of the poller's thread: a place to attach the thread to an interpreter once.
@@ -77,4 +158,13 @@ pub trait Dispatch: Send + 'static {
     ///
     /// Also has to drop what [`Poller::take_released`] returns, which may be the only reason for the call.
     fn dispatch(&self, poller: &Poller);
+
+    /// A callback of some poller has run for longer than `stall_warning`, and still does. Called on a thread of its own,
+    /// once for each such callback.
+    fn stalled(stall: &Stall<'_>)
+    where
+        Self: Sized,
+    {
+        let _ = stall;
+    }
 }

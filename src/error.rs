@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Why a call was refused.
 #[derive(Debug, thiserror::Error)]
@@ -88,4 +89,45 @@ pub enum Reason {
     },
     /// What a callback raised.
     Raised(Foreign),
+    /// A limit in time was overstepped.
+    Expired(Expired),
+}
+
+impl Reason {
+    /// Whether the peer gets the end of the stream behind what was sent, instead of a reset.
+    pub fn is_in_order(&self) -> bool {
+        match self {
+            Self::Orderly | Self::Raised(_) => true,
+            // The peer takes nothing: it would not see the end either.
+            Self::Expired(expired) => !matches!(expired, Expired::Write(_)),
+            Self::Io(_) | Self::Aborted | Self::InputOverflow { .. } | Self::OutputOverflow { .. } => false,
+        }
+    }
+}
+
+/// Which limit in time a connection overstepped.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum Expired {
+    /// `idle_timeout`
+    #[error("no byte moved either way for idle_timeout={} seconds", .0.as_secs_f64())]
+    Idle(Duration),
+    /// `first_byte_timeout`
+    #[error("the peer sent nothing for first_byte_timeout={} seconds", .0.as_secs_f64())]
+    FirstByte(Duration),
+    /// `write_timeout`
+    #[error("the peer took none of the waiting output for write_timeout={} seconds", .0.as_secs_f64())]
+    Write(Duration),
+    /// `lifetime`
+    #[error("the connection was open for lifetime={} seconds", .0.as_secs_f64())]
+    Lifetime(Duration),
+    /// `min_rate`
+    #[error("the peer sent {bytes} bytes in {} seconds; min_rate is {rate} bytes a second", .window.as_secs_f64())]
+    TooSlow {
+        /// What came in the window.
+        bytes: u64,
+        /// Bytes a second.
+        rate: f64,
+        /// Its length.
+        window: Duration,
+    },
 }

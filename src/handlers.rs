@@ -18,7 +18,7 @@ use crate::remote::Remote;
 use crate::slots::{Table, Token};
 use crate::timer::TimerId;
 
-/// What happens to one connection. All methods have a default that does nothing, but the end of input closes.
+/// What happens to one connection. All methods have a default that does nothing, but the end of input and a stop close.
 pub trait Handler: Send {
     /// First and once.
     fn on_open(&mut self, _connection: &Context<'_>) {}
@@ -30,6 +30,10 @@ pub trait Handler: Send {
     }
     /// Output fell to the low-water mark.
     fn on_drain(&mut self, _connection: &Context<'_>) {}
+    /// The reactor stops; who stays open is aborted when the grace is over.
+    fn on_stopping(&mut self, connection: &Context<'_>) {
+        connection.close();
+    }
     /// A timer of this connection fired.
     fn on_timer(&mut self, _connection: &Context<'_>, _timer: TimerId) {}
     /// The connection could not be made; nothing else is called.
@@ -152,6 +156,7 @@ impl Handlers {
             Call::Read(token) => self.with(poller, token, |handler, connection| handler.on_read(connection)),
             Call::Eof(token) => self.with(poller, token, |handler, connection| handler.on_eof(connection)),
             Call::Drain(token) => self.with(poller, token, |handler, connection| handler.on_drain(connection)),
+            Call::Stopping(token) => self.with(poller, token, |handler, connection| handler.on_stopping(connection)),
             Call::Close { token, reason, .. } => {
                 if let Some(mut handler) = self.take(token) {
                     handler.on_close(reason);
@@ -177,6 +182,7 @@ impl Handlers {
             | Call::DescriptorRemoved(..)
             | Call::Datagram(..)
             | Call::DatagramError(..)
+            | Call::AcceptFailed(..)
             | Call::Signal => {}
         }
     }

@@ -8,11 +8,12 @@
 //! * [`poller`]: one loop: wait → read → dispatch → flush
 //! * [`dispatch`]: the seam, what a poller asks to be called
 //! * [`acceptor`], [`connector`], `connection`, [`datagram`], `descriptor`: what a poller watches; [`remote`]: what other threads may do to it
-//! * `mailbox`, `resolver`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
-//! * [`buffer`], [`timer`], [`slots`], [`error`]: pure, with no sockets, no clock, no Python
+//! * [`watchdog`], `mailbox`, `resolver`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
+//! * [`buffer`], [`timer`], `guards`, `admission`, [`slots`], [`error`]: pure, with no sockets, no clock, no Python
 
 pub mod acceptor;
 pub mod address;
+mod admission;
 pub mod buffer;
 mod connection;
 pub mod connector;
@@ -22,6 +23,7 @@ pub mod descriptor;
 pub mod dispatch;
 pub mod error;
 pub mod fork;
+mod guards;
 pub mod handlers;
 mod mailbox;
 pub mod options;
@@ -34,6 +36,7 @@ pub mod slots;
 mod socket;
 mod steering;
 pub mod timer;
+pub mod watchdog;
 
 #[cfg(feature = "python")]
 #[allow(missing_docs, reason = "its public items are Python's, documented there")]

@@ -5,6 +5,7 @@
 //! taken by the look that is under way or is the first of the next one. So a thousand posts cost one wake-up.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Wakes the owner of a mailbox: mio's `Waker`, except in tests.
@@ -22,6 +23,8 @@ impl Wake for mio::Waker {
 /// A queue with many writers and one reader.
 pub struct Mailbox<M, W = mio::Waker> {
     inside: Mutex<Inside<M>>,
+    /// How many messages there are: written under the lock, read without.
+    depth: AtomicUsize,
     waker: W,
 }
 
@@ -33,7 +36,7 @@ struct Inside<M> {
 impl<M, W: Wake> Mailbox<M, W> {
     /// An empty mailbox whose owner `waker` wakes.
     pub fn new(waker: W) -> Self {
-        Self { inside: Mutex::new(Inside { messages: Vec::new(), open: true }), waker }
+        Self { inside: Mutex::new(Inside { messages: Vec::new(), open: true }), depth: AtomicUsize::new(0), waker }
     }
 
     /// Queues `message` behind all earlier ones; gives it back when the mailbox is closed.
@@ -44,6 +47,7 @@ impl<M, W: Wake> Mailbox<M, W> {
         }
         inside.messages.push(message);
         let first = inside.messages.len() == 1;
+        self.depth.store(inside.messages.len(), Ordering::Relaxed);
         drop(inside);
         if first {
             // Writing to an eventfd fails only when it is full, and then the wake-up is under way already.
@@ -55,14 +59,22 @@ impl<M, W: Wake> Mailbox<M, W> {
     /// Exchanges what was posted for `emptied`, whose memory the next messages will use.
     pub fn take(&self, emptied: Vec<M>) -> Vec<M> {
         debug_assert!(emptied.is_empty());
-        std::mem::replace(&mut self.lock().messages, emptied)
+        let mut inside = self.lock();
+        self.depth.store(0, Ordering::Relaxed);
+        std::mem::replace(&mut inside.messages, emptied)
     }
 
     /// Takes what was posted and refuses everything from here on.
     pub fn close(&self) -> Vec<M> {
         let mut inside = self.lock();
         inside.open = false;
+        self.depth.store(0, Ordering::Relaxed);
         std::mem::take(&mut inside.messages)
+    }
+
+    /// How many messages wait, as of a moment ago.
+    pub fn depth(&self) -> u64 {
+        self.depth.load(Ordering::Relaxed) as u64
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside<M>> {

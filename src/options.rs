@@ -28,6 +28,8 @@ pub struct ReactorOptions {
     pub batch_time: Duration,
     /// Timers to reserve memory for.
     pub timer_capacity: usize,
+    /// A callback that runs for longer is reported while it does.
+    pub stall_warning: Option<Duration>,
 }
 
 impl Default for ReactorOptions {
@@ -39,6 +41,7 @@ impl Default for ReactorOptions {
             batch_calls: 256,
             batch_time: Duration::from_millis(1),
             timer_capacity: 0,
+            stall_warning: Some(Duration::from_millis(100)),
         }
     }
 }
@@ -52,6 +55,12 @@ impl ReactorOptions {
         within("read_buffer_size", self.read_buffer_size, LEAST_READ, 64 * 1024 * 1024)?;
         within("batch_calls", self.batch_calls, 1, 65_536)?;
         within("timer_capacity", self.timer_capacity, 0, 100_000_000)?;
+        if let Some(limit) = self.stall_warning
+            && limit < Duration::from_millis(1)
+        {
+            let seconds = limit.as_secs_f64();
+            return Err(Error::Argument(format!("stall_warning must be at least 0.001 seconds, not {seconds}")));
+        }
         match &self.cpus {
             Some(cpus) if cpus.is_empty() => Err(Error::Argument("cpus must not be an empty list".into())),
             Some(cpus) => match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
@@ -76,6 +85,10 @@ pub struct Keepalive {
     pub count: u32,
 }
 
+/// A peer that is gone without a word is noticed after two minutes; one that lives is never ended.
+pub const KEEPALIVE: Keepalive =
+    Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(15), count: 4 };
+
 /// Settings of the stream sockets of accepted and outgoing connections. What has no meaning for Unix sockets is left out
 /// there.
 #[derive(Clone, Debug)]
@@ -94,7 +107,13 @@ pub struct SocketOptions {
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { nodelay: true, receive_buffer_size: None, send_buffer_size: None, keepalive: None, device: None }
+        Self {
+            nodelay: true,
+            receive_buffer_size: None,
+            send_buffer_size: None,
+            keepalive: Some(KEEPALIVE),
+            device: None,
+        }
     }
 }
 
@@ -105,7 +124,16 @@ impl SocketOptions {
     }
 }
 
-/// Settings of each connection of an acceptor or connector.
+/// How fast a peer has to send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// The mean over a window.
+    pub bytes_per_second: f64,
+    /// Its length.
+    pub window: Duration,
+}
+
+/// Settings of each connection of an acceptor or connector; each may be replaced while it is open.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
     /// Unread input that may wait; reading pauses there.
@@ -121,6 +149,16 @@ pub struct ConnectionOptions {
     pub max_output: usize,
     /// How long a closed connection discards what still arrives, so that the peer reads all before a reset.
     pub linger_timeout: Duration,
+    /// How long no byte may move either way.
+    pub idle_timeout: Option<Duration>,
+    /// How long the peer may take to send its first byte.
+    pub first_byte_timeout: Option<Duration>,
+    /// How long the peer may take nothing of the output that waits.
+    pub write_timeout: Option<Duration>,
+    /// How long the connection may be open.
+    pub lifetime: Option<Duration>,
+    /// How fast the peer has to send.
+    pub min_rate: Option<Rate>,
 }
 
 impl Default for ConnectionOptions {
@@ -132,6 +170,11 @@ impl Default for ConnectionOptions {
             auto_pause: true,
             max_output: 64 * 1024 * 1024,
             linger_timeout: Duration::from_secs(2),
+            idle_timeout: None,
+            first_byte_timeout: None,
+            write_timeout: Some(Duration::from_secs(60)),
+            lifetime: None,
+            min_rate: None,
         }
     }
 }
@@ -143,7 +186,24 @@ impl ConnectionOptions {
         within("max_input", self.max_input, 1, most)?;
         within("max_output", self.max_output, 1, usize::MAX / 4)?;
         within("high_water", self.high_water, 0, self.max_output)?;
-        within("low_water", self.low_water, 0, self.high_water)
+        within("low_water", self.low_water, 0, self.high_water)?;
+        let times = [
+            ("idle_timeout", self.idle_timeout),
+            ("first_byte_timeout", self.first_byte_timeout),
+            ("write_timeout", self.write_timeout),
+            ("lifetime", self.lifetime),
+            ("the window of min_rate", self.min_rate.map(|rate| rate.window)),
+        ];
+        if let Some((name, _)) = times.iter().find(|(_, time)| *time == Some(Duration::ZERO)) {
+            return Err(Error::Argument(format!("{name} must be more than 0 seconds, not 0")));
+        }
+        match self.min_rate {
+            Some(rate) if !(rate.bytes_per_second > 0.0 && rate.bytes_per_second.is_finite()) => {
+                let rate = rate.bytes_per_second;
+                Err(Error::Argument(format!("the rate of min_rate must be more than 0 bytes a second, not {rate}")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -158,10 +218,50 @@ pub struct AcceptorOptions {
     pub cpu_steering: bool,
     /// Connections the kernel queues until they are accepted.
     pub backlog: usize,
+    /// Who may come in.
+    pub admission: AdmissionOptions,
     /// Settings of the sockets.
     pub socket: SocketOptions,
     /// Settings of the connections.
     pub connection: ConnectionOptions,
+}
+
+/// Who may come in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AdmissionOptions {
+    /// Connections that may be open at once.
+    pub max_connections: Option<usize>,
+    /// What becomes of more.
+    pub when_full: WhenFull,
+    /// Connections that may be open at once from one address.
+    pub max_connections_per_address: Option<usize>,
+    /// Connections that may come in a second.
+    pub accept_rate: Option<f64>,
+}
+
+/// What becomes of a peer for whom there is no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It waits in the backlog.
+    #[default]
+    Wait,
+    /// It is accepted and closed.
+    Refuse,
+}
+
+impl AdmissionOptions {
+    fn validate(&self) -> Result<(), Error> {
+        let most = u32::MAX as usize;
+        self.max_connections.map_or(Ok(()), |limit| within("max_connections", limit, 1, most))?;
+        let per_address = self.max_connections_per_address;
+        per_address.map_or(Ok(()), |limit| within("max_connections_per_address", limit, 1, most))?;
+        match self.accept_rate {
+            Some(rate) if !(0.001..=1e9).contains(&rate) => {
+                Err(Error::Argument(format!("accept_rate must be from 0.001 to 1000000000 a second, not {rate}")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for AcceptorOptions {
@@ -171,6 +271,7 @@ impl Default for AcceptorOptions {
             reuse_address: true,
             cpu_steering: false,
             backlog: 1024,
+            admission: AdmissionOptions::default(),
             socket: SocketOptions::default(),
             connection: ConnectionOptions::default(),
         }
@@ -184,6 +285,7 @@ impl AcceptorOptions {
         if self.cpu_steering && !self.reuse_port {
             return Err(Error::Argument("cpu_steering=True needs reuse_port=True: it steers between listeners".into()));
         }
+        self.admission.validate()?;
         self.socket.validate()?;
         self.connection.validate()
     }

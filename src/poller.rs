@@ -4,10 +4,12 @@
 //! Waiting, reading and flushing are done without the dispatch, so a whole batch costs the language above one entry.
 //! No borrow of the state outlives a call of this API, so callbacks may call back in. It never calls a handler.
 
+mod accept;
 mod calls;
 mod close;
 mod connect;
 mod datagrams;
+mod guard;
 mod receive;
 mod send;
 
@@ -23,6 +25,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Waker};
 use socket2::Socket;
 
+use guard::drop_guard;
+
 use crate::acceptor::{Acceptor, Listener};
 use crate::buffer::{FileRange, Held, Pool};
 use crate::connection::{Connection, Phase};
@@ -34,19 +38,18 @@ use crate::dispatch::{Call, Dispatch};
 use crate::error::{Error, Foreign, Reason};
 use crate::fork;
 use crate::mailbox::Mailbox;
-use crate::options::ReactorOptions;
+use crate::options::{ConnectionOptions, ReactorOptions};
 use crate::remote::{Message, PollerHandle, Remote};
 use crate::resolver::Resolver;
 use crate::signal::SignalPipe;
 use crate::slots::{Slots, Token};
 use crate::steering;
 use crate::timer::{TimerId, Timers};
+use crate::watchdog::Pulse;
 
 const WAKER: mio::Token = mio::Token(usize::MAX);
 const SIGNALS: mio::Token = mio::Token(usize::MAX - 1);
 
-/// How many connections one listener takes per turn.
-const ACCEPT_BUDGET: usize = 64;
 /// How long a listener or a datagram socket rests when descriptors or memory ran out.
 const REST: Duration = Duration::from_millis(100);
 
@@ -62,11 +65,25 @@ enum Source {
     Leaving,
 }
 
+impl Source {
+    /// What the poll watches it by.
+    fn descriptor(&self) -> Option<RawFd> {
+        match self {
+            Self::Connection(connection) => Some(connection.socket.as_raw_fd()),
+            Self::Descriptor(descriptor) => Some(descriptor.fd),
+            Self::Datagrams(datagrams) => Some(datagrams.socket.as_raw_fd()),
+            Self::Listener(_) | Self::Dial(_) | Self::Attempt(_) | Self::Leaving => None,
+        }
+    }
+}
+
 /// What a timer was set for.
 #[derive(Clone, Copy, Debug)]
 enum Deadline {
     /// A callback, of a connection or of nobody.
     Callback(Option<Token>),
+    /// The earliest of the limits in time of a connection.
+    Guard(Token),
     /// The end of a connection's lingering.
     Linger(Token),
     /// The end of an outgoing connection's time.
@@ -86,6 +103,7 @@ enum Turn {
     Descriptor(Token),
     Datagrams(Token),
     Removed(Token, Reason),
+    AcceptFailed(Arc<Acceptor>, io::Error),
     ConnectFailed(Token, Error),
     Cancelled(TimerId),
     Task(Foreign),
@@ -123,6 +141,8 @@ pub struct Poller {
 
 struct State {
     handle: Arc<PollerHandle>,
+    /// The zero of the clock.
+    epoch: Instant,
     registry: Registry,
     sources: Slots<Source>,
     timers: Timers<Deadline>,
@@ -133,6 +153,9 @@ struct State {
     landing: Option<Box<Landing>>,
     /// Connections and listeners with unread readiness, in the order of their turns.
     ready: VecDeque<Token>,
+    listeners: Vec<Token>,
+    /// Listeners that rest until there are descriptors or memory again.
+    short: Vec<Token>,
     /// Connections with output to flush.
     touched: Vec<Token>,
     endings: Vec<Ending>,
@@ -146,6 +169,8 @@ struct State {
     /// A batch ends after so many calls, or so many nanoseconds of them, and is flushed: no connection starves others.
     most_calls: usize,
     most_time: u64,
+    /// A callback that ran for longer counts as stalled.
+    stall_limit: u64,
     /// Where to run.
     cpu: Option<usize>,
     messages: Vec<Message>,
@@ -160,6 +185,12 @@ struct State {
 struct Batch {
     /// When the poll returned. Timers due until then belong to the batch.
     now: u64,
+    /// The time as last read.
+    clock: u64,
+    /// When the dispatch was asked to begin.
+    asked: u64,
+    /// Callbacks made.
+    made: usize,
     /// When the first call was asked for. Not before: the dispatch may have waited for its lock, and a batch whose time
     /// is over before its first call would never end.
     began: Option<u64>,
@@ -176,11 +207,13 @@ impl Poller {
         let handle = Arc::new(PollerHandle {
             index,
             counters: Counters::default(),
+            pulse: Pulse::default(),
             mailbox: Mailbox::new(Waker::new(poll.registry(), WAKER)?),
             birth: fork::generation(),
         });
         let state = State {
             handle: handle.clone(),
+            epoch,
             registry: registry.try_clone()?,
             sources: Slots::new(),
             timers: Timers::with_capacity(options.timer_capacity),
@@ -189,6 +222,8 @@ impl Poller {
             arena: vec![0; options.read_buffer_size].into_boxed_slice(),
             landing: None,
             ready: VecDeque::new(),
+            listeners: Vec::new(),
+            short: Vec::new(),
             touched: Vec::new(),
             endings: Vec::new(),
             rearm: Vec::new(),
@@ -198,6 +233,7 @@ impl Poller {
             batch: Batch::default(),
             most_calls: options.batch_calls,
             most_time: options.batch_time.as_nanos() as u64,
+            stall_limit: options.stall_warning.map_or(u64::MAX, |limit| limit.as_nanos() as u64),
             cpu: options.cpus.as_ref().map(|cpus| cpus[index % cpus.len()]),
             messages: Vec::new(),
             signals: None,
@@ -225,7 +261,11 @@ impl Poller {
         if let Some(cpu) = cpu {
             self.state.borrow_mut().pin(cpu);
         }
+        self.handle.pulse.set_thread(true);
         let result = self.turn_until_done(dispatch);
+        if !fork::is_foreign(self.handle.birth) {
+            self.handle.pulse.set_thread(false);
+        }
         if let Some(set) = self.state.borrow_mut().unpinned.take() {
             // The CPUs were allowed before, so this fails only if they were taken away meanwhile.
             let _ = steering::set_affinity(&set);
@@ -236,6 +276,7 @@ impl Poller {
     fn turn_until_done(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
         while !self.state.borrow().is_done() {
             self.wait(dispatch)?;
+            self.state.borrow_mut().expire();
             self.state.borrow_mut().fill();
             if self.has_turns() {
                 self.dispatch_batch(dispatch)?;
@@ -283,9 +324,9 @@ impl Poller {
 
     fn begin_batch(&self) {
         let state = &mut *self.state.borrow_mut();
-        (state.batch.began, state.batch.calls) = (None, 0);
+        (state.batch.began, state.batch.calls, state.batch.made) = (None, 0, 0);
+        state.batch.asked = self.now();
         state.batch.timers_first = !state.batch.timers_first;
-        self.handle.counters.batches.add(1);
         self.handle.counters.timers.set(state.timers.len() as u64);
     }
 
@@ -303,6 +344,7 @@ impl Poller {
         }
         let state = &mut *self.state.borrow_mut();
         state.batch.now = self.now();
+        state.batch.clock = state.batch.now;
         for event in &*events {
             match event.token() {
                 WAKER => state.read_mailbox(),
@@ -327,12 +369,12 @@ impl Poller {
         }
         let now = self.now();
         let state = &mut *self.state.borrow_mut();
-        state.batch.calls += 1;
-        let began = *state.batch.began.get_or_insert(now);
+        let began = state.clock_in(now);
         let over = now - began > state.most_time || state.is_batch_full();
         let call = state.next_call(over);
-        if call.is_some() {
-            self.handle.counters.callbacks.add(1);
+        match &call {
+            Some(call) => state.note_call(call, now),
+            None => state.note_batch(began, now),
         }
         call
     }
@@ -353,7 +395,7 @@ impl Poller {
         // Dropping it may call back in, so not under the borrow.
         drop(later);
         if !fork::is_foreign(self.handle.birth) {
-            self.state.borrow_mut().stop(self.now());
+            self.state.borrow_mut().stop(self.now(), true);
         }
     }
 
@@ -436,7 +478,9 @@ impl Poller {
         let renewed = state.sources.renew(token).ok_or(Error::Closed)?;
         let Some(connection) = open(&mut state.sources, renewed) else { return Err(Error::Closed) };
         let old = connection.remote.clone();
-        connection.hand_over(Remote::new(old.handle.clone(), renewed, old.peer, old.options.clone()));
+        // It is set for the old token.
+        drop_guard(connection, &mut state.timers);
+        connection.hand_over(Remote::new(old.handle.clone(), renewed, old.peer, &connection.options));
         old.hand_over(&connection.remote);
         let interests = stream_interests(connection.watches_writes);
         let (fd, remote) = (connection.socket.as_raw_fd(), connection.remote.clone());
@@ -444,12 +488,25 @@ impl Poller {
         touch(connection, &mut state.touched, renewed);
         let timers = std::mem::take(&mut connection.timers);
         let timers = state.cancel_all(timers);
+        state.guard(renewed);
+        state.tell_of_stop(renewed);
         state.push_task(farewell);
         state.queue(renewed);
         self.registry
             .reregister(&mut SourceFd(&fd), mio_token(renewed), interests)
             .map_err(Error::io("cannot watch the socket for its new handler"))?;
         Ok((remote, timers))
+    }
+
+    /// The settings of one connection.
+    pub fn options(&self, token: Token) -> Result<ConnectionOptions, Error> {
+        self.connection(token, |connection| (*connection.options).clone()).ok_or(Error::Closed)
+    }
+
+    /// Replaces the settings of one connection.
+    pub fn set_options(&self, token: Token, options: ConnectionOptions) -> Result<(), Error> {
+        options.validate()?;
+        self.state.borrow_mut().set_options(token, options)
     }
 
     /// How many bytes of input wait.
@@ -618,6 +675,35 @@ pub enum Data<'a> {
 }
 
 impl State {
+    /// A call is asked for, so the one before it is over. Returns when the batch's first was asked for.
+    fn clock_in(&mut self, now: u64) -> u64 {
+        let counters = &self.handle.counters;
+        if self.batch.began.is_none() {
+            counters.attaching.add(now.saturating_sub(self.batch.asked));
+        } else if now - self.batch.clock > self.stall_limit {
+            counters.stalls.add(1);
+        }
+        self.batch.calls += 1;
+        self.batch.clock = now;
+        *self.batch.began.get_or_insert(now)
+    }
+
+    fn note_call(&mut self, call: &Call, now: u64) {
+        self.batch.made += 1;
+        self.handle.counters.callbacks.add(1);
+        if self.stall_limit < u64::MAX {
+            let fd = call.token().and_then(|token| self.sources.get(token)).and_then(Source::descriptor);
+            self.handle.pulse.begin(now, call, fd);
+        }
+    }
+
+    fn note_batch(&mut self, began: u64, now: u64) {
+        let counters = &self.handle.counters;
+        counters.calling.add(now - began);
+        counters.batches.note(self.batch.made);
+        self.handle.pulse.rest();
+    }
+
     fn is_batch_full(&self) -> bool {
         self.batch.calls > self.most_calls
     }
@@ -698,7 +784,7 @@ fn queue_if_due(connection: &mut Connection, turns: &mut VecDeque<Turn>, token: 
 }
 
 fn list_listener(listener: &mut Listener, ready: &mut VecDeque<Token>, token: Token) {
-    if !listener.listed && !listener.resting {
+    if !listener.listed && listener.resting.is_none() {
         listener.listed = true;
         ready.push_back(token);
     }

@@ -19,6 +19,7 @@ use crate::remote::{Message, PollerHandle};
 use crate::resolver::Resolver;
 use crate::signal::BlockedSignals;
 use crate::steering;
+use crate::watchdog::Watchdog;
 
 /// The most pollers a reactor may have.
 pub const MAX_POLLERS: usize = 1024;
@@ -43,6 +44,7 @@ pub struct Reactor<D: Dispatch> {
     changed: Condvar,
     epoch: Instant,
     birth: u32,
+    stall_warning: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +102,8 @@ impl<D: Dispatch> Reactor<D> {
         }
         let life = Life { status: Status::Ready, running: 0, deadline: None, failure: None };
         let (name, life, changed) = (options.name.clone(), Mutex::new(life), Condvar::new());
-        Ok(Arc::new(Self { name, handles, parked, life, changed, epoch, birth }))
+        let stall_warning = options.stall_warning;
+        Ok(Arc::new(Self { name, handles, parked, life, changed, epoch, birth, stall_warning }))
     }
 
     /// The pollers, as other threads see them.
@@ -127,6 +130,11 @@ impl<D: Dispatch> Reactor<D> {
     /// An error in a forked child, where the reactor is a copy that must not be touched.
     pub fn check_process(&self) -> Result<(), Error> {
         fork::check(self.birth, "reactor")
+    }
+
+    /// Whether callbacks that run for too long are reported.
+    pub fn has_watchdog(&self) -> bool {
+        self.stall_warning.is_some()
     }
 
     /// Works on poller `index` before the reactor runs; `None` once it does, or has ended.
@@ -183,7 +191,7 @@ impl<D: Dispatch> Reactor<D> {
                 drop(poller);
             } else {
                 // A closed mailbox means that it has stopped.
-                let _ = handle.post(Message::Stop { deadline });
+                let _ = handle.post(Message::Stop { deadline, at_once: grace.is_zero() });
             }
         }
         self.changed.notify_all();
@@ -221,6 +229,14 @@ impl<D: Dispatch> Reactor<D> {
         life.failure.take().map_or(Ok(()), Err)
     }
 
+    /// How many of the connections that were open when a stop began were closed in order since, and how many were not.
+    pub fn stop_report(&self) -> (u64, u64) {
+        let counters = self.handles.iter().map(|handle| &handle.counters);
+        counters.fold((0, 0), |(in_order, aborted), counters| {
+            (in_order + counters.stopped_in_order.get(), aborted + counters.stopped_aborted.get())
+        })
+    }
+
     fn begin(&self) -> Result<Vec<Parked<D>>, Error> {
         let mut life = self.lock();
         match life.status {
@@ -239,6 +255,7 @@ impl<D: Dispatch> Reactor<D> {
 
     fn spawn(self: &Arc<Self>, parked: Vec<Parked<D>>, first: usize) -> Result<(), Error> {
         let _blocked = BlockedSignals::new();
+        self.watch();
         let mut left = parked.len();
         for (index, poller) in parked.into_iter().enumerate() {
             let reactor = self.clone();
@@ -252,6 +269,27 @@ impl<D: Dispatch> Reactor<D> {
             left -= 1;
         }
         Ok(())
+    }
+
+    /// Starts the watchdog. Without a thread for it there are no warnings, and nothing else is lost.
+    fn watch(self: &Arc<Self>) {
+        let Some(limit) = self.stall_warning else { return };
+        let reactor = self.clone();
+        let watch = move || {
+            let mut watchdog = Watchdog::new(limit, reactor.handles.len());
+            let mut life = reactor.lock();
+            while life.running > 0 {
+                let waited = reactor.changed.wait_timeout(life, watchdog.interval());
+                drop(waited.unwrap_or_else(PoisonError::into_inner));
+                for (index, handle) in reactor.handles.iter().enumerate() {
+                    if let Some(stall) = watchdog.look(index, &handle.pulse, reactor.now()) {
+                        D::stalled(&stall);
+                    }
+                }
+                life = reactor.lock();
+            }
+        };
+        drop(thread::Builder::new().name(format!("{}-watch", self.name)).spawn(watch));
     }
 
     /// The life of one poller's thread. Whatever happens in it, it is counted as ended. An error in a forked child only:

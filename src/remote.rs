@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use socket2::Socket;
 
 use crate::acceptor::{Acceptor, Listener};
+use crate::admission::Permit;
 use crate::buffer::Held;
 use crate::counters::Counters;
 use crate::error::{Error, Foreign};
@@ -19,6 +20,7 @@ use crate::options::ConnectionOptions;
 use crate::resolver::Answer;
 use crate::slots::Token;
 use crate::timer::TimerId;
+use crate::watchdog::Pulse;
 
 /// Bytes to send: copied already, or held by reference.
 pub enum Payload {
@@ -45,17 +47,34 @@ impl Payload {
 
 /// What can be posted to a poller.
 pub(crate) enum Message {
-    Write { to: Arc<Remote>, payload: Payload },
+    Write {
+        to: Arc<Remote>,
+        payload: Payload,
+    },
     Close(Arc<Remote>),
     Abort(Arc<Remote>),
     Overflow(Arc<Remote>),
-    Adopt { socket: Socket, peer: Peer, acceptor: Arc<Acceptor> },
+    Adopt {
+        socket: Socket,
+        peer: Peer,
+        acceptor: Arc<Acceptor>,
+        permit: Option<Permit>,
+    },
+    Room(Arc<Acceptor>),
     Listen(Listener),
     Unlisten(Arc<Acceptor>),
-    Resolved { dial: Token, target: usize, answer: Answer },
+    Resolved {
+        dial: Token,
+        target: usize,
+        answer: Answer,
+    },
     CancelTimer(TimerId),
     Task(Foreign),
-    Stop { deadline: u64 },
+    /// `at_once`: without a farewell, which would take time.
+    Stop {
+        deadline: u64,
+        at_once: bool,
+    },
 }
 
 /// The part of a poller that all threads see.
@@ -64,6 +83,8 @@ pub struct PollerHandle {
     pub index: usize,
     /// What it has done so far.
     pub counters: Counters,
+    /// What it is doing now.
+    pub pulse: Pulse,
     pub(crate) mailbox: Mailbox<Message>,
     /// [`crate::fork::generation`] when it was made.
     pub birth: u32,
@@ -82,6 +103,11 @@ impl PollerHandle {
     pub fn cancel_timer(&self, id: TimerId) {
         // A poller that takes no more messages fires no more timers.
         let _ = self.post(Message::CancelTimer(id));
+    }
+
+    /// Messages that have not been read.
+    pub fn mailbox_depth(&self) -> u64 {
+        self.mailbox.depth()
     }
 
     /// Posts a message; gives it back when the poller has ended, or is a copy in a forked child: there its lock may be
@@ -116,8 +142,9 @@ pub struct Remote {
     pub token: Token,
     /// Who is at the other end.
     pub peer: Peer,
-    /// Its settings.
-    pub options: Arc<ConnectionOptions>,
+    /// How much input and how much output may wait.
+    max_input: AtomicUsize,
+    max_output: AtomicUsize,
     /// Bytes in the mailbox.
     posted: AtomicUsize,
     /// Bytes in the output queue, as the poller last said.
@@ -128,17 +155,13 @@ pub struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn new(
-        handle: Arc<PollerHandle>,
-        token: Token,
-        peer: Peer,
-        options: Arc<ConnectionOptions>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(handle: Arc<PollerHandle>, token: Token, peer: Peer, options: &ConnectionOptions) -> Arc<Self> {
         Arc::new(Self {
             handle,
             token,
             peer,
-            options,
+            max_input: AtomicUsize::new(options.max_input),
+            max_output: AtomicUsize::new(options.max_output),
             posted: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             state: AtomicU8::new(OPEN),
@@ -154,7 +177,7 @@ impl Remote {
             return Err(Error::Closed);
         }
         let waiting = self.posted.fetch_add(payload.len(), Ordering::Relaxed) + self.queued.load(Ordering::Relaxed);
-        let message = if waiting > 0 && waiting + payload.len() > self.options.max_output {
+        let message = if waiting > 0 && waiting + payload.len() > self.max_output.load(Ordering::Relaxed) {
             self.mark_closed();
             Message::Overflow(self.clone())
         } else {
@@ -209,6 +232,17 @@ impl Remote {
             current = successor;
         }
         current.token
+    }
+
+    /// How many bytes of input may wait.
+    pub fn max_input(&self) -> usize {
+        self.max_input.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the limits of what may wait.
+    pub(crate) fn set_limits(&self, options: &ConnectionOptions) {
+        self.max_input.store(options.max_input, Ordering::Relaxed);
+        self.max_output.store(options.max_output, Ordering::Relaxed);
     }
 
     /// Notes that the poller took `n` bytes out of the mailbox.

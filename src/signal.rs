@@ -39,6 +39,11 @@ impl SignalPipe {
     }
 }
 
+/// The signal that asks one thread for its stack: a real-time one that nobody else is likely to use.
+pub fn stack_signal() -> libc::c_int {
+    libc::SIGRTMAX() - 2
+}
+
 /// Blocks asynchronous signals in this thread, and so in the threads it starts meanwhile: they are for the main
 /// thread. Those that a thread raises by its own fault stay as they are.
 pub(crate) struct BlockedSignals(libc::sigset_t);
@@ -52,6 +57,7 @@ impl BlockedSignals {
             for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP] {
                 libc::sigdelset(&raw mut all, fault);
             }
+            libc::sigdelset(&raw mut all, stack_signal());
             let mut before: libc::sigset_t = std::mem::zeroed();
             match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before) {
                 0 => Ok(Self(before)),

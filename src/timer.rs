@@ -101,8 +101,14 @@ impl<T: Copy> Timers<T> {
     ///
     /// A repeating timer is set anew from its deadline, not from `now`; deadlines missed meanwhile are one firing.
     pub fn pop_due(&mut self, now: u64) -> Option<Due<T>> {
+        self.pop_due_if(now, |_| true)
+    }
+
+    /// As [`Self::pop_due`], if the earliest timer's owner is `wanted`.
+    pub fn pop_due_if(&mut self, now: u64, wanted: impl FnOnce(&T) -> bool) -> Option<Due<T>> {
         self.drop_dead_top();
         let entry = *self.heap.first().filter(|entry| entry.deadline <= now)?;
+        self.timers.get(entry.id).filter(|timer| wanted(&timer.owner))?;
         self.pop_top();
         let timer = self.timers.get_mut(entry.id)?;
         let (owner, every) = (timer.owner, timer.every);

@@ -49,6 +49,7 @@ fn name(reason: &Reason) -> &'static str {
         Reason::InputOverflow { .. } => "input overflow",
         Reason::OutputOverflow { .. } => "output overflow",
         Reason::Raised(_) => "raised",
+        Reason::Expired(_) => "expired",
     }
 }
 

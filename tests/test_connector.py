@@ -1108,7 +1108,7 @@ def test_ctrl_c_ends_a_run_that_is_connecting(stack):
         goev.connect(reactor, "127.0.0.1:%d" % listener.getsockname()[1], Dials(), timeout=60.0)
         reactor.call_soon(print, "running")
         try:
-            reactor.run()
+            reactor.run(signals=False)
         except KeyboardInterrupt:
             print("interrupted")
         """)
@@ -1138,7 +1138,7 @@ def test_ctrl_c_ends_a_run_whose_handlers_connect_again_at_once(stack):
         connector.connect(f"127.0.0.1:{port}", Retries())
         reactor.schedule(0.1, lambda: print("running"))
         try:
-            reactor.run()
+            reactor.run(signals=False)
         except KeyboardInterrupt:
             print("interrupted")
         """)
@@ -1411,11 +1411,12 @@ def test_options_of_a_connector_are_set(reactor, events, target):
     }
 
 
-def test_without_options_nodelay_is_on_and_keepalive_off(reactor, events, target):
+def test_without_options_nodelay_is_on_and_a_peer_that_is_gone_is_noticed_after_two_minutes(reactor, events, target):
     connection = opened(reactor, events, target)
     found = on_poller(connection, options, connection)
     assert bool(found["nodelay"])
-    assert not found["keepalive"]
+    assert bool(found["keepalive"])
+    assert found["idle"] + found["interval"] * found["count"] == 120
 
 
 def test_parts_of_a_second_are_rounded_up(reactor, events, target):

@@ -31,19 +31,19 @@ def test_stop_from_another_thread_makes_run_return(idle):
     running = in_thread(idle.run)
     eventually(lambda: idle.running, "it runs")
     idle.stop()
-    assert running.result(5) is None
+    assert running.result(5).aborted == 0
     assert not idle.running
 
 
 def test_stop_from_a_call_makes_run_return(idle):
     idle.call_soon(idle.stop)
-    assert idle.run() is None
+    assert idle.run().aborted == 0
 
 
 def test_stop_from_a_timer_makes_run_return(idle):
     idle.schedule(0.02, idle.stop)
     began = time.monotonic()
-    assert idle.run() is None
+    assert idle.run().aborted == 0
     assert 0.02 <= time.monotonic() - began < 3.0
 
 
@@ -125,7 +125,7 @@ def test_the_wakeup_fd_of_others_is_restored_after_run(idle):
         assert found == left.fileno()
 
 
-def test_sigint_comes_out_of_run_as_keyboard_interrupt():
+def test_without_signals_ctrl_c_comes_out_of_run_as_keyboard_interrupt():
     program = """
         import goev, sys, threading
         class Echo(goev.Connection):
@@ -138,7 +138,7 @@ def test_sigint_comes_out_of_run_as_keyboard_interrupt():
         print(acceptor.address[1])
         reactor.schedule(0.0, lambda: print("up"))
         try:
-            reactor.run()
+            reactor.run(signals=False)
         except KeyboardInterrupt:
             print("interrupted", reactor.running)
     """
@@ -186,7 +186,7 @@ def test_join_waits_for_the_end_in_any_number_of_threads(idle):
     idle.start()
     joining = [in_thread(idle.join) for _ in range(3)]
     idle.stop()
-    assert [future.result(5) for future in joining] == [None] * 3
+    assert [future.result(5) for future in joining] == [idle.join()] * 3
 
 
 # --- what stop does ---
@@ -386,7 +386,7 @@ def test_timers_that_are_always_due_do_not_hold_up_the_stop():
     reactor.schedule(0.05, reactor.stop)
     began = time.monotonic()
     try:
-        assert in_thread(reactor.run).result(PATIENCE) is None
+        assert in_thread(reactor.run).result(PATIENCE).aborted == 0
     finally:
         over = True
     assert time.monotonic() - began < 2.0

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeAlias, TypedDict, TypeVar, final
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias, TypedDict, TypeVar, final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -20,11 +20,17 @@ __all__ = [
     "DatagramTruncated",
     "Error",
     "EventHandler",
+    "FirstByteTimeout",
+    "IdleTimeout",
     "InputOverflow",
+    "LifetimeExceeded",
     "OutputOverflow",
     "Reactor",
+    "StopReport",
     "StopTimeout",
     "Timer",
+    "TooSlow",
+    "WriteTimeout",
     "WrongThread",
 ]
 
@@ -48,6 +54,11 @@ class InputOverflow(Error): ...
 class OutputOverflow(Error): ...
 class DatagramTruncated(Error): ...
 class StopTimeout(Error): ...
+class IdleTimeout(Error, TimeoutError): ...
+class FirstByteTimeout(Error, TimeoutError): ...
+class WriteTimeout(Error, TimeoutError): ...
+class LifetimeExceeded(Error, TimeoutError): ...
+class TooSlow(Error, TimeoutError): ...
 
 @final
 class Timer:
@@ -60,6 +71,7 @@ class Connection:
     def on_read(self) -> bool | None: ...
     def on_eof(self) -> bool | None: ...
     def on_drain(self) -> None: ...
+    def on_stopping(self) -> bool | None: ...
     def on_timeout(self) -> bool | None: ...
     def on_connect_fail(self, error: Exception) -> None: ...
     def on_close(self, error: BaseException | None) -> None: ...
@@ -86,6 +98,21 @@ class Connection:
     ) -> Future[_T]: ...
     def hand_over(self, other: Connection) -> None: ...
     def fileno(self) -> int: ...
+    def set_limits(
+        self,
+        *,
+        max_input: int = ...,
+        high_water: int = ...,
+        low_water: int = ...,
+        auto_pause: bool = ...,
+        max_output: int = ...,
+        linger_timeout: float = ...,
+        idle_timeout: float | None = ...,
+        first_byte_timeout: float | None = ...,
+        write_timeout: float | None = ...,
+        lifetime: float | None = ...,
+        min_rate: tuple[float, float] | None = ...,
+    ) -> None: ...
     def set_nodelay(self, on: bool = True) -> None: ...
     def set_quick_ack(self, on: bool = True) -> None: ...
     def set_keepalive(
@@ -151,12 +178,28 @@ class _PollerStats(TypedDict):
     connected: int
     open: int
     closed: int
+    closed_by: dict[str, int]
+    refused: int
     bytes_in: int
     bytes_out: int
     datagrams_dropped: int
     batches: int
+    batch_sizes: dict[int, int]
     callbacks: int
+    stalls: int
+    python_time: float
+    attach_wait: float
     timers: int
+    mailbox: int
+
+@final
+class StopReport:
+    def __new__(cls, closed: int, aborted: int) -> Self: ...
+    @property
+    def closed(self) -> int: ...
+    @property
+    def aborted(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class Reactor:
@@ -170,15 +213,16 @@ class Reactor:
         batch_calls: int = 256,
         batch_time: float = 0.001,
         timer_capacity: int = 0,
+        stall_warning: float | None = 0.1,
     ) -> Self: ...
     @property
     def pollers(self) -> int: ...
     @property
     def running(self) -> bool: ...
-    def run(self) -> None: ...
+    def run(self, *, signals: bool = True, grace: float = 5.0) -> StopReport: ...
     def start(self) -> None: ...
     def stop(self, grace: float = 5.0) -> None: ...
-    def join(self, timeout: float | None = None) -> None: ...
+    def join(self, timeout: float | None = None) -> StopReport: ...
     def call_soon(self, fn: Callable[..., object], *args: object) -> None: ...
     def run_in_executor(
         self, executor: Executor | None, fn: Callable[..., _T], *args: Any, then: Callable[[Future[_T]], object]
@@ -209,7 +253,7 @@ class Acceptor:
         nodelay: bool = True,
         receive_buffer_size: int | None = None,
         send_buffer_size: int | None = None,
-        keepalive: tuple[float, float, int] | None = None,
+        keepalive: tuple[float, float, int] | None = (60, 15, 4),
         device: str | None = None,
         max_input: int = 1048576,
         high_water: int = 65536,
@@ -217,6 +261,15 @@ class Acceptor:
         auto_pause: bool = True,
         max_output: int = 67108864,
         linger_timeout: float = 2.0,
+        idle_timeout: float | None = None,
+        first_byte_timeout: float | None = None,
+        write_timeout: float | None = 60.0,
+        lifetime: float | None = None,
+        min_rate: tuple[float, float] | None = None,
+        max_connections: int | None = None,
+        when_full: Literal["wait", "refuse"] = "wait",
+        max_connections_per_address: int | None = None,
+        accept_rate: float | None = None,
         connection_reactor: Reactor | None = None,
     ) -> Self: ...
     @property
@@ -235,7 +288,7 @@ class Connector:
         nodelay: bool = True,
         receive_buffer_size: int | None = None,
         send_buffer_size: int | None = None,
-        keepalive: tuple[float, float, int] | None = None,
+        keepalive: tuple[float, float, int] | None = (60, 15, 4),
         device: str | None = None,
         max_input: int = 1048576,
         high_water: int = 65536,
@@ -243,5 +296,10 @@ class Connector:
         auto_pause: bool = True,
         max_output: int = 67108864,
         linger_timeout: float = 2.0,
+        idle_timeout: float | None = None,
+        first_byte_timeout: float | None = None,
+        write_timeout: float | None = 60.0,
+        lifetime: float | None = None,
+        min_rate: tuple[float, float] | None = None,
     ) -> Self: ...
     def connect(self, address: str | list[str], handler: Connection, *, timeout: float = 10.0) -> None: ...

@@ -1,14 +1,10 @@
 """A whole server in one call."""
 
-import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
-from goev._core import Acceptor, Connection, Reactor
+from goev._core import Acceptor, Connection, Reactor, StopReport
 
 
 def serve(
@@ -19,8 +15,8 @@ def serve(
     grace: float = 5.0,
     ready: Callable[[Acceptor], object] | None = None,
     **options: Any,
-) -> None:
-    """Serve until SIGINT, SIGTERM or ``reactor.stop()``; then return.
+) -> StopReport:
+    """Serve until SIGINT, SIGTERM or ``reactor.stop()``; then say how the connections ended.
 
     Args:
         factory: a ``Connection`` subclass, or a callable that returns a fresh handler for each connection.
@@ -28,42 +24,30 @@ def serve(
         pollers: as for ``Reactor``.
         grace: seconds that open connections have after the first signal to take what is queued for them.
             A second signal stops at once.
-        ready: called with the acceptor when it listens; a place to print its address.
+        ready: called with the acceptor when it listens and signals stop it; a place to print its address.
         **options: the keyword arguments of ``Acceptor``.
 
     Raises:
         OSError: the address cannot be bound.
         TypeError, ValueError: an argument is wrong.
+        What ``ready`` raises.
 
-    On another thread than the main one signals are left alone.
+    Signals are treated as by ``Reactor.run``.
     """
-    if not isinstance(grace, int | float):
-        raise TypeError(f"grace must be a number of seconds, not {type(grace).__name__}")
-    if not grace >= 0:
-        raise ValueError(f"grace must be 0 or more seconds, not {grace}")
-    reactor = Reactor(pollers)
-    with reactor:
+    with Reactor(pollers) as reactor:
         acceptor = Acceptor(reactor, address, factory, **options)
-        with _stopping_on_signals(reactor, grace):
-            if ready is not None:
-                ready(acceptor)
-            reactor.run()
+        failures: list[BaseException] = []
 
+        def announce() -> None:
+            try:
+                if ready is not None:
+                    ready(acceptor)
+            except BaseException as error:
+                failures.append(error)
+                reactor.stop(0)
 
-@contextmanager
-def _stopping_on_signals(reactor: Reactor, grace: float) -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop ``reactor``, and put back the handlers that were there."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    graces = iter([grace])
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        reactor.stop(next(graces, 0.0))
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        reactor.call_soon(announce)
+        report = reactor.run(grace=grace)
+        if failures:
+            raise failures[0]
+        return report

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::{Deadline, Ending, Source, State, Turn, list_if_ready, list_listener, open};
+use super::guard::drop_guard;
+use super::{Deadline, Ending, Source, State, Turn, list_if_ready, open};
 use crate::acceptor::Acceptor;
 use crate::connection::{Due, Phase};
 use crate::dispatch::Call;
@@ -56,6 +57,7 @@ impl State {
                     self.sources.remove(token);
                     Some(Call::ConnectFailed(token, error))
                 }
+                Turn::AcceptFailed(acceptor, error) => Some(Call::AcceptFailed(acceptor, error)),
                 Turn::Cancelled(id) => Some(Call::TimerCancelled(id)),
                 Turn::Task(task) => {
                     self.posted_turns -= 1;
@@ -87,6 +89,7 @@ impl State {
             Due::Open => return self.call_open(token),
             Due::Read => Call::Read(token),
             Due::Drain => Call::Drain(token),
+            Due::Stopping => Call::Stopping(token),
             Due::Eof => Call::Eof(token),
             Due::Close => return self.call_close(token),
         })
@@ -119,17 +122,22 @@ impl State {
         let reason = connection.reason.take().map_or(Reason::Orderly, |reason| *reason);
         let timers = std::mem::take(&mut connection.timers);
         connection.remote.mark_closed();
-        match reason {
-            _ if connection.cut => self.reset(token),
-            Reason::Orderly | Reason::Raised(_) if connection.eof => self.remove(token),
-            Reason::Orderly | Reason::Raised(_) => {
-                connection.phase = Phase::Lingering;
-                self.endings.push(Ending::Linger(token));
-            }
-            _ => self.reset(token),
+        drop_guard(connection, &mut self.timers);
+        let in_order = reason.is_in_order() && !connection.cut;
+        if !in_order {
+            self.reset(token);
+        } else if connection.eof {
+            self.remove(token);
+        } else {
+            connection.phase = Phase::Lingering;
+            self.endings.push(Ending::Linger(token));
         }
         let timers = self.cancel_all(timers);
-        self.handle.counters.closed.add(1);
+        let counters = &self.handle.counters;
+        counters.closed.note(&reason);
+        if self.stopping.is_some() {
+            (if in_order { &counters.stopped_in_order } else { &counters.stopped_aborted }).add(1);
+        }
         Some(Call::Close { token, reason, timers })
     }
 
@@ -179,26 +187,11 @@ impl State {
             let due = self.timers.pop_due(self.batch.now)?;
             match due.owner {
                 Deadline::Callback(owner) => return Some(Call::Timer { id: due.id, owner, again: due.again }),
-                Deadline::Linger(token) => self.remove_lingering(token),
-                Deadline::Dial(token) => self.dial_timed_out(token),
-                Deadline::Stagger(token) => self.stagger_is_over(token),
-                Deadline::Rest(token) => self.end_rest(token),
-                Deadline::Stop => self.abort_everything(),
+                ours => self.obey_deadline(ours),
             }
             self.batch.calls += 1;
         }
         None
-    }
-
-    fn end_rest(&mut self, token: Token) {
-        match self.sources.get_mut(token) {
-            Some(Source::Listener(listener)) => {
-                listener.resting = false;
-                list_listener(listener, &mut self.ready, token);
-            }
-            Some(Source::Datagrams(_)) => self.note_datagrams(token),
-            _ => {}
-        }
     }
 
     fn call_descriptor(&mut self, token: Token) -> Option<Call> {

@@ -5,12 +5,11 @@ use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use mio::Interest;
 use mio::unix::SourceFd;
 use socket2::Socket;
 
+use super::guard::drop_guard;
 use super::{Deadline, Ending, Source, State, Turn, list_if_ready, mio_token, open, queue_if_due, touch};
-use crate::acceptor::Listener;
 use crate::connection::{Connection, Phase};
 use crate::error::{Foreign, Reason};
 use crate::fork;
@@ -21,13 +20,13 @@ impl State {
     /// The handler was offered all the input that may wait and consumed nothing: it would wait for ever.
     pub(super) fn input_overflow(&mut self, token: Token) {
         let Some(connection) = open(&mut self.sources, token) else { return };
-        let limit = connection.remote.options.max_input;
+        let limit = connection.options.max_input;
         self.end(token, Reason::InputOverflow { limit });
     }
 
     pub(super) fn overflow(&mut self, token: Token) {
         let Some(connection) = open(&mut self.sources, token) else { return };
-        let limit = connection.remote.options.max_output;
+        let limit = connection.options.max_output;
         self.end(token, Reason::OutputOverflow { limit });
     }
 
@@ -61,7 +60,7 @@ impl State {
 
     /// Ends a connection that has no handler, so nobody is told.
     pub(super) fn reject(&mut self, token: Token) {
-        self.handle.counters.closed.add(1);
+        self.handle.counters.closed.note_rejected();
         self.remove(token);
     }
 
@@ -76,8 +75,9 @@ impl State {
             Phase::Ended | Phase::Lingering => return,
         }
         connection.phase = Phase::Ended;
-        // What a callback raised is what its handler is told, whatever befell its last output.
-        if !matches!(connection.reason.as_deref(), Some(Reason::Raised(_))) {
+        // What a callback raised, or the limit that was overstepped, is what the handler is told, whatever befell its
+        // last output.
+        if !matches!(connection.reason.as_deref(), Some(Reason::Raised(_) | Reason::Expired(_))) {
             connection.reason = Some(Box::new(reason));
         }
         if let Some(output) = connection.output.take() {
@@ -89,6 +89,9 @@ impl State {
 
     /// Does what ended connections need of the kernel.
     pub(super) fn finish_endings(&mut self) {
+        if self.endings.is_empty() {
+            return;
+        }
         while let Some(ending) = self.endings.pop() {
             match ending {
                 Ending::Linger(token) => self.linger(token),
@@ -96,13 +99,14 @@ impl State {
                 Ending::Close(socket) => self.close_socket(&socket),
             }
         }
+        self.end_shortage();
     }
 
     /// The handler is gone, the socket stays until the peer has read what was sent: closing a socket with unread
     /// input would reset the connection and take the last answer with it (RFC 9112 section 9.6 has the reasons).
     fn linger(&mut self, token: Token) {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
-        let timeout = connection.remote.options.linger_timeout;
+        let timeout = connection.options.linger_timeout;
         let until = self.batch.now.saturating_add(timeout.as_nanos() as u64);
         let until = self.stopping.map_or(until, |deadline| until.min(deadline));
         // A failing shutdown means that the peer is gone.
@@ -146,6 +150,7 @@ impl State {
         for timer in connection.timers.drain(..) {
             self.timers.cancel(timer);
         }
+        drop_guard(&mut connection, &mut self.timers);
         Some(connection)
     }
 
@@ -172,20 +177,6 @@ impl State {
         }
     }
 
-    pub(super) fn listen(&mut self, listener: Listener) {
-        if self.stopping.is_some() {
-            return;
-        }
-        if let Some(cpu) = listener.cpu() {
-            self.pin(cpu);
-        }
-        let fd = listener.socket().as_raw_fd();
-        let token = self.sources.insert_with(|_| Source::Listener(listener));
-        if self.registry.register(&mut SourceFd(&fd), mio_token(token), Interest::READABLE).is_err() {
-            self.sources.remove(token);
-        }
-    }
-
     /// Keeps this thread on one CPU, unless it is kept on one already; the run's end undoes it.
     pub(super) fn pin(&mut self, cpu: usize) {
         if self.unpinned.is_none() {
@@ -194,24 +185,32 @@ impl State {
         }
     }
 
-    pub(super) fn unlisten(&mut self, which: impl Fn(&Listener) -> bool) {
-        for token in self.sources.tokens() {
-            if let Some(Source::Listener(listener)) = self.sources.get(token)
-                && which(listener)
-            {
-                let _ = self.registry.deregister(&mut SourceFd(&listener.socket().as_raw_fd()));
-                self.sources.remove(token);
-            }
+    /// Stops listening and ends everything in order; what is not done by `deadline` is aborted.
+    pub(super) fn stop(&mut self, deadline: u64, at_once: bool) {
+        let before = self.stopping;
+        let deadline = before.map_or(deadline, |earlier| earlier.min(deadline));
+        self.stopping = Some(deadline);
+        self.timers.set(deadline, 0, Deadline::Stop);
+        if before.is_none() {
+            self.say_goodbye(at_once);
         }
     }
 
-    /// Stops listening and closes everything in order; what is not done by `deadline` is aborted.
-    pub(super) fn stop(&mut self, deadline: u64) {
-        let deadline = self.stopping.map_or(deadline, |earlier| earlier.min(deadline));
-        self.stopping = Some(deadline);
+    /// A handler that came while the reactor was stopping learns it after its `on_open`.
+    pub(super) fn tell_of_stop(&mut self, token: Token) {
+        if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
+            connection.stopping_due = self.stopping.is_some();
+        }
+    }
+
+    fn say_goodbye(&mut self, at_once: bool) {
         self.unlisten(|_| true);
         for token in self.sources.tokens() {
-            match self.sources.get(token) {
+            match self.sources.get_mut(token) {
+                Some(Source::Connection(connection)) if connection.phase == Phase::Open && !at_once => {
+                    connection.stopping_due = true;
+                    queue_if_due(connection, &mut self.turns, token);
+                }
                 Some(Source::Connection(_)) => self.close(token),
                 Some(Source::Descriptor(_)) => drop(self.remove_descriptor(token, Reason::Orderly)),
                 Some(Source::Datagrams(_)) => drop(self.close_datagrams(token, Reason::Orderly)),
@@ -219,7 +218,6 @@ impl State {
                 Some(Source::Listener(_) | Source::Attempt(_) | Source::Leaving) | None => {}
             }
         }
-        self.timers.set(deadline, 0, Deadline::Stop);
     }
 
     pub(super) fn abort_everything(&mut self) {

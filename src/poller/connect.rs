@@ -10,6 +10,7 @@ use mio::Interest;
 use mio::unix::SourceFd;
 use socket2::SockAddr;
 
+use super::guard::set_guard;
 use super::{Deadline, Ending, Source, State, Turn, mio_token, queue_if_due, stream_interests};
 use crate::connection::Connection;
 use crate::connector::{Attempt, Begun, Dial, Next, Request};
@@ -152,15 +153,17 @@ impl State {
         let (peer, options) = (attempt.peer(), dial.options.connection.clone());
         self.break_off(token);
         let fd = attempt.socket.as_raw_fd();
-        let remote = Remote::new(self.handle.clone(), token, peer, options.into());
+        let remote = Remote::new(self.handle.clone(), token, peer, &options);
         if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), mio_token(token), stream_interests(false)) {
             self.endings.push(Ending::Close(attempt.socket));
             return self.end_dial(token, |_| Error::io("cannot watch the connected socket")(error));
         }
         let Some(source) = self.sources.get_mut(token) else { return };
-        *source = Source::Connection(Connection::outgoing(attempt.socket, remote));
+        let connection = Connection::new(attempt.socket, remote, options.into(), self.batch.now);
+        *source = Source::Connection(connection.outgoing());
         if let Source::Connection(connection) = source {
             queue_if_due(connection, &mut self.turns, token);
+            set_guard(connection, &mut self.timers, token);
         }
         self.handle.counters.connected.add(1);
     }

@@ -2,21 +2,16 @@
 //!
 //! Detached from the language above. Everything read goes into the arena; nothing is called.
 
-use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use mio::event::Event;
-use mio::unix::SourceFd;
-use socket2::Socket;
 
-use super::{ACCEPT_BUDGET, Deadline, REST, Source, State, Turn};
-use super::{list_if_ready, list_listener, mio_token, queue_if_due, stream_interests, touch};
-use crate::acceptor::{Acceptor, is_of_the_peer};
-use crate::connection::{Connection, Phase};
+use super::{Source, State, Turn};
+use super::{list_if_ready, list_listener, queue_if_due, touch};
+use crate::connection::Phase;
 use crate::error::{Foreign, Reason};
 use crate::options::LEAST_READ;
-use crate::remote::{Message, Peer, Remote};
+use crate::remote::Message;
 use crate::slots::Token;
 
 impl State {
@@ -83,7 +78,8 @@ impl State {
             Message::Close(remote) => self.close(remote.current()),
             Message::Abort(remote) => self.end(remote.current(), Reason::Aborted),
             Message::Overflow(remote) => self.overflow(remote.current()),
-            Message::Adopt { socket, peer, acceptor } => self.adopt(socket, peer, &acceptor),
+            Message::Adopt { socket, peer, acceptor, permit } => self.adopt(socket, peer, &acceptor, permit),
+            Message::Room(acceptor) => self.accept_again(&acceptor),
             Message::Listen(listener) => self.listen(listener),
             Message::Unlisten(acceptor) => self.unlisten(|listener| Arc::ptr_eq(&listener.acceptor, &acceptor)),
             Message::CancelTimer(id) => {
@@ -93,7 +89,7 @@ impl State {
             }
             Message::Task(task) => self.push_task(task),
             Message::Resolved { dial, target, answer } => self.resolved(dial, target, answer),
-            Message::Stop { deadline } => self.stop(deadline),
+            Message::Stop { deadline, at_once } => self.stop(deadline, at_once),
         }
     }
 
@@ -125,7 +121,7 @@ impl State {
                     if !connection.wants_read() {
                         continue;
                     }
-                    used += connection.receive(&mut self.arena, used);
+                    used += connection.receive(&mut self.arena, used, self.batch.now);
                     list_if_ready(connection, &mut self.ready, token);
                     queue_if_due(connection, &mut self.turns, token);
                 }
@@ -138,54 +134,6 @@ impl State {
                 Some(Source::Attempt(_)) => self.attempt_ready(token),
                 Some(Source::Descriptor(_) | Source::Leaving) | None => {}
             }
-        }
-    }
-
-    pub(super) fn accept(&mut self, token: Token) {
-        for _ in 0..ACCEPT_BUDGET {
-            let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return };
-            match listener.accept() {
-                Ok((socket, peer)) => {
-                    let acceptor = listener.acceptor.clone();
-                    match acceptor.taker().filter(|taker| !Arc::ptr_eq(taker, &self.handle)).cloned() {
-                        // A poller that has stopped drops the socket, and with it the connection.
-                        Some(taker) => drop(taker.post(Message::Adopt { socket, peer, acceptor })),
-                        None => self.adopt(socket, peer, &acceptor),
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The connection was gone before it was taken, or a firewall said no: not the listener's trouble.
-                Err(error) if is_of_the_peer(&error) => {}
-                // A shortage, or a listener that someone shut down: either way trying at once would be of no use.
-                Err(_) => {
-                    listener.resting = true;
-                    let until = self.batch.now + REST.as_nanos() as u64;
-                    self.timers.set(until, 0, Deadline::Rest(token));
-                    return;
-                }
-            }
-        }
-        if let Some(Source::Listener(listener)) = self.sources.get_mut(token) {
-            list_listener(listener, &mut self.ready, token);
-        }
-    }
-
-    pub(super) fn adopt(&mut self, socket: Socket, peer: Peer, acceptor: &Arc<Acceptor>) {
-        if self.stopping.is_some() {
-            return;
-        }
-        let (handle, options) = (self.handle.clone(), acceptor.connection_options());
-        let fd = socket.as_raw_fd();
-        let token = self.sources.insert_with(|token| {
-            Source::Connection(Connection::new(socket, Remote::new(handle, token, peer, options)))
-        });
-        match self.registry.register(&mut SourceFd(&fd), mio_token(token), stream_interests(false)) {
-            Ok(()) => {
-                self.handle.counters.accepted.add(1);
-                self.turns.push_back(Turn::Accepted(token, acceptor.clone()));
-            }
-            // Out of memory or of epoll watches: the peer sees the connection closed.
-            Err(_) => drop(self.sources.remove(token)),
         }
     }
 }

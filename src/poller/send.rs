@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mio::unix::SourceFd;
 
+use super::guard::set_guard;
 use super::{Data, Source, State, list_if_ready, mio_token, open, queue_if_due, stream_interests, touch};
 use crate::connection::{Flushed, Phase};
 use crate::error::{Error, Reason};
@@ -35,7 +36,7 @@ impl State {
             return;
         }
         if !connection.blocked {
-            match connection.flush(&mut self.pool) {
+            match connection.flush(&mut self.pool, self.batch.clock) {
                 Ok(Flushed::All) => self.flushed(token),
                 Ok(Flushed::Again) => touch(connection, &mut self.touched, token),
                 Ok(Flushed::Blocked) => self.watch_writes(token),
@@ -60,6 +61,9 @@ impl State {
     fn watch_writes(&mut self, token: Token) {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
         connection.blocked = true;
+        if connection.guards.blocked(self.batch.clock) {
+            set_guard(connection, &mut self.timers, token);
+        }
         if connection.watches_writes {
             return;
         }
@@ -108,7 +112,7 @@ impl State {
             Data::File(range) => output.push_file(range),
         }
         let queued = output.len();
-        let options = &connection.remote.options;
+        let options = &connection.options;
         if before > 0 && connection.queued_memory() + connection.remote.posted() > options.max_output {
             self.overflow(token);
             return Ok(());
@@ -116,6 +120,8 @@ impl State {
         if queued <= options.high_water {
             touch(connection, &mut self.touched, token);
         } else {
+            // The callback may have run for long.
+            self.batch.clock = self.epoch.elapsed().as_nanos() as u64;
             self.flush_one(token);
         }
         Ok(())

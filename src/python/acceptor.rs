@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::arguments::{address_object, callable, endpoints, integer, optional_integer, size};
+use super::arguments::{address_object, callable, endpoints, integer, size};
 use super::connection::Connection;
 use super::dispatch::{CALLBACKS, check_callbacks};
-use super::options::{connection_options, keepalive_of, socket_options};
+use super::options::{set_admission_option, set_connection_option, set_socket_option, take_keywords};
 use super::reactor::Reactor;
 use crate::acceptor::Acceptor as CoreAcceptor;
 use crate::fork;
-use crate::options::{AcceptorOptions, Keepalive};
+use crate::options::AcceptorOptions;
 
 /// Listen on ``address`` and make a handler by ``factory()`` for each connection.
 ///
@@ -31,7 +31,8 @@ use crate::options::{AcceptorOptions, Keepalive};
 ///     nodelay: ``TCP_NODELAY``.
 ///     receive_buffer_size, send_buffer_size: ``SO_RCVBUF`` and ``SO_SNDBUF`` in bytes.
 ///     keepalive: ``(idle, interval, count)``: probe a peer after ``idle`` seconds of silence, each ``interval`` seconds,
-///         and end the connection after ``count`` unanswered probes (``SO_KEEPALIVE``, tcp(7)); whole seconds.
+///         and end the connection after ``count`` unanswered probes (``SO_KEEPALIVE``, tcp(7)); whole seconds. ``None``
+///         means that a peer which is gone without a word is never noticed while nothing is written.
 ///     device: the name of a network interface (``SO_BINDTODEVICE``, socket(7)).
 ///     max_input: bytes that may wait unread; reading pauses there, so the peer feels it.
 ///     high_water, low_water: queued output in bytes above which reading pauses, and at which it resumes with
@@ -40,6 +41,20 @@ use crate::options::{AcceptorOptions, Keepalive};
 ///         two directions have nothing to do with each other.
 ///     max_output: queued output in bytes that ends the connection with ``OutputOverflow``.
 ///     linger_timeout: seconds for which a closed connection discards what the peer still sends.
+///     idle_timeout: seconds in which no byte moves either way; ends with ``IdleTimeout``. This limit and the next four
+///         are ``None`` or more than 0, hold for outgoing connections as well, and may be changed for one connection by
+///         ``set_limits``.
+///     first_byte_timeout: seconds until the peer's first byte; ends with ``FirstByteTimeout``.
+///     write_timeout: seconds in which the peer takes none of the output that waits, after ``close()`` too; ends with
+///         ``WriteTimeout``, at most a quarter later.
+///     lifetime: seconds for which the connection may be open; ends with ``LifetimeExceeded``.
+///     min_rate: ``(bytes per second, seconds)``: what the peer has to send in each window of so many seconds, unless
+///         reading is paused; ends with ``TooSlow``.
+///     max_connections: connections of this acceptor at once, lingering ones included. ``None`` is no limit.
+///     when_full: ``"wait"``: further peers wait in the backlog; ``"refuse"``: they are accepted and closed.
+///     max_connections_per_address: connections at once of one IPv4 address, or of one IPv6 network of 64 bits; further
+///         ones are closed.
+///     accept_rate: connections a second, those of one second at once; further ones wait in the backlog.
 ///     connection_reactor: another reactor, whose pollers own the connections.
 ///
 /// Raises:
@@ -57,33 +72,21 @@ pub struct Acceptor {
 #[pymethods]
 impl Acceptor {
     #[new]
-    #[pyo3(signature = (
-        reactor, address, factory, *, reuse_port = false, reuse_address = true, cpu_steering = false, backlog = 1024,
-        nodelay = true, receive_buffer_size = None, send_buffer_size = None, keepalive = None, device = None, max_input = 1048576, high_water = 65536,
-        low_water = 16384, auto_pause = true, max_output = 67108864, linger_timeout = 2.0, connection_reactor = None,
-    ))]
-    #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, where it is the natural form")]
+    #[pyo3(
+        signature = (reactor, address, factory, **options),
+        text_signature = "(reactor, address, factory, *, reuse_port=False, reuse_address=True, cpu_steering=False, \
+            backlog=1024, nodelay=True, receive_buffer_size=None, send_buffer_size=None, keepalive=(60, 15, 4), \
+            device=None, max_input=1048576, high_water=65536, low_water=16384, auto_pause=True, max_output=67108864, \
+            linger_timeout=2.0, idle_timeout=None, first_byte_timeout=None, write_timeout=60.0, lifetime=None, \
+            min_rate=None, max_connections=None, when_full='wait', max_connections_per_address=None, \
+            accept_rate=None, connection_reactor=None)"
+    )]
     fn new(
         py: Python<'_>,
         reactor: &Reactor,
         address: &Bound<'_, PyAny>,
         factory: &Bound<'_, PyAny>,
-        reuse_port: bool,
-        reuse_address: bool,
-        cpu_steering: bool,
-        #[pyo3(from_py_with = integer)] backlog: i64,
-        nodelay: bool,
-        #[pyo3(from_py_with = optional_integer)] receive_buffer_size: Option<i64>,
-        #[pyo3(from_py_with = optional_integer)] send_buffer_size: Option<i64>,
-        #[pyo3(from_py_with = keepalive_of)] keepalive: Option<Keepalive>,
-        device: Option<String>,
-        #[pyo3(from_py_with = integer)] max_input: i64,
-        #[pyo3(from_py_with = integer)] high_water: i64,
-        #[pyo3(from_py_with = integer)] low_water: i64,
-        auto_pause: bool,
-        #[pyo3(from_py_with = integer)] max_output: i64,
-        linger_timeout: f64,
-        connection_reactor: Option<&Reactor>,
+        options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         callable("factory", factory)?;
         if let Ok(class) = factory.cast::<PyType>()
@@ -91,17 +94,10 @@ impl Acceptor {
         {
             check_callbacks(class, &CALLBACKS)?;
         }
-        let options = AcceptorOptions {
-            reuse_port,
-            reuse_address,
-            cpu_steering,
-            backlog: size("backlog", backlog)?,
-            socket: socket_options(nodelay, receive_buffer_size, send_buffer_size, keepalive, device)?,
-            connection: connection_options(max_input, high_water, low_water, auto_pause, max_output, linger_timeout)?,
-        };
+        let (options, connection_reactor) = options_of(options)?;
         let endpoints = endpoints(address)?;
         let accepting = reactor.open_handles()?;
-        let serving = connection_reactor.map(Reactor::open_handles).transpose()?;
+        let serving = connection_reactor.as_ref().map(|reactor| reactor.get().open_handles()).transpose()?;
         let factory: Py<PyAny> = factory.clone().unbind();
         // Binding and listening may block for a moment, on a path in a slow file system say.
         let core = py.detach(|| CoreAcceptor::open(accepting, serving, endpoints, &options, Box::new(factory)))?;
@@ -134,4 +130,24 @@ impl Acceptor {
         }
         self.core.factory.downcast_ref::<Py<PyAny>>().map_or(Ok(()), |factory| visit.call(factory))
     }
+}
+
+fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<(AcceptorOptions, Option<Py<Reactor>>)> {
+    let (mut options, mut connection_reactor) = (AcceptorOptions::default(), None);
+    take_keywords("Acceptor", keywords, |name, value| {
+        match name {
+            "reuse_port" => options.reuse_port = value.extract()?,
+            "reuse_address" => options.reuse_address = value.extract()?,
+            "cpu_steering" => options.cpu_steering = value.extract()?,
+            "backlog" => options.backlog = size(name, integer(value)?)?,
+            "connection_reactor" => connection_reactor = value.extract()?,
+            _ => {
+                return Ok(set_socket_option(&mut options.socket, name, value)?
+                    || set_connection_option(&mut options.connection, name, value)?
+                    || set_admission_option(&mut options.admission, name, value)?);
+            }
+        }
+        Ok(true)
+    })?;
+    Ok((options, connection_reactor))
 }

@@ -19,6 +19,7 @@ use super::arguments::{
 use super::dispatch::{CALLBACKS, PyDispatch, PyTask, check_callbacks, with_poller};
 use super::errors::{ConnectionClosed, InputOverflow};
 use super::offload::run_in_executor;
+use super::options::{set_connection_option, take_keywords};
 use super::timer::Timer;
 use crate::buffer::{FileRange, Held};
 use crate::error::Error;
@@ -118,7 +119,7 @@ impl Connection {
             return Err(PyValueError::new_err("separator must not be empty"));
         }
         let remote = self.remote()?;
-        let limit = limit.map_or(Ok(remote.options.max_input), |limit| size("limit", limit))?;
+        let limit = limit.map_or(Ok(remote.max_input()), |limit| size("limit", limit))?;
         if limit < separator.len() {
             let text = format!("limit must leave room for the separator's {} bytes, not {limit}", separator.len());
             return Err(PyValueError::new_err(text));
@@ -229,7 +230,7 @@ fn no_separator(separator: &[u8], limit: usize) -> PyErr {
 }
 
 fn within_max_input(name: &str, value: usize, remote: &Remote) -> PyResult<()> {
-    let limit = remote.options.max_input;
+    let limit = remote.max_input();
     if value <= limit {
         return Ok(());
     }
@@ -269,6 +270,12 @@ impl Connection {
 
     /// Queued output was above ``high_water`` and has fallen to ``low_water``.
     fn on_drain(&self) {}
+
+    /// The reactor was stopped: a chance to say goodbye. ``False`` closes.
+    ///
+    /// A class without an ``on_stopping`` of its own is closed as by ``close()``; with one the connection stays open until
+    /// it closes itself, and is aborted when the grace of the stop is over.
+    fn on_stopping(&self) {}
 
     /// A timer set without a callback fired. ``False`` ends a repeating one.
     ///
@@ -609,6 +616,27 @@ impl Connection {
     /// The socket's descriptor, or -1 after the end. It stays the reactor's: do not close it.
     fn fileno(&self) -> PyResult<i32> {
         self.local("fileno()", |local| Ok(local.socket(|socket| socket.as_raw_fd()).unwrap_or(-1)))
+    }
+
+    /// Change limits of this connection, for a while or for good: those named, by the keyword arguments of ``Acceptor``
+    /// that concern connections (``max_input``, ``high_water``, ``low_water``, ``auto_pause``, ``max_output``,
+    /// ``linger_timeout``, ``idle_timeout``, ``first_byte_timeout``, ``write_timeout``, ``lifetime``, ``min_rate``).
+    ///
+    /// Either all are changed or, with an error, none. ``first_byte_timeout`` and ``lifetime`` count from the opening,
+    /// the others from the last activity, a window of ``min_rate`` from now.
+    #[pyo3(
+        signature = (**limits),
+        text_signature = "($self, *, max_input=..., high_water=..., low_water=..., auto_pause=..., max_output=..., \
+            linger_timeout=..., idle_timeout=..., first_byte_timeout=..., write_timeout=..., lifetime=..., \
+            min_rate=...)"
+    )]
+    fn set_limits(&self, limits: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        self.local("set_limits()", |local| {
+            // Converting values may run code of the user's, so not while the poller changes anything.
+            let mut options = local.poller.options(local.token())?;
+            take_keywords("set_limits", limits, |name, value| set_connection_option(&mut options, name, value))?;
+            Ok(local.poller.set_options(local.token(), options)?)
+        })
     }
 
     /// Send small segments at once (TCP_NODELAY, tcp(7)); on by default.

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString};
+use pyo3::types::{PyDict, PyList, PyString};
 
-use super::arguments::{inet, integer, optional_integer, seconds, type_name};
+use super::arguments::{inet, seconds, type_name};
 use super::connection::{Claim, Connection};
 use super::dispatch::{PyTask, with_poller};
-use super::options::{connection_options, keepalive_of, socket_options};
+use super::options::{set_connection_option, set_socket_option, take_keywords};
 use super::reactor::Reactor;
 use crate::address::Target;
 use crate::connector::Request;
 use crate::error::Error;
-use crate::options::{ConnectorOptions, Keepalive};
+use crate::options::ConnectorOptions;
 
 /// Makes outgoing connections on the pollers of ``reactor``.
 ///
@@ -23,7 +23,8 @@ use crate::options::{ConnectorOptions, Keepalive};
 ///     reactor: whose pollers own the connections.
 ///     local_address: our own end, ``"192.0.2.1:0"``, on a machine that has several; for TCP only.
 ///     nodelay, receive_buffer_size, send_buffer_size, keepalive, device, max_input, high_water, low_water, auto_pause,
-///         max_output, linger_timeout: as for ``Acceptor``.
+///         max_output, linger_timeout, idle_timeout, first_byte_timeout, write_timeout, lifetime, min_rate: as for
+///         ``Acceptor``.
 ///
 /// Raises:
 ///     ValueError, TypeError: an argument is wrong; the text names it, its value and the limit.
@@ -39,32 +40,15 @@ pub struct Connector {
 #[pymethods]
 impl Connector {
     #[new]
-    #[pyo3(signature = (
-        reactor, *, local_address = None, nodelay = true, receive_buffer_size = None, send_buffer_size = None,
-        keepalive = None, device = None, max_input = 1048576, high_water = 65536, low_water = 16384, auto_pause = true,
-        max_output = 67108864, linger_timeout = 2.0,
-    ))]
-    #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, where it is the natural form")]
-    fn new(
-        reactor: &Bound<'_, Reactor>,
-        local_address: Option<&str>,
-        nodelay: bool,
-        #[pyo3(from_py_with = optional_integer)] receive_buffer_size: Option<i64>,
-        #[pyo3(from_py_with = optional_integer)] send_buffer_size: Option<i64>,
-        #[pyo3(from_py_with = keepalive_of)] keepalive: Option<Keepalive>,
-        device: Option<String>,
-        #[pyo3(from_py_with = integer)] max_input: i64,
-        #[pyo3(from_py_with = integer)] high_water: i64,
-        #[pyo3(from_py_with = integer)] low_water: i64,
-        auto_pause: bool,
-        #[pyo3(from_py_with = integer)] max_output: i64,
-        linger_timeout: f64,
-    ) -> PyResult<Self> {
-        let options = ConnectorOptions {
-            local_address: local_address.map(|text| inet("local_address", text)).transpose()?,
-            socket: socket_options(nodelay, receive_buffer_size, send_buffer_size, keepalive, device)?,
-            connection: connection_options(max_input, high_water, low_water, auto_pause, max_output, linger_timeout)?,
-        };
+    #[pyo3(
+        signature = (reactor, **options),
+        text_signature = "(reactor, *, local_address=None, nodelay=True, receive_buffer_size=None, \
+            send_buffer_size=None, keepalive=(60, 15, 4), device=None, max_input=1048576, high_water=65536, \
+            low_water=16384, auto_pause=True, max_output=67108864, linger_timeout=2.0, idle_timeout=None, \
+            first_byte_timeout=None, write_timeout=60.0, lifetime=None, min_rate=None)"
+    )]
+    fn new(reactor: &Bound<'_, Reactor>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let options = options_of(options)?;
         options.validate()?;
         reactor.get().open_handles()?;
         Ok(Self { reactor: reactor.clone().unbind(), options: options.into(), turn: AtomicUsize::new(0) })
@@ -113,6 +97,20 @@ impl Connector {
         let posted = poller.post_task(Box::new(PyTask::Connect { request, handler }));
         posted.map_err(|_| Error::stopped().into())
     }
+}
+
+fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<ConnectorOptions> {
+    let mut options = ConnectorOptions::default();
+    take_keywords("Connector", keywords, |name, value| {
+        if name == "local_address" {
+            let text: Option<String> = value.extract()?;
+            options.local_address = text.map(|text| inet(name, &text)).transpose()?;
+            return Ok(true);
+        }
+        Ok(set_socket_option(&mut options.socket, name, value)?
+            || set_connection_option(&mut options.connection, name, value)?)
+    })?;
+    Ok(options)
 }
 
 fn targets(value: &Bound<'_, PyAny>) -> PyResult<Vec<Target>> {

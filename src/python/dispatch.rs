@@ -23,6 +23,7 @@ use super::datagram::Datagram;
 use super::errors::{self, ConnectionClosed};
 use super::event_handler::{Descriptors, EventHandler};
 use super::fairness::{Attached, Share, has_lock};
+use super::stalls;
 use super::timer::Timer;
 use crate::acceptor::Acceptor;
 use crate::connector::Request;
@@ -33,13 +34,14 @@ use crate::poller::Poller;
 use crate::remote::{PollerHandle, Remote};
 use crate::slots::{Table, Token};
 use crate::timer::TimerId;
+use crate::watchdog::Stall;
 
 /// `co_flags` of what a callback must not be (inspect.CO_GENERATOR, CO_COROUTINE, …): calling it would run nothing.
 const NOT_PLAIN: u32 = 0x20 | 0x80 | 0x100 | 0x200;
 
 /// The callbacks of a connection.
-pub const CALLBACKS: [&str; 7] =
-    ["on_open", "on_read", "on_eof", "on_drain", "on_timeout", "on_connect_fail", "on_close"];
+pub const CALLBACKS: [&str; 8] =
+    ["on_open", "on_read", "on_eof", "on_drain", "on_stopping", "on_timeout", "on_connect_fail", "on_close"];
 
 /// What a poller's mailbox carries for Python.
 pub enum PyTask {
@@ -131,6 +133,10 @@ impl Dispatch for PyDispatch {
         });
     }
 
+    fn stalled(stall: &Stall<'_>) {
+        stalls::report(stall);
+    }
+
     fn dispatch(&self, poller: &Poller) {
         let began = self.share.as_ref().map(Share::wait);
         Python::attach(|py| {
@@ -175,7 +181,8 @@ impl PyDispatch {
                     self.call_connect_fail(py, poller, handler.bind(py), error.into());
                 }
             }
-            Call::Eof(token) => self.call_eof(py, poller, token),
+            Call::Eof(token) => self.call_or_close(py, poller, token, intern!(py, "on_eof")),
+            Call::Stopping(token) => self.call_or_close(py, poller, token, intern!(py, "on_stopping")),
             Call::Drain(token) => self.call_drain(py, poller, token),
             Call::Close { token, reason, timers } => {
                 let handler = take(&self.handlers, token);
@@ -184,6 +191,7 @@ impl PyDispatch {
                     self.call_close(py, poller, handler.bind(py), reason);
                 }
             }
+            Call::AcceptFailed(acceptor, error) => self.warn_of_shortage(py, poller, &acceptor, &error),
             Call::TimerCancelled(id) => self.forget_timers(vec![id]),
             Call::Timer { id, owner, again } => self.call_timer(py, poller, id, owner, again),
             Call::DescriptorReadable(token) => self.call_descriptor(py, poller, token, intern!(py, "on_read")),
@@ -245,9 +253,9 @@ impl PyDispatch {
         }
     }
 
-    fn call_eof(&self, py: Python<'_>, poller: &Poller, token: Token) {
+    /// A callback that closes unless the handler has its own.
+    fn call_or_close(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
         let Some(handler) = get(py, &self.handlers, token) else { return };
-        let name = intern!(py, "on_eof");
         if is_inherited(handler.bind(py), name) {
             return poller.close(token);
         }
@@ -589,8 +597,22 @@ impl PyDispatch {
     }
 
     fn log(&self, py: Python<'_>, poller: &Poller, subject: &Bound<'_, PyAny>, who: &str, error: &PyErr) {
-        match log(py, who, error) {
-            Err(failed) if failed.is_instance_of::<PyException>(py) => failed.write_unraisable(py, Some(subject)),
+        self.settle_log(py, poller, Some(subject), log(py, who, error));
+    }
+
+    fn warn_of_shortage(&self, py: Python<'_>, poller: &Poller, acceptor: &Acceptor, error: &io::Error) {
+        let where_ = acceptor.addresses.first().map_or_else(String::new, |address| match address.as_socket() {
+            Some(inet) => inet.to_string(),
+            None => "a Unix socket".into(),
+        });
+        let text = "cannot accept on %s: %s; new connections wait in the backlog";
+        let logged = logger(py).and_then(|logger| logger.call_method1("warning", (text, where_, error.to_string())));
+        self.settle_log(py, poller, None, logged.map(drop));
+    }
+
+    fn settle_log(&self, py: Python<'_>, poller: &Poller, subject: Option<&Bound<'_, PyAny>>, logged: PyResult<()>) {
+        match logged {
+            Err(failed) if failed.is_instance_of::<PyException>(py) => failed.write_unraisable(py, subject),
             // Ctrl-C may come just here.
             Err(failed) => poller.halt(Box::new(failed)),
             Ok(()) => {}
@@ -609,12 +631,15 @@ fn make_handler(factory: &Bound<'_, PyAny>, remote: &Arc<Remote>) -> PyResult<Py
     Ok(made.unbind())
 }
 
+fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("logging")?.call_method1("getLogger", ("goev",))
+}
+
 fn log(py: Python<'_>, who: &str, error: &PyErr) -> PyResult<()> {
-    let logger = py.import("logging")?.call_method1("getLogger", ("goev",))?;
     let arguments = PyDict::new(py);
     // The value alone would come without its traceback before Python 3.12.
     arguments.set_item("exc_info", error.clone_ref(py).into_value(py))?;
-    logger.call_method("error", ("exception in %s", who), Some(&arguments))?;
+    logger(py)?.call_method("error", ("exception in %s", who), Some(&arguments))?;
     Ok(())
 }
 

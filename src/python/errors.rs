@@ -3,11 +3,14 @@
 use std::io;
 
 use pyo3::create_exception;
-use pyo3::exceptions::{PyConnectionAbortedError, PyException, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{
+    PyConnectionAbortedError, PyException, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError,
+};
 use pyo3::prelude::*;
-use pyo3::types::PyModule;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{IntoPyDict, PyDict, PyModule, PyString, PyType};
 
-use crate::error::{Error as CoreError, Foreign, Reason};
+use crate::error::{Error as CoreError, Expired, Foreign, Reason};
 use crate::reactor::Outcome;
 
 create_exception!(goev, Error, PyException, "Base of the exceptions that are goev's own.");
@@ -36,7 +39,11 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("InputOverflow", py.get_type::<InputOverflow>())?;
     module.add("OutputOverflow", py.get_type::<OutputOverflow>())?;
     module.add("DatagramTruncated", py.get_type::<DatagramTruncated>())?;
-    module.add("StopTimeout", py.get_type::<StopTimeout>())
+    module.add("StopTimeout", py.get_type::<StopTimeout>())?;
+    for (name, class) in timeouts(py)? {
+        module.add(name.cast::<PyString>()?, class)?;
+    }
+    Ok(())
 }
 
 impl From<CoreError> for PyErr {
@@ -88,9 +95,46 @@ pub fn of_reason(py: Python<'_>, reason: Reason) -> Option<Py<PyAny>> {
             OutputOverflow::new_err(format!("more than max_output={limit} bytes were queued for the peer"))
         }
         Reason::Raised(raised) => of_foreign(raised),
+        Reason::Expired(expired) => of_expired(py, expired),
     };
     Some(error.into_value(py).into_any())
 }
+
+fn of_expired(py: Python<'_>, expired: Expired) -> PyErr {
+    let class = match expired {
+        Expired::Idle(_) => "IdleTimeout",
+        Expired::FirstByte(_) => "FirstByteTimeout",
+        Expired::Write(_) => "WriteTimeout",
+        Expired::Lifetime(_) => "LifetimeExceeded",
+        Expired::TooSlow { .. } => "TooSlow",
+    };
+    let error = timeouts(py).and_then(|classes| classes.as_any().get_item(class)?.call1((expired.to_string(),)));
+    error.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// The classes of limits in time by name. Each is a `TimeoutError` too, and a class of two bases cannot be declared in
+/// Rust.
+fn timeouts(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
+    static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let make = || -> PyResult<Py<PyDict>> {
+        let bases = (py.get_type::<Error>(), py.get_type::<PyTimeoutError>()).into_pyobject(py)?;
+        let classes = PyDict::new(py);
+        for (name, text) in TIMEOUTS {
+            let space = [("__doc__", text), ("__module__", "goev")].into_py_dict(py)?;
+            classes.set_item(name, py.get_type::<PyType>().call1((name, &bases, space))?)?;
+        }
+        Ok(classes.unbind())
+    };
+    Ok(CLASSES.get_or_try_init(py, make)?.bind(py))
+}
+
+const TIMEOUTS: [(&str, &str); 5] = [
+    ("IdleTimeout", "No byte moved either way for idle_timeout seconds."),
+    ("FirstByteTimeout", "The peer sent nothing for first_byte_timeout seconds."),
+    ("WriteTimeout", "The peer took none of the waiting output for write_timeout seconds."),
+    ("LifetimeExceeded", "The connection was open for lifetime seconds."),
+    ("TooSlow", "The peer sent less than min_rate."),
+];
 
 /// The exception that travelled through the core.
 pub fn of_foreign(foreign: Foreign) -> PyErr {

@@ -15,6 +15,8 @@ mod fairness;
 mod offload;
 mod options;
 mod reactor;
+mod signals;
+mod stalls;
 mod timer;
 
 use pyo3::prelude::*;
@@ -29,6 +31,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<datagram::Datagram>()?;
     module.add_class::<event_handler::EventHandler>()?;
     module.add_class::<reactor::Reactor>()?;
+    module.add_class::<reactor::StopReport>()?;
     module.add_class::<timer::Timer>()?;
     errors::add_to(module)?;
     event_handler::add_constants_to(module)?;

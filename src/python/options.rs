@@ -1,50 +1,110 @@
-//! Keyword arguments that several classes take, as the core's settings.
+//! Keyword arguments that are settings of the core: which there are, and how their values are checked.
+//!
+//! Several classes take the same ones, so they are taken by name. Defaults and limits are the core's.
 
 use std::time::Duration;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
-use super::arguments::{integer, seconds, size, size_within, whole_seconds};
-use crate::options::{ConnectionOptions, Keepalive, SocketOptions};
+use super::arguments::{integer, optional_integer, seconds, size, size_within, whole_seconds};
+use crate::options::{AdmissionOptions, ConnectionOptions, Keepalive, Rate, SocketOptions, WhenFull};
 
-pub fn socket_options(
-    nodelay: bool,
-    receive_buffer_size: Option<i64>,
-    send_buffer_size: Option<i64>,
-    keepalive: Option<Keepalive>,
-    device: Option<String>,
-) -> PyResult<SocketOptions> {
-    Ok(SocketOptions {
-        nodelay,
-        receive_buffer_size: receive_buffer_size.map(|bytes| size("receive_buffer_size", bytes)).transpose()?,
-        send_buffer_size: send_buffer_size.map(|bytes| size("send_buffer_size", bytes)).transpose()?,
-        keepalive,
-        device,
-    })
+/// Gives each keyword argument to `take`, which says whether it knows it.
+pub fn take_keywords(
+    function: &str,
+    keywords: Option<&Bound<'_, PyDict>>,
+    mut take: impl FnMut(&str, &Bound<'_, PyAny>) -> PyResult<bool>,
+) -> PyResult<()> {
+    let Some(keywords) = keywords else { return Ok(()) };
+    for (name, value) in keywords {
+        let name: String = name.extract()?;
+        if !take(&name, &value).map_err(|error| naming(value.py(), &name, error))? {
+            let text = format!("{function}() got an unexpected keyword argument '{name}'");
+            return Err(PyTypeError::new_err(text));
+        }
+    }
+    Ok(())
 }
 
-pub fn connection_options(
-    max_input: i64,
-    high_water: i64,
-    low_water: i64,
-    auto_pause: bool,
-    max_output: i64,
-    linger_timeout: f64,
-) -> PyResult<ConnectionOptions> {
-    Ok(ConnectionOptions {
-        max_input: size("max_input", max_input)?,
-        high_water: size("high_water", high_water)?,
-        low_water: size("low_water", low_water)?,
-        auto_pause,
-        max_output: size("max_output", max_output)?,
-        linger_timeout: seconds("linger_timeout", linger_timeout)?,
-    })
+/// A wrong type is told with the name of the argument, as for arguments that a signature names.
+fn naming(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
+    if error.is_instance_of::<PyTypeError>(py) {
+        return PyTypeError::new_err(format!("argument '{name}': {}", error.value(py)));
+    }
+    error
+}
+
+pub fn set_socket_option(options: &mut SocketOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match name {
+        "nodelay" => options.nodelay = value.extract()?,
+        "receive_buffer_size" => options.receive_buffer_size = optional_size(name, value)?,
+        "send_buffer_size" => options.send_buffer_size = optional_size(name, value)?,
+        "keepalive" => options.keepalive = keepalive_of(value)?,
+        "device" => options.device = value.extract()?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+pub fn set_connection_option(options: &mut ConnectionOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match name {
+        "max_input" => options.max_input = size(name, integer(value)?)?,
+        "high_water" => options.high_water = size(name, integer(value)?)?,
+        "low_water" => options.low_water = size(name, integer(value)?)?,
+        "auto_pause" => options.auto_pause = value.extract()?,
+        "max_output" => options.max_output = size(name, integer(value)?)?,
+        "linger_timeout" => options.linger_timeout = seconds(name, value.extract()?)?,
+        "idle_timeout" => options.idle_timeout = optional_seconds(name, value)?,
+        "first_byte_timeout" => options.first_byte_timeout = optional_seconds(name, value)?,
+        "write_timeout" => options.write_timeout = optional_seconds(name, value)?,
+        "lifetime" => options.lifetime = optional_seconds(name, value)?,
+        "min_rate" => options.min_rate = rate_of(value)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+pub fn set_admission_option(options: &mut AdmissionOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match name {
+        "max_connections" => options.max_connections = optional_size(name, value)?,
+        "when_full" => options.when_full = when_full_of(value.extract()?)?,
+        "max_connections_per_address" => options.max_connections_per_address = optional_size(name, value)?,
+        "accept_rate" => options.accept_rate = value.extract()?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn optional_size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+    optional_integer(value)?.map(|value| size(name, value)).transpose()
+}
+
+fn optional_seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+    value.extract::<Option<f64>>()?.map(|value| seconds(name, value)).transpose()
+}
+
+fn when_full_of(name: &str) -> PyResult<WhenFull> {
+    match name {
+        "wait" => Ok(WhenFull::Wait),
+        "refuse" => Ok(WhenFull::Refuse),
+        _ => Err(PyValueError::new_err(format!("when_full must be 'wait' or 'refuse', not {name:?}"))),
+    }
+}
+
+/// `None`, or `(bytes per second, window)`.
+fn rate_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Rate>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    let wrong = || PyTypeError::new_err("must be None or a tuple (bytes per second, seconds of the window)");
+    let (bytes_per_second, window): (f64, f64) = value.extract().map_err(|_| wrong())?;
+    Ok(Some(Rate { bytes_per_second, window: seconds("the window of min_rate", window)? }))
 }
 
 /// `None`, or `(idle, interval, count)`.
-pub fn keepalive_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Keepalive>> {
+fn keepalive_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Keepalive>> {
     if value.is_none() {
         return Ok(None);
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyWeakrefReference};
+use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple, PyWeakrefReference};
 
 use super::arguments::{callable, descriptor, integer, nanoseconds, optional_integer, period, seconds, size};
 use super::dispatch::{PyDispatch, PyTask, is_dispatching, with_current};
@@ -13,6 +13,8 @@ use super::errors::of_outcome;
 use super::event_handler::{Descriptors, EventHandler, Place, interests};
 use super::fairness::has_lock;
 use super::offload::run_in_executor;
+use super::signals::{StopSignals, WakeupFd, check_signals};
+use super::stalls;
 use super::timer::Timer;
 use crate::descriptor::Interests;
 use crate::error::Error;
@@ -20,7 +22,6 @@ use crate::options::ReactorOptions;
 use crate::poller::Poller;
 use crate::reactor::{Outcome, Reactor as CoreReactor};
 use crate::remote::PollerHandle;
-use crate::signal::SignalPipe;
 
 /// Reactors with threads of their own, which have to be gone before the interpreter is.
 static IN_BACKGROUND: Mutex<Vec<Arc<CoreReactor<PyDispatch>>>> = Mutex::new(Vec::new());
@@ -51,6 +52,9 @@ pub fn stop_all(py: Python<'_>) {
 ///     batch_calls: callbacks after which a batch ends and is flushed, 1 to 65,536.
 ///     batch_time: seconds of callbacks after which a batch ends and is flushed.
 ///     timer_capacity: timers to reserve memory for in each poller, 0 to 100 million.
+///     stall_warning: seconds after which a callback that is still running is logged with its peer and its Python stack
+///         (logger ``goev.stalls``), once, while it runs, by a thread that needs no interpreter lock; at least 0.001.
+///         ``None`` means never.
 ///
 /// As a context manager it stops and joins at the end of the block; it does not start by itself.
 ///
@@ -62,6 +66,12 @@ pub struct Reactor {
 }
 
 impl Reactor {
+    fn prepare_watchdog(&self, py: Python<'_>) {
+        if self.core.has_watchdog() {
+            stalls::prepare(py);
+        }
+    }
+
     /// The pollers of a reactor that may still get work.
     pub fn open_handles(&self) -> PyResult<&[Arc<PollerHandle>]> {
         self.core.check_process()?;
@@ -144,59 +154,52 @@ impl Reactor {
     }
 }
 
-/// Points the interpreter's wake-up descriptor at a poller while it runs on the main thread; a signal just before the
-/// wait is then not lost (signal.set_wakeup_fd).
-struct WakeupFd {
-    before: Option<Py<PyAny>>,
-    /// Kept open until the interpreter no longer writes to it.
-    _pipe: Arc<SignalPipe>,
-}
-
-impl WakeupFd {
-    fn set(poller: &Poller) -> Result<Self, Error> {
-        let pipe = poller.watch_signals().map_err(Error::io("cannot open the signal pipe"))?;
-        let before = Python::attach(|py| -> PyResult<_> {
-            if !is_main_thread(py)? {
-                return Ok(None);
-            }
-            let arguments = PyDict::new(py);
-            arguments.set_item("warn_on_full_buffer", false)?;
-            let before = py.import("signal")?.call_method("set_wakeup_fd", (pipe.writer(),), Some(&arguments))?;
-            Ok(Some(before.unbind()))
-        });
-        // Signals still arrive, if later: at the next event.
-        Ok(Self { before: before.unwrap_or(None), _pipe: pipe })
-    }
-
-    fn restore(self, py: Python<'_>) -> PyResult<()> {
-        let Some(before) = self.before else { return Ok(()) };
-        py.import("signal")?.call_method1("set_wakeup_fd", (before,))?;
-        Ok(())
-    }
-}
-
-/// Runs the handlers of signals that have come; what they raise ends the run.
-fn check_signals() -> Result<(), Outcome> {
-    Python::attach(|py| py.check_signals()).map_err(|error| Outcome::Halted(Box::new(error)))
-}
-
-fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
-    let threading = py.import("threading")?;
-    Ok(threading.call_method0("current_thread")?.is(&threading.call_method0("main_thread")?))
-}
-
 /// How many pollers are of use: under the interpreter lock one, since callbacks run one at a time.
 fn default_pollers(py: Python<'_>) -> i64 {
     if has_lock(py) { 1 } else { std::thread::available_parallelism().map_or(1, |count| count.get() as i64) }
 }
 
+/// How the connections ended that were open when a reactor was stopped.
+///
+/// ``closed`` is how many were closed in order, all their output sent; ``aborted`` how many were not, because the grace was
+/// over or the peer was gone.
+#[pyclass(frozen, eq, get_all, module = "goev")]
+#[derive(PartialEq)]
+pub struct StopReport {
+    closed: u64,
+    aborted: u64,
+}
+
+impl StopReport {
+    fn of(core: &CoreReactor<PyDispatch>) -> Self {
+        let (closed, aborted) = core.stop_report();
+        Self { closed, aborted }
+    }
+}
+
+#[pymethods]
+impl StopReport {
+    #[new]
+    fn new(closed: u64, aborted: u64) -> Self {
+        Self { closed, aborted }
+    }
+
+    fn __repr__(&self) -> String {
+        format!("StopReport(closed={}, aborted={})", self.closed, self.aborted)
+    }
+}
+
 #[pymethods]
 impl Reactor {
     #[new]
-    #[pyo3(signature = (
-        pollers = None, *, name = "goev-poller", cpus = None, read_buffer_size = 262144, batch_calls = 256,
-        batch_time = 0.001, timer_capacity = 0,
-    ))]
+    #[pyo3(
+        signature = (
+            pollers = None, *, name = "goev-poller", cpus = None, read_buffer_size = 262144, batch_calls = 256,
+            batch_time = 0.001, timer_capacity = 0, stall_warning = Some(0.1),
+        ),
+        text_signature = "(pollers=None, *, name='goev-poller', cpus=None, read_buffer_size=262144, batch_calls=256, \
+            batch_time=0.001, timer_capacity=0, stall_warning=0.1)"
+    )]
     #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, where it is the natural form")]
     fn new(
         py: Python<'_>,
@@ -207,6 +210,7 @@ impl Reactor {
         #[pyo3(from_py_with = integer)] batch_calls: i64,
         batch_time: f64,
         #[pyo3(from_py_with = integer)] timer_capacity: i64,
+        stall_warning: Option<f64>,
     ) -> PyResult<Self> {
         let pollers = pollers.unwrap_or_else(|| default_pollers(py));
         let pollers = usize::try_from(pollers).map_err(|_| {
@@ -221,6 +225,7 @@ impl Reactor {
             batch_calls: size("batch_calls", batch_calls)?,
             batch_time: seconds("batch_time", batch_time)?,
             timer_capacity: size("timer_capacity", timer_capacity)?,
+            stall_warning: stall_warning.map(|limit| seconds("stall_warning", limit)).transpose()?,
         };
         let core = CoreReactor::new(pollers, &options, |handle| PyDispatch::new(py, handle, &descriptors))?;
         Ok(Self { core, descriptors })
@@ -241,29 +246,37 @@ impl Reactor {
 
     /// Run until stopped; the calling thread is poller 0.
     ///
-    /// On the main thread signals wake it, and a handler's exception, ``KeyboardInterrupt`` say, stops the reactor and
-    /// comes out here; so does what is no ``Exception`` from a callback. Returns at once when ``stop()`` came first.
-    /// Raises ``RuntimeError`` when it has run before or when called inside a callback, ``StopTimeout`` when a callback
+    /// On the main thread SIGINT and SIGTERM stop it: the first one within ``grace`` seconds, as ``stop(grace)`` does, a
+    /// second one at once. Where the program has set a handler of its own for one of them it is left alone, so are both
+    /// with ``signals=False``; an exception from a handler, ``KeyboardInterrupt`` say, then stops the reactor and comes
+    /// out here. So does what is no ``Exception`` from a callback. On other threads signals are left alone.
+    ///
+    /// Returns at once when ``stop()`` came first. Raises ``RuntimeError`` when it has run before or when called inside a callback, ``StopTimeout`` when a callback
     /// of another poller does not return after a stop.
     ///
     /// Go: ``Run``.
-    fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
+    #[pyo3(signature = (*, signals = true, grace = 5.0))]
+    fn run(slf: &Bound<'_, Self>, signals: bool, grace: f64) -> PyResult<StopReport> {
+        let grace = seconds("grace", grace)?;
         let (py, core) = (slf.py(), &slf.get().core);
         core.check_process()?;
         if is_dispatching() {
             return Err(Error::State("run() was called inside a callback".into()).into());
         }
         Self::introduce(slf)?;
+        slf.get().prepare_watchdog(py);
         let mut wakeup = None;
         let prepare = |poller: &Poller| {
             wakeup = Some(WakeupFd::set(poller).map_err(Outcome::Error)?);
             // Signals that came before the descriptor was set wake nobody.
             check_signals()
         };
+        let stopping = if signals { StopSignals::set(py, core, grace)? } else { StopSignals::default() };
         let result = py.detach(|| core.run(prepare, &mut check_signals));
-        let restored = wakeup.map_or(Ok(()), |wakeup| wakeup.restore(py));
+        let restored = wakeup.map_or(Ok(()), |wakeup| wakeup.restore(py)).and(stopping.restore(py));
         result.map_err(of_outcome)?;
-        restored
+        restored?;
+        Ok(StopReport::of(core))
     }
 
     /// Run in threads of its own. They end with the process: this keeps no program alive.
@@ -271,6 +284,7 @@ impl Reactor {
         let core = &slf.get().core;
         core.check_process()?;
         Self::introduce(slf)?;
+        slf.get().prepare_watchdog(slf.py());
         slf.py().detach(|| core.start())?;
         let mut background = IN_BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
         background.retain(|reactor| reactor.is_running());
@@ -278,8 +292,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// Stop: listeners close at once, each connection when its output is sent, all that is left after ``grace``
-    /// seconds is aborted. Every ``on_close`` runs. From any thread, a callback or a signal handler; twice is
+    /// Stop: listeners close at once, each connection is told by ``on_stopping`` or closed when its output is sent, and
+    /// all that is left after ``grace`` seconds is aborted. With ``grace=0`` nobody is told. Every ``on_close`` runs. From any thread, a callback or a signal handler; twice is
     /// harmless, and the shorter grace counts. A reactor stopped before it ran calls nothing.
     #[pyo3(signature = (grace = 5.0))]
     fn stop(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
@@ -289,18 +303,19 @@ impl Reactor {
         Ok(())
     }
 
-    /// Wait until every poller has ended, at most ``timeout`` seconds.
+    /// Wait until every poller has ended, at most ``timeout`` seconds; say how the connections ended.
     ///
     /// Raises what stopped the reactor, if it was no ``stop()``; ``StopTimeout`` when time is up, or when a callback
     /// has not returned a second after the grace of a stop.
     #[pyo3(signature = (timeout = None))]
-    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<StopReport> {
         let timeout = timeout.map(|timeout| seconds("timeout", timeout)).transpose()?;
         self.core.check_process()?;
         if is_dispatching() {
             return Err(Error::State("join() was called inside a callback".into()).into());
         }
-        py.detach(|| self.core.join(timeout, &mut check_signals)).map_err(of_outcome)
+        py.detach(|| self.core.join(timeout, &mut check_signals)).map_err(of_outcome)?;
+        Ok(StopReport::of(&self.core))
     }
 
     /// Call ``fn(*args)`` on a poller: inside a callback the same one, else poller 0. From any thread.
@@ -380,27 +395,44 @@ impl Reactor {
         Ok(())
     }
 
-    /// What each poller has done so far: a list of dicts. ``accepted`` + ``connected`` is ``open`` + ``closed`` at all
-    /// times.
+    /// What each poller has done so far: a list of dicts. Reading it costs the pollers nothing.
+    ///
+    /// ``accepted`` + ``connected`` is ``open`` + ``closed`` at all times, and ``closed`` the sum of ``closed_by``, which
+    /// counts by reason: ``in_order``, ``failed`` (a system call on the socket), ``aborted``, ``raised`` (a callback),
+    /// ``rejected`` (without a handler), and the limits by their names. ``refused`` are peers closed at once because of a
+    /// limit of the acceptor. Times are seconds: ``python_time`` in callbacks, ``attach_wait`` until they could begin.
+    /// ``batch_sizes`` maps the least size of each class to how many batches had so many callbacks. ``stalls`` are
+    /// callbacks that ran for longer than ``stall_warning``; ``mailbox`` is what other threads have posted and the poller
+    /// has not read.
+    ///
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         self.core.check_process()?;
         let all = PyList::empty(py);
         for handle in self.core.handles() {
             let counters = &handle.counters;
             // `closed` first: read later it could exceed what was opened by then.
-            let closed = counters.closed.get();
+            let closed_by = counters.closed.each();
+            let closed: u64 = closed_by.iter().map(|(_, count)| count).sum();
             let (accepted, connected) = (counters.accepted.get(), counters.connected.get());
             let stats = PyDict::new(py);
             stats.set_item("accepted", accepted)?;
             stats.set_item("connected", connected)?;
             stats.set_item("open", (accepted + connected).saturating_sub(closed))?;
             stats.set_item("closed", closed)?;
+            stats.set_item("closed_by", closed_by.into_py_dict(py)?)?;
+            stats.set_item("refused", counters.refused.get())?;
             stats.set_item("bytes_in", counters.bytes_in.get())?;
             stats.set_item("bytes_out", counters.bytes_out.get())?;
             stats.set_item("datagrams_dropped", counters.datagrams_dropped.get())?;
-            stats.set_item("batches", counters.batches.get())?;
+            let sizes: Vec<_> = counters.batches.each().collect();
+            stats.set_item("batches", sizes.iter().map(|(_, count)| count).sum::<u64>())?;
+            stats.set_item("batch_sizes", sizes.into_py_dict(py)?)?;
             stats.set_item("callbacks", counters.callbacks.get())?;
+            stats.set_item("stalls", counters.stalls.get())?;
+            stats.set_item("python_time", counters.calling.get() as f64 / 1e9)?;
+            stats.set_item("attach_wait", counters.attaching.get() as f64 / 1e9)?;
             stats.set_item("timers", counters.timers.get())?;
+            stats.set_item("mailbox", handle.mailbox_depth())?;
             all.append(stats)?;
         }
         Ok(all)
@@ -470,6 +502,7 @@ impl Reactor {
     ) -> PyResult<()> {
         let _ = (kind, error, traceback);
         self.stop(py, 5.0)?;
-        self.join(py, None)
+        self.join(py, None)?;
+        Ok(())
     }
 }

@@ -1,0 +1,190 @@
+//! Who may come in: how many at once, how many from one address, how many a second.
+//!
+//! One for all listeners of an acceptor. No socket and no clock in here. A [`Permit`] stands for one connection, from
+//! before it is accepted until its socket is closed, wherever it is meanwhile.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::options::AdmissionOptions;
+
+/// How much faster than `accept_rate` a burst may be: the connections of so many nanoseconds may come at once.
+const BURST: u64 = 1_000_000_000;
+
+/// The gate of one acceptor.
+pub(crate) struct Admission {
+    options: AdmissionOptions,
+    open: AtomicUsize,
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+    /// When the next connection would be due if they came evenly, which says how far ahead of the rate they are.
+    due: AtomicU64,
+    /// A listener found no room, and is to be told when there is some.
+    awaited: AtomicBool,
+    tell: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The right of one connection to be there.
+pub(crate) struct Permit {
+    admission: Arc<Admission>,
+    address: Option<IpAddr>,
+}
+
+impl Admission {
+    /// The gate, if there are limits; `tell` is called when there is room again.
+    pub fn new(options: AdmissionOptions, tell: impl Fn() + Send + Sync + 'static) -> Option<Arc<Self>> {
+        let AdmissionOptions { max_connections, max_connections_per_address, accept_rate, .. } = options;
+        if max_connections.is_none() && max_connections_per_address.is_none() && accept_rate.is_none() {
+            return None;
+        }
+        Some(Arc::new(Self {
+            options,
+            open: AtomicUsize::new(0),
+            addresses: Mutex::default(),
+            due: AtomicU64::new(0),
+            awaited: AtomicBool::new(false),
+            tell: Box::new(tell),
+        }))
+    }
+
+    /// Room for one more connection; without it, room that comes free is told.
+    pub fn reserve(self: &Arc<Self>) -> Option<Permit> {
+        self.try_reserve().or_else(|| {
+            self.awaited.store(true, Ordering::SeqCst);
+            // Room may have come free just before that.
+            self.try_reserve()
+        })
+    }
+
+    fn try_reserve(self: &Arc<Self>) -> Option<Permit> {
+        let most = self.options.max_connections.unwrap_or(usize::MAX);
+        let more = |open| (open < most).then_some(open + 1);
+        self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+        Some(Permit { admission: self.clone(), address: None })
+    }
+
+    /// When the rate allows the next connection, if not `now`.
+    pub fn too_fast(&self, now: u64) -> Option<u64> {
+        self.options.accept_rate?;
+        let ahead = self.due.load(Ordering::Relaxed).saturating_sub(BURST);
+        (ahead > now).then_some(ahead)
+    }
+
+    /// Counts a connection for the rate.
+    pub fn note_accepted(&self, now: u64) {
+        if let Some(rate) = self.options.accept_rate {
+            let step = (1e9 / rate) as u64;
+            let _ = self.due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| Some(due.max(now) + step));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // A panic while the lock is held cannot leave the map half changed.
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// Whether one more from this address may come in; counts it if so.
+    pub fn admits(&mut self, address: IpAddr) -> bool {
+        let Some(most) = self.admission.options.max_connections_per_address else { return true };
+        let address = network(address);
+        let mut addresses = self.admission.lock();
+        let open = addresses.entry(address).or_insert(0);
+        if *open >= most {
+            return false;
+        }
+        *open += 1;
+        self.address = Some(address);
+        true
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(address) = self.address {
+            let mut addresses = self.admission.lock();
+            match addresses.get_mut(&address) {
+                Some(open) if *open > 1 => *open -= 1,
+                _ => drop(addresses.remove(&address)),
+            }
+        }
+        self.admission.open.fetch_sub(1, Ordering::SeqCst);
+        if self.admission.awaited.swap(false, Ordering::SeqCst) {
+            (self.admission.tell)();
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 the first 64 bits, since one host has all the others (RFC 4291 section 2.5.4).
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(options: AdmissionOptions) -> (Arc<Admission>, Arc<AtomicUsize>) {
+        let told = Arc::new(AtomicUsize::new(0));
+        let counter = told.clone();
+        let tell = move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        };
+        (Admission::new(options, tell).expect("there are limits"), told)
+    }
+
+    #[test]
+    fn without_limits_there_is_no_gate() {
+        assert!(Admission::new(AdmissionOptions::default(), || {}).is_none());
+    }
+
+    #[test]
+    fn room_that_comes_free_is_told_once_to_who_found_none() {
+        let (gate, told) = gate(AdmissionOptions { max_connections: Some(2), ..Default::default() });
+        let (first, second) = (gate.reserve(), gate.reserve());
+        assert!(first.is_some() && second.is_some() && gate.reserve().is_none());
+        drop(first);
+        drop(second);
+        assert_eq!(told.load(Ordering::SeqCst), 1);
+        assert!(gate.reserve().is_some());
+        assert_eq!(told.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn each_address_has_its_share_and_a_host_of_ipv6_one() {
+        let (gate, _) = gate(AdmissionOptions { max_connections_per_address: Some(1), ..Default::default() });
+        let enter = |address: &str| {
+            let mut permit = gate.reserve()?;
+            permit.admits(address.parse().ok()?).then_some(permit)
+        };
+        let (a, b, c) = (enter("192.0.2.1"), enter("192.0.2.2"), enter("2001:db8::1"));
+        assert!(a.is_some() && b.is_some() && c.is_some());
+        assert!(enter("192.0.2.1").is_none() && enter("2001:db8::ffff:1").is_none());
+        assert!(enter("::ffff:192.0.2.1").is_none());
+        drop(a);
+        assert!(enter("192.0.2.1").is_some());
+        drop((b, c));
+        assert!(gate.lock().is_empty());
+    }
+
+    #[test]
+    fn a_rate_lets_the_connections_of_a_second_in_at_once_and_then_one_at_a_time() {
+        let (gate, _) = gate(AdmissionOptions { accept_rate: Some(10.0), ..Default::default() });
+        let start = 5 * BURST;
+        for _ in 0..11 {
+            assert_eq!(gate.too_fast(start), None);
+            gate.note_accepted(start);
+        }
+        let next = gate.too_fast(start).expect("the burst is used up");
+        assert_eq!(next, start + BURST / 10);
+        assert_eq!(gate.too_fast(next), None);
+    }
+}

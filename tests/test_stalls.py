@@ -1,0 +1,152 @@
+"""The watchdog: a callback that does not return is logged while it runs, once, with its peer and its Python stack."""
+
+import logging
+import threading
+import time
+
+import pytest
+
+import goev
+from support import PATIENCE, Child, Client, Echo, Events, eventually, held, on_poller
+
+
+@pytest.fixture
+def stalls():
+    """Records of the logger ``goev.stalls``."""
+    events = Events()
+    handler = logging.Handler()
+    handler.emit = lambda record: events("stall", record.getMessage())
+    logger = logging.getLogger("goev.stalls")
+    logger.addHandler(handler)
+    yield events
+    logger.removeHandler(handler)
+
+
+class Blocks(goev.Connection):
+    """Blocks in its `on_read` until released."""
+
+    def __init__(self, release: threading.Event):
+        self.release = release
+
+    def on_read(self):
+        self.read()
+        self.wait_for_release()
+        self.write(b"done")
+
+    def wait_for_release(self):
+        self.release.wait(PATIENCE)
+
+
+@pytest.fixture
+def blocked(stack, stalls):
+    """A server with ``stall_warning=0.05``, and what releases its handler."""
+    release = threading.Event()
+    reactor = stack.enter_context(goev.Reactor(pollers=2, stall_warning=0.05))
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", lambda: Blocks(release))
+    reactor.start()
+    stack.callback(release.set)
+    return reactor, acceptor, release
+
+
+def test_it_tells_callback_peer_and_stack_while_it_is_stuck_and_once(stack, stalls, blocked):
+    reactor, acceptor, release = blocked
+    client = stack.enter_context(Client(acceptor.address))
+    client.send(b"x")
+    text = stalls.until("stall")[1]
+    assert f"has been in on_read with {client.name} for 0." in text
+    assert "stall_warning=0.05" in text
+    assert text.index("in on_read") < text.index("in wait_for_release"), "the most recent call comes last"
+    time.sleep(0.3)  # more warnings would come now
+    release.set()
+    assert client.receive(4) == b"done"
+    assert len(stalls.history) == 1
+    assert sum(poller["stalls"] for poller in reactor.stats()) == 1
+
+
+def test_each_stall_is_told(stack, stalls, blocked):
+    _, acceptor, release = blocked
+    for count in (1, 2):
+        release.clear()
+        client = stack.enter_context(Client(acceptor.address))
+        client.send(b"x")
+        stalls.times("stall", count)
+        release.set()
+        assert client.receive(4) == b"done"
+
+
+def test_a_callback_of_no_connection_is_told_without_a_peer(stack, stalls):
+    reactor = stack.enter_context(goev.Reactor(stall_warning=0.05))
+    reactor.start()
+    with held(reactor):
+        text = stalls.until("stall")[1]
+    assert "has been in a call_soon function for 0." in text
+
+
+def test_quick_callbacks_are_not_told(stack, stalls):
+    reactor = stack.enter_context(goev.Reactor(stall_warning=2.0))
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo)
+    reactor.start()
+    client = stack.enter_context(Client(acceptor.address))
+    for _ in range(100):
+        assert client.ask(b"x") == b"x"
+    assert stalls.history == []
+    assert reactor.stats()[0]["stalls"] == 0
+
+
+def test_without_a_warning_nothing_watches(stack, stalls):
+    before = threading.active_count()
+    reactor = stack.enter_context(goev.Reactor(stall_warning=None))
+    reactor.start()
+    on_poller(reactor, time.sleep, 0.3)
+    assert stalls.history == []
+    assert reactor.stats()[0]["stalls"] == 0
+    assert threading.active_count() == before
+
+
+HOLDS_THE_LOCK = """
+    import ctypes, sys
+    import goev
+
+    # A C function that is called without letting go of the interpreter lock.
+    sleep = ctypes.PyDLL(None).usleep
+
+    class Holds(goev.Connection):
+        def on_read(self):
+            self.read()
+            self.hold()
+            self.write(b"done")
+        def hold(self):
+            for _ in range(3):
+                sleep(700_000)
+
+    reactor = goev.Reactor(stall_warning=0.1)
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Holds)
+    reactor.call_soon(lambda: print(acceptor.address[1]))
+    reactor.run()
+"""
+
+
+@pytest.mark.parametrize("where", ["run", "start"])
+def test_a_callback_that_holds_the_interpreter_lock_is_told_on_standard_error_while_it_does(stack, where):
+    program = HOLDS_THE_LOCK
+    if where == "start":
+        program = program.replace("reactor.run()", "reactor.start()\n    reactor.join()")
+    child = stack.enter_context(Child.running(program))
+    client = stack.enter_context(Client(("127.0.0.1", int(child.line()))))
+    client.send(b"x")
+    eventually(lambda: "in hold" in child.errors, "the warning comes")
+    client.socket.settimeout(0.0)
+    with pytest.raises(BlockingIOError):
+        client.socket.recv(4)
+    assert f"goev: poller 0 has been in on_read with {client.name} for 0." in child.errors
+    client.socket.settimeout(PATIENCE)
+    assert client.receive(4) == b"done"
+    assert child.errors.count("has been in on_read") == 1
+    child.interrupt()
+    child.end()
+
+
+@pytest.mark.parametrize("limit", [0, 0.0001, -1, float("nan")])
+def test_a_limit_that_is_too_small_is_refused(limit):
+    with pytest.raises(ValueError, match="stall_warning must be"):
+        goev.Reactor(stall_warning=limit)

@@ -1,0 +1,191 @@
+"""What a stop means to connections: `on_stopping`, the grace, the report; and to the process: signals."""
+
+import signal
+import time
+
+import pytest
+
+import goev
+from support import PATIENCE, Child, Client, Recorder, in_thread
+
+
+class Leaves(Recorder):
+    """Says goodbye and closes, both when told of the stop."""
+
+    def on_stopping(self):
+        self.events("stopping")
+        self.write(b"bye")
+        return False
+
+
+class Stays(Recorder):
+    """Is told, and goes on until it has read a last word."""
+
+    def on_read(self):
+        self.events("read", self.read())
+        self.close()
+
+    def on_stopping(self):
+        self.events("stopping")
+        self.write(b"hurry")
+
+
+def stopped(reactor: goev.Reactor, grace: float) -> goev.StopReport:
+    reactor.stop(grace)
+    return reactor.join(PATIENCE)
+
+
+def test_a_handler_says_goodbye_and_its_last_words_arrive(start, events):
+    server = start(lambda: Leaves(events))
+    client = server.connect()
+    events.until("open")
+    report = in_thread(stopped, server.reactor, 5.0)
+    assert client.receive_all() == b"bye"
+    client.close()
+    assert report.result(PATIENCE) == goev.StopReport(closed=1, aborted=0)
+    assert events.names == ["open", "stopping", "close"]
+    assert events.history[-1][1] is None
+
+
+def test_a_handler_that_stays_has_the_grace_to_finish(start, events):
+    server = start(lambda: Stays(events))
+    client = server.connect()
+    events.until("open")
+    report = in_thread(stopped, server.reactor, 5.0)
+    assert client.receive(5) == b"hurry"
+    client.send(b"done")
+    assert client.receive_all() == b""
+    client.close()
+    assert report.result(PATIENCE) == goev.StopReport(closed=1, aborted=0)
+    assert events.names == ["open", "stopping", "read", "close"]
+
+
+def test_a_handler_that_stays_too_long_is_aborted(start, events):
+    server = start(lambda: Stays(events))
+    client = server.connect()
+    events.until("open")
+    began = time.monotonic()
+    assert stopped(server.reactor, 0.3) == goev.StopReport(closed=0, aborted=1)
+    assert 0.3 <= time.monotonic() - began < 3
+    assert type(events.until("close")[1]) is ConnectionAbortedError
+    with pytest.raises(ConnectionResetError):
+        client.receive_all()
+
+
+def test_without_grace_nobody_is_told(start, events):
+    server = start(lambda: Stays(events))
+    server.connect()
+    events.until("open")
+    assert stopped(server.reactor, 0.0).closed == 1
+    assert events.names == ["open", "close"]
+
+
+def test_the_report_counts_both_kinds_over_all_pollers(start, events):
+    server = start(iter([Leaves(events), Stays(events), Leaves(events), Recorder(events)]).__next__, pollers=2)
+    clients = [server.connect() for _ in range(4)]
+    events.times("open", 4)
+    report = in_thread(stopped, server.reactor, 0.3)
+    events.times("stopping", 3)
+    for client in clients:
+        client.finish()
+    assert report.result(PATIENCE) in (goev.StopReport(closed=3, aborted=1), goev.StopReport(closed=4, aborted=0))
+    assert server.reactor.join() == report.result()
+    assert repr(report.result()).startswith("StopReport(closed=")
+
+
+def test_who_stops_again_without_patience_ends_it(start, events):
+    server = start(lambda: Stays(events))
+    server.connect()
+    events.until("open")
+    server.reactor.stop(60.0)
+    events.until("stopping")
+    assert stopped(server.reactor, 0.0) == goev.StopReport(closed=0, aborted=1)
+    assert events.names.count("stopping") == 1
+
+
+def test_an_exception_in_the_goodbye_ends_that_connection(start, events, log):
+    class Raises(Recorder):
+        def on_stopping(self):
+            raise ValueError("no goodbye")
+
+    server = start(lambda: Raises(events))
+    client = server.connect()
+    events.until("open")
+    report = in_thread(stopped, server.reactor, 5.0)
+    assert client.receive_all() == b""
+    client.close()
+    report.result(PATIENCE)
+    assert str(events.until("close")[1]) == "no goodbye"
+    assert "on_stopping of Raises with" in log.next()[1]
+
+
+def test_a_connection_handed_over_in_the_goodbye_is_told_again(start, events):
+    class HandsOver(Recorder):
+        def on_stopping(self):
+            self.hand_over(Leaves(events))
+
+    server = start(lambda: HandsOver(events))
+    client = server.connect()
+    events.until("open")
+    report = in_thread(stopped, server.reactor, 5.0)
+    assert client.receive_all() == b"bye"
+    client.close()
+    assert report.result(PATIENCE) == goev.StopReport(closed=1, aborted=0)
+
+
+RUN = """
+    import signal, sys
+    import goev
+
+    class Stays(goev.Connection):
+        def on_open(self):
+            print("open")
+        def on_stopping(self):
+            print("stopping")
+        def on_close(self, error):
+            print(type(error).__name__)
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    reactor = goev.Reactor(pollers=2)
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Stays)
+    reactor.call_soon(lambda: print(acceptor.address[1]))
+    print(reactor.run(grace=float(sys.argv[1])))
+    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_with_its_grace_and_a_second_one_at_once(stack, number):
+    child = stack.enter_context(Child.running(RUN, "60"))
+    stack.enter_context(Client(("127.0.0.1", int(child.line()))))
+    assert child.line() == "open"
+    child.process.send_signal(number)
+    assert child.line() == "stopping"
+    child.process.send_signal(number)
+    assert [child.line(), child.line()] == ["ConnectionAbortedError", "StopReport(closed=0, aborted=1)"]
+    assert (child.end(), child.errors) == (0, "")
+
+
+def test_a_handler_of_the_users_own_is_left_alone(stack):
+    program = """
+        import signal
+        import goev
+        reactor = goev.Reactor()
+        signal.signal(signal.SIGTERM, lambda *_: (print("mine"), reactor.stop()))
+        reactor.call_soon(print, "up")
+        reactor.run()
+        print("over")
+    """
+    child = stack.enter_context(Child.running(program))
+    assert child.line() == "up"
+    child.process.send_signal(signal.SIGTERM)
+    assert [child.line(), child.line()] == ["mine", "over"]
+    assert (child.end(), child.errors) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("grace", "text"), [(-1, "grace must be from 0 to"), (float("nan"), "grace must be from 0 to")]
+)
+def test_a_wrong_grace_is_refused(grace, text):
+    with goev.Reactor() as reactor, pytest.raises(ValueError, match=text):
+        reactor.run(grace=grace)
