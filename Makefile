@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test lint rust-test python-test bench wheel clean
+.PHONY: help demo test soak lint rust-test python-test bench wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,10 @@ demo: $(VENV)/built ## serve examples/plaintext.py on :8080; FOR=5 ends by itsel
 	@if [ -t 0 ]; then set -m; fi; $(BIN)/python examples/plaintext.py $(if $(FOR),--for $(FOR))
 
 test: lint rust-test python-test ## everything that CI checks
+
+soak: $(VENV)/built ## the fault suite for longer: SOAK=10 times its minute of random operations and its 100 processes
+	PROPTEST_CASES=2000000 cargo test --release --no-default-features --lib -- address buffer timer
+	GOEV_SOAK=$(or $(SOAK),10) $(BIN)/python -m pytest tests/faults
 
 lint: $(VENV)/built ## formatters, linters, type checks; warnings are errors
 	cargo fmt --check

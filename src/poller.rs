@@ -327,7 +327,6 @@ impl Poller {
         (state.batch.began, state.batch.calls, state.batch.made) = (None, 0, 0);
         state.batch.asked = self.now();
         state.batch.timers_first = !state.batch.timers_first;
-        self.handle.counters.timers.set(state.timers.len() as u64);
     }
 
     fn wait(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
@@ -719,6 +718,7 @@ impl State {
         self.finish_endings();
         self.settle();
         self.settle_datagrams();
+        self.handle.counters.timers.set(self.timers.len() as u64);
     }
 
     /// Keeps the first failure; gives a later one back.

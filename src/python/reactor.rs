@@ -1,7 +1,7 @@
 //! `goev.Reactor`.
 
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -23,8 +23,8 @@ use crate::poller::Poller;
 use crate::reactor::{Outcome, Reactor as CoreReactor};
 use crate::remote::PollerHandle;
 
-/// Reactors with threads of their own, which have to be gone before the interpreter is.
-static IN_BACKGROUND: Mutex<Vec<Arc<CoreReactor<PyDispatch>>>> = Mutex::new(Vec::new());
+/// Reactors with threads of their own, which have to be gone before the interpreter is. The threads keep them alive.
+static IN_BACKGROUND: Mutex<Vec<Weak<CoreReactor<PyDispatch>>>> = Mutex::new(Vec::new());
 
 /// Stop what runs in the background. Registered with atexit.
 #[pyfunction]
@@ -32,7 +32,8 @@ static IN_BACKGROUND: Mutex<Vec<Arc<CoreReactor<PyDispatch>>>> = Mutex::new(Vec:
 pub fn stop_all(py: Python<'_>) {
     let reactors = std::mem::take(&mut *IN_BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner));
     py.detach(|| {
-        let reactors: Vec<_> = reactors.into_iter().filter(|reactor| reactor.check_process().is_ok()).collect();
+        let reactors = reactors.iter().filter_map(Weak::upgrade);
+        let reactors: Vec<_> = reactors.filter(|reactor| reactor.check_process().is_ok()).collect();
         reactors.iter().for_each(|reactor| reactor.stop(Duration::ZERO));
         for reactor in reactors {
             // A callback that does not return must not keep the process from ending.
@@ -287,8 +288,8 @@ impl Reactor {
         slf.get().prepare_watchdog(slf.py());
         slf.py().detach(|| core.start())?;
         let mut background = IN_BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
-        background.retain(|reactor| reactor.is_running());
-        background.push(core.clone());
+        background.retain(|reactor| reactor.strong_count() > 0);
+        background.push(Arc::downgrade(core));
         Ok(())
     }
 

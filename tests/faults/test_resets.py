@@ -1,0 +1,164 @@
+"""A reset of the peer at every stage: what arrived is delivered, one end is told, nothing is left."""
+
+import gc
+import threading
+
+import pytest
+
+import goev
+from support import PATIENCE, Recorder, Server, eventually, held, open_fds
+
+
+class Stays(Recorder):
+    """Half open after the end of input."""
+
+    def on_eof(self):
+        self.events("eof")
+
+
+def all_is_balanced(server: Server, accepted: int) -> None:
+    """Everything that was opened has ended, and was counted once."""
+    eventually(lambda: sum(poller["open"] for poller in server.reactor.stats()) == 0, "all have ended")
+    stats = server.reactor.stats()
+    assert sum(poller["accepted"] for poller in stats) == sum(poller["closed"] for poller in stats) == accepted
+    assert all(sum(poller["closed_by"].values()) == poller["closed"] for poller in stats)
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_left(events):
+    before = open_fds()
+    yield
+    # A connection keeps its poller's mailbox, and that the descriptor which wakes the poller.
+    events.history.clear()
+    gc.collect()
+    eventually(lambda: open_fds() <= before, "all descriptors are closed")
+
+
+def test_before_it_is_accepted(start, events):
+    """What was sent before the reset is lost in the kernel; who opens must still end."""
+    server = start(lambda: Recorder(events))
+    with held(server.reactor):
+        for _ in range(20):
+            client = server.connect()
+            client.send(b"x")
+            client.reset()
+    assert server.connect().socket.getpeername() == server.address, "the listener lives"
+    server.connect().close()
+    events.times("close", events.names.count("open"))
+    assert all(type(event[1]) is ConnectionResetError for event in events.of("close") if event[1] is not None)
+
+
+@pytest.mark.parametrize("callback", ["on_open", "on_read"])
+def test_while_a_callback_runs(start, events, callback):
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def wait(self):
+        arrived.set()
+        assert go_on.wait(PATIENCE)
+        if callback == "on_read":
+            events("read", self.read())
+        self.write(b"answer")
+
+    server = start(lambda: type("Waits", (Recorder,), {callback: wait})(events))
+    client = server.connect()
+    client.send(b"question")
+    assert arrived.wait(PATIENCE)
+    client.reset()
+    go_on.set()
+    error = events.until("close")[1]
+    # The read meets ECONNRESET, or the write before it EPIPE.
+    assert type(error) in (ConnectionResetError, BrokenPipeError)
+    assert events.names[-1] == "close"
+    all_is_balanced(server, 1)
+
+
+def test_with_output_queued(start, events):
+    class Floods(Recorder):
+        def on_open(self):
+            self.write(bytes(20_000_000))
+            self.events("open", self)
+
+    server = start(lambda: Floods(events))
+    client = server.connect(receive_buffer=4096)
+    connection = events.until("open")[1]
+    client.receive(1000)
+    client.reset()
+    assert type(events.until("close")[1]) in (ConnectionResetError, BrokenPipeError)
+    with pytest.raises(goev.ConnectionClosed):
+        connection.write(b"x")
+    all_is_balanced(server, 1)
+
+
+def test_after_a_half_close_of_the_peer(start, events):
+    server = start(lambda: Stays(events))
+    client = server.connect()
+    client.send(b"last words")
+    client.finish()
+    events.until("eof")
+    client.reset()
+    # What Linux says of a reset behind the end of the stream (tcp_reset in tcp_input.c).
+    assert type(events.until("close")[1]) is BrokenPipeError
+    assert events.of("read") == [("read", b"last words")]
+    all_is_balanced(server, 1)
+
+
+def test_after_a_half_close_of_ours(start, events):
+    class Finishes(Recorder):
+        def on_open(self):
+            self.write(b"hello")
+            self.shutdown_write()
+
+    server = start(lambda: Finishes(events))
+    client = server.connect()
+    assert client.receive_all() == b"hello"
+    client.send(b"last words")
+    assert events.until("read")[1] == b"last words"
+    client.reset()
+    assert type(events.until("close")[1]) is ConnectionResetError
+    all_is_balanced(server, 1)
+
+
+def test_while_we_linger(start, events):
+    class Closes(Recorder):
+        def on_read(self):
+            self.read()
+            self.close()
+
+    server = start(lambda: Closes(events), linger_timeout=60)
+    client = server.connect()
+    client.send(b"x")
+    assert client.receive_all() == b""
+    assert events.until("close")[1] is None, "it had ended in order before"
+    client.reset()
+    all_is_balanced(server, 1)
+
+
+def test_with_input_that_a_pause_holds_back(start, events):
+    """The pause keeps the handler from the input, and from the end until it resumes or the poll tells of the reset."""
+
+    class Pauses(Recorder):
+        def on_open(self):
+            self.pause_reading()
+            self.events("open", self)
+
+    server = start(lambda: Pauses(events))
+    client = server.connect()
+    events.until("open")
+    client.send(b"x")
+    client.reset()
+    assert type(events.until("close")[1]) is ConnectionResetError
+    all_is_balanced(server, 1)
+
+
+def test_of_five_hundred_at_once(start, events):
+    server = start(lambda: Recorder(events), pollers=2)
+    clients = [server.connect() for _ in range(500)]
+    for client in clients:
+        client.send(b"x")
+    events.times("read", 500)
+    for client in clients:
+        client.reset()
+    events.times("close", 500)
+    assert {type(event[1]) for event in events.of("close")} == {ConnectionResetError}
+    all_is_balanced(server, 500)
+    assert sum(poller["closed_by"]["failed"] for poller in server.reactor.stats()) == 500
