@@ -10,11 +10,11 @@ use std::net::SocketAddr;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyMappingProxy, PyString, PyTuple, PyType, PyWeakrefReference};
-use pyo3::{PyTypeInfo, intern};
 use socket2::Socket;
 
 use super::arguments::{inet_object, peer_text, type_name};
@@ -59,9 +59,47 @@ pub enum PyTask {
     HandedOver(Py<PyAny>),
 }
 
+/// The names by which handlers are called, made once and with the reactor: a name that is made at its first use, in a
+/// callback, could be half made when another thread forks, and a child that needs it would wait for ever.
+struct Names {
+    on_close: Py<PyString>,
+    on_connect_fail: Py<PyString>,
+    on_datagram: Py<PyString>,
+    on_drain: Py<PyString>,
+    on_eof: Py<PyString>,
+    on_error: Py<PyString>,
+    on_open: Py<PyString>,
+    on_read: Py<PyString>,
+    on_stopping: Py<PyString>,
+    on_write: Py<PyString>,
+    timer_callback: Py<PyString>,
+    call_soon_function: Py<PyString>,
+}
+
+impl Names {
+    fn new(py: Python<'_>) -> Self {
+        let name = |text| PyString::intern(py, text).unbind();
+        Self {
+            on_close: name("on_close"),
+            on_connect_fail: name("on_connect_fail"),
+            on_datagram: name("on_datagram"),
+            on_drain: name("on_drain"),
+            on_eof: name("on_eof"),
+            on_error: name("on_error"),
+            on_open: name("on_open"),
+            on_read: name("on_read"),
+            on_stopping: name("on_stopping"),
+            on_write: name("on_write"),
+            timer_callback: name("timer callback"),
+            call_soon_function: name("call_soon function"),
+        }
+    }
+}
+
 /// The handler objects of one poller and all that belongs to them.
 pub struct PyDispatch {
     handle: Arc<PollerHandle>,
+    names: Names,
     handlers: Objects,
     callbacks: Objects,
     cache: Py<PyDict>,
@@ -158,6 +196,7 @@ impl PyDispatch {
         let cache = PyDict::new(py);
         Self {
             handle: handle.clone(),
+            names: Names::new(py),
             handlers: RefCell::default(),
             callbacks: RefCell::default(),
             cache_view: PyMappingProxy::new(py, cache.as_mapping()).unbind(),
@@ -173,7 +212,7 @@ impl PyDispatch {
 
     fn call(&self, py: Python<'_>, poller: &Poller, call: Call) {
         match call {
-            Call::Read(token) => self.call_deciding(py, poller, token, intern!(py, "on_read")),
+            Call::Read(token) => self.call_deciding(py, poller, token, self.names.on_read.bind(py)),
             Call::Accept(remote, acceptor) => self.accept(py, poller, &remote, &acceptor),
             Call::Open(remote) => self.call_open(py, poller, remote),
             Call::ConnectFailed(token, error) => {
@@ -181,8 +220,8 @@ impl PyDispatch {
                     self.call_connect_fail(py, poller, handler.bind(py), error.into());
                 }
             }
-            Call::Eof(token) => self.call_or_close(py, poller, token, intern!(py, "on_eof")),
-            Call::Stopping(token) => self.call_or_close(py, poller, token, intern!(py, "on_stopping")),
+            Call::Eof(token) => self.call_or_close(py, poller, token, self.names.on_eof.bind(py)),
+            Call::Stopping(token) => self.call_or_close(py, poller, token, self.names.on_stopping.bind(py)),
             Call::Drain(token) => self.call_drain(py, poller, token),
             Call::Close { token, reason, timers } => {
                 let handler = take(&self.handlers, token);
@@ -194,8 +233,8 @@ impl PyDispatch {
             Call::AcceptFailed(acceptor, error) => self.warn_of_shortage(py, poller, &acceptor, &error),
             Call::TimerCancelled(id) => self.forget_timers(vec![id]),
             Call::Timer { id, owner, again } => self.call_timer(py, poller, id, owner, again),
-            Call::DescriptorReadable(token) => self.call_descriptor(py, poller, token, intern!(py, "on_read")),
-            Call::DescriptorWritable(token) => self.call_descriptor(py, poller, token, intern!(py, "on_write")),
+            Call::DescriptorReadable(token) => self.call_descriptor(py, poller, token, self.names.on_read.bind(py)),
+            Call::DescriptorWritable(token) => self.call_descriptor(py, poller, token, self.names.on_write.bind(py)),
             Call::Datagram(token, datagram) => self.call_datagram(py, poller, token, &datagram),
             Call::DatagramError(token, error) => self.call_datagram_error(py, poller, token, error.into()),
             Call::DescriptorRemoved(token, reason) => {
@@ -235,14 +274,14 @@ impl PyDispatch {
         {
             connection.get().bind_to(remote);
         }
-        self.call_deciding(py, poller, token, intern!(py, "on_open"));
+        self.call_deciding(py, poller, token, self.names.on_open.bind(py));
     }
 
     fn call_connect_fail(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, error: PyErr) {
         if let Ok(connection) = handler.cast::<Connection>() {
             connection.get().release();
         }
-        let name = intern!(py, "on_connect_fail");
+        let name = self.names.on_connect_fail.bind(py);
         if is_inherited(handler, name) {
             let text = format!("{} without on_connect_fail", type_name(handler));
             return self.log(py, poller, handler, &text, &error);
@@ -264,7 +303,7 @@ impl PyDispatch {
 
     fn call_drain(&self, py: Python<'_>, poller: &Poller, token: Token) {
         let Some(handler) = get(py, &self.handlers, token) else { return };
-        let name = intern!(py, "on_drain");
+        let name = self.names.on_drain.bind(py);
         let answer = handler.bind(py).call_method0(name).and_then(|answer| is_none(name, &answer));
         if let Err(error) = answer {
             self.end_by(py, poller, token, handler.bind(py), name, error);
@@ -272,7 +311,7 @@ impl PyDispatch {
     }
 
     fn call_close(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, reason: Reason) {
-        let name = intern!(py, "on_close");
+        let name = self.names.on_close.bind(py);
         if is_inherited(handler, name) {
             // Making the exception would be the dearest part of a connection that a reset ends.
             return;
@@ -307,7 +346,7 @@ impl PyDispatch {
         };
         handler.get().bind_to(token);
         put(&self.handlers, token, handler.clone().into_any().unbind());
-        let name = intern!(py, "on_open");
+        let name = self.names.on_open.bind(py);
         let answer = handler.call_method0(name);
         self.settle_datagrams(py, poller, token, handler, name, answer);
     }
@@ -316,7 +355,7 @@ impl PyDispatch {
         let Some(handler) = get(py, &self.handlers, token) else { return };
         // Making a bytes object runs no Python code, so the borrow of the input may last.
         let data = poller.with_datagram(datagram, |data| PyBytes::new(py, data));
-        let name = intern!(py, "on_datagram");
+        let name = self.names.on_datagram.bind(py);
         let address = self.address_of(py, &datagram.from);
         let answer = address.and_then(|address| handler.bind(py).call_method1(name, (data, address)));
         self.settle_datagrams(py, poller, token, handler.bind(py), name, answer);
@@ -324,7 +363,7 @@ impl PyDispatch {
 
     fn call_datagram_error(&self, py: Python<'_>, poller: &Poller, token: Token, error: PyErr) {
         let Some(handler) = get(py, &self.handlers, token) else { return };
-        let name = intern!(py, "on_error");
+        let name = self.names.on_error.bind(py);
         let answer = handler.bind(py).call_method1(name, (error.into_value(py),));
         self.settle_datagrams(py, poller, token, handler.bind(py), name, answer);
     }
@@ -381,7 +420,7 @@ impl PyDispatch {
         if owner.is_some_and(|owner| !poller.is_open(owner)) {
             return;
         }
-        let name = intern!(py, "timer callback");
+        let name = self.names.timer_callback.bind(py);
         match callback.bind(py).call0().and_then(|answer| goes_on(name, &answer)) {
             Ok(true) => {}
             Ok(false) => self.cancel_timer(poller, id),
@@ -439,7 +478,7 @@ impl PyDispatch {
             return;
         }
         let Err(error) = function.bind(py).call1(args.bind(py)) else { return };
-        let name = intern!(py, "call_soon function");
+        let name = self.names.call_soon_function.bind(py);
         match owner.and_then(|owner| Some((owner.token, get(py, &self.handlers, owner.token)?))) {
             Some((token, handler)) => self.end_by(py, poller, token, handler.bind(py), name, error),
             None => drop(self.report(py, poller, function.bind(py), "call_soon function", error)),
@@ -455,7 +494,7 @@ impl PyDispatch {
         match make_handler(factory.bind(py), remote) {
             Ok(handler) => {
                 put(&self.handlers, remote.token, handler);
-                self.call_deciding(py, poller, remote.token, intern!(py, "on_open"));
+                self.call_deciding(py, poller, remote.token, self.names.on_open.bind(py));
             }
             Err(error) => {
                 poller.reject(remote.token);
@@ -649,7 +688,7 @@ fn error_reason(error: Error) -> Reason {
 
 /// Refuses a class of which a callback could not be called plainly. Each class is looked at once.
 pub fn check_callbacks(class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResult<()> {
-    let mark = intern!(class.py(), "_goev_checked");
+    let mark = "_goev_checked";
     // A subclass inherits the mark; that it is not its own tells the address in it.
     let address = class.as_ptr() as usize;
     if class.getattr(mark).and_then(|mark| mark.extract::<usize>()).is_ok_and(|marked| marked == address) {
