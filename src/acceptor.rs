@@ -201,7 +201,7 @@ impl Listener {
         }?;
         // SAFETY: the descriptor is new and nobody else's.
         let socket = unsafe { Socket::from_raw_fd(fd) };
-        Ok((socket, address.as_socket().map_or(Peer::Unix, Peer::Inet)))
+        Ok((socket, Peer::of(&address)))
     }
 }
 

@@ -260,7 +260,7 @@ impl Attempt {
 
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
-        self.address.as_socket().map_or(Peer::Unix, Peer::Inet)
+        Peer::of(&self.address)
     }
 }
 

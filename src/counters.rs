@@ -1,7 +1,8 @@
 //! What one poller has done so far. Written by the poller alone, read from anywhere without disturbing it.
 
-use crate::error::{Expired, Reason};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Expired, Reason};
 
 /// A number that one thread adds to and all may read.
 #[derive(Default)]
@@ -89,11 +90,6 @@ impl Closed {
         ]
         .map(|(name, counter)| (name, counter.get()))
     }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.each().iter().map(|(_, count)| count).sum()
-    }
 }
 
 /// How often each size came, by powers of two.
@@ -110,11 +106,6 @@ impl Sizes {
     /// The least size of each class with its count; a class ends where the next begins.
     pub fn each(&self) -> impl Iterator<Item = (usize, u64)> {
         self.0.iter().enumerate().map(|(power, counter)| (1_usize << power >> 1, counter.get()))
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.each().map(|(_, count)| count).sum()
     }
 }
 

@@ -72,55 +72,29 @@ pub enum Call {
     Signal,
 }
 
-/// What the watchdog calls each kind of call.
-const NAMES: [&str; 18] = [
-    "the factory or on_open",
-    "on_open",
-    "on_connect_fail",
-    "on_read",
-    "on_eof",
-    "on_drain",
-    "on_stopping",
-    "on_close",
-    "a timer callback",
-    "on_read",
-    "on_write",
-    "on_datagram",
-    "on_error",
-    "on_close",
-    "a cancelled timer",
-    "a call_soon function",
-    "a signal handler",
-    "a log handler",
-];
-
 impl Call {
-    /// A number for the kind of call, with a name of [`Call::name_of`].
-    pub(crate) fn kind(&self) -> u8 {
+    /// What the watchdog calls it.
+    pub(crate) fn name(&self) -> &'static &'static str {
         match self {
-            Self::Accept(..) => 0,
-            Self::Open(_) => 1,
-            Self::ConnectFailed(..) => 2,
-            Self::Read(_) => 3,
-            Self::Eof(_) => 4,
-            Self::Drain(_) => 5,
-            Self::Stopping(_) => 6,
-            Self::Close { .. } => 7,
-            Self::Timer { .. } => 8,
-            Self::DescriptorReadable(_) => 9,
-            Self::DescriptorWritable(_) => 10,
-            Self::Datagram(..) => 11,
-            Self::DatagramError(..) => 12,
-            Self::DescriptorRemoved(..) => 13,
-            Self::TimerCancelled(_) => 14,
-            Self::Task(_) => 15,
-            Self::Signal => 16,
-            Self::AcceptFailed(..) => 17,
+            Self::Accept(..) => &"the factory or on_open",
+            Self::Open(_) => &"on_open",
+            Self::ConnectFailed(..) => &"on_connect_fail",
+            Self::Read(_) => &"on_read",
+            Self::Eof(_) => &"on_eof",
+            Self::Drain(_) => &"on_drain",
+            Self::Stopping(_) => &"on_stopping",
+            Self::Close { .. } => &"on_close",
+            Self::Timer { .. } => &"a timer callback",
+            Self::DescriptorReadable(_) => &"on_read",
+            Self::DescriptorWritable(_) => &"on_write",
+            Self::Datagram(..) => &"on_datagram",
+            Self::DatagramError(..) => &"on_error",
+            Self::DescriptorRemoved(..) => &"on_close",
+            Self::TimerCancelled(_) => &"a cancelled timer",
+            Self::Task(_) => &"a call_soon function",
+            Self::Signal => &"a signal handler",
+            Self::AcceptFailed(..) => &"a log handler",
         }
-    }
-
-    pub(crate) fn name_of(kind: u8) -> &'static str {
-        NAMES.get(usize::from(kind)).copied().unwrap_or("a callback")
     }
 
     /// What the call is about, while it is there.

@@ -80,8 +80,8 @@ impl Guards {
         self.stuck = None;
     }
 
-    /// Other limits hold from now on: the time until now does not count for a rate.
-    pub fn options_changed(&mut self, now: u64) {
+    /// What came until now does not count for the rate any more.
+    pub fn restart_window(&mut self, now: u64) {
         (self.window, self.window_bytes) = (now, 0);
     }
 
@@ -104,7 +104,7 @@ impl Guards {
     pub fn check(&mut self, now: u64, options: &ConnectionOptions, facts: Facts) -> Option<Expired> {
         if facts.unread {
             self.moved = now;
-            self.options_changed(now);
+            self.restart_window(now);
         }
         self.look(now, facts.unsent);
         let over = |since: u64, limit: Duration| now >= since + nanos(limit);
@@ -124,7 +124,7 @@ impl Guards {
         }
         let rate = options.min_rate.filter(|rate| over(self.window, rate.window))?;
         let bytes = self.window_bytes;
-        self.options_changed(now);
+        self.restart_window(now);
         let slow = (bytes as f64) < rate.bytes_per_second * rate.window.as_secs_f64();
         slow.then_some(Expired::TooSlow { bytes, rate: rate.bytes_per_second, window: rate.window })
     }

@@ -8,13 +8,14 @@
 //! * [`poller`]: one loop: wait → read → dispatch → flush
 //! * [`dispatch`]: the seam, what a poller asks to be called
 //! * [`acceptor`], [`connector`], `connection`, [`datagram`], `descriptor`: what a poller watches; [`remote`]: what other threads may do to it
-//! * [`watchdog`], `mailbox`, `resolver`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
+//! * [`watchdog`], `mailbox`, `resolver`, `clock`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
 //! * [`buffer`], [`timer`], `guards`, `admission`, [`slots`], [`error`]: pure, with no sockets, no clock, no Python
 
 pub mod acceptor;
 pub mod address;
 mod admission;
 pub mod buffer;
+mod clock;
 mod connection;
 pub mod connector;
 pub mod counters;

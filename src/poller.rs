@@ -9,7 +9,7 @@ mod calls;
 mod close;
 mod connect;
 mod datagrams;
-mod guard;
+mod deadlines;
 mod receive;
 mod send;
 
@@ -19,16 +19,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Waker};
 use socket2::Socket;
 
-use guard::drop_guard;
+use deadlines::{drop_guard, set_guard};
 
 use crate::acceptor::{Acceptor, Listener};
 use crate::buffer::{FileRange, Held, Pool};
+use crate::clock::Clock;
 use crate::connection::{Connection, Phase};
 use crate::connector::{Attempt, Dial, Request};
 use crate::counters::Counters;
@@ -136,13 +137,12 @@ pub struct Poller {
     poll: RefCell<(Poll, Events)>,
     registry: Registry,
     state: RefCell<State>,
-    epoch: Instant,
+    clock: Clock,
 }
 
 struct State {
     handle: Arc<PollerHandle>,
-    /// The zero of the clock.
-    epoch: Instant,
+    clock: Clock,
     registry: Registry,
     sources: Slots<Source>,
     timers: Timers<Deadline>,
@@ -186,7 +186,7 @@ struct Batch {
     /// When the poll returned. Timers due until then belong to the batch.
     now: u64,
     /// The time as last read.
-    clock: u64,
+    latest: u64,
     /// When the dispatch was asked to begin.
     asked: u64,
     /// Callbacks made.
@@ -200,8 +200,8 @@ struct Batch {
 }
 
 impl Poller {
-    /// A poller of its own epoll instance. `epoch` is the zero of its clock, the same for all pollers of a process.
-    pub(crate) fn new(index: usize, epoch: Instant, resolver: Resolver, options: &ReactorOptions) -> io::Result<Self> {
+    /// A poller of its own epoll instance.
+    pub(crate) fn new(index: usize, clock: Clock, resolver: Resolver, options: &ReactorOptions) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
         let handle = Arc::new(PollerHandle {
@@ -213,7 +213,7 @@ impl Poller {
         });
         let state = State {
             handle: handle.clone(),
-            epoch,
+            clock,
             registry: registry.try_clone()?,
             sources: Slots::new(),
             timers: Timers::with_capacity(options.timer_capacity),
@@ -242,7 +242,7 @@ impl Poller {
             failure: None,
         };
         let poll = RefCell::new((poll, Events::with_capacity(1024)));
-        Ok(Self { handle, poll, registry, state: RefCell::new(state), epoch })
+        Ok(Self { handle, poll, registry, state: RefCell::new(state), clock })
     }
 
     /// What other threads need of it.
@@ -250,9 +250,9 @@ impl Poller {
         &self.handle
     }
 
-    /// Nanoseconds since the epoch, now.
+    /// Nanoseconds on the clock of all pollers.
     pub fn now(&self) -> u64 {
-        self.epoch.elapsed().as_nanos() as u64
+        self.clock.now()
     }
 
     /// Runs until stopped.
@@ -343,7 +343,7 @@ impl Poller {
         }
         let state = &mut *self.state.borrow_mut();
         state.batch.now = self.now();
-        state.batch.clock = state.batch.now;
+        state.batch.latest = state.batch.now;
         for event in &*events {
             match event.token() {
                 WAKER => state.read_mailbox(),
@@ -355,7 +355,7 @@ impl Poller {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        self.state.borrow_mut().timeout(|| self.now())
+        self.state.borrow_mut().timeout()
     }
 
     // ---- what the dispatch asks -----------------------------------------------------------------------------------
@@ -477,18 +477,19 @@ impl Poller {
         let renewed = state.sources.renew(token).ok_or(Error::Closed)?;
         let Some(connection) = open(&mut state.sources, renewed) else { return Err(Error::Closed) };
         let old = connection.remote.clone();
-        // It is set for the old token.
-        drop_guard(connection, &mut state.timers);
         connection.hand_over(Remote::new(old.handle.clone(), renewed, old.peer, &connection.options));
         old.hand_over(&connection.remote);
         let interests = stream_interests(connection.watches_writes);
         let (fd, remote) = (connection.socket.as_raw_fd(), connection.remote.clone());
         list_if_ready(connection, &mut state.ready, renewed);
         touch(connection, &mut state.touched, renewed);
+        // The guard's timer is set for the old token.
+        drop_guard(connection, &mut state.timers);
+        set_guard(connection, &mut state.timers, renewed);
+        // During a stop the new handler is told as well, after its `on_open`.
+        connection.stopping_due = state.stopping.is_some();
         let timers = std::mem::take(&mut connection.timers);
         let timers = state.cancel_all(timers);
-        state.guard(renewed);
-        state.tell_of_stop(renewed);
         state.push_task(farewell);
         state.queue(renewed);
         self.registry
@@ -679,11 +680,11 @@ impl State {
         let counters = &self.handle.counters;
         if self.batch.began.is_none() {
             counters.attaching.add(now.saturating_sub(self.batch.asked));
-        } else if now - self.batch.clock > self.stall_limit {
+        } else if now - self.batch.latest > self.stall_limit {
             counters.stalls.add(1);
         }
         self.batch.calls += 1;
-        self.batch.clock = now;
+        self.batch.latest = now;
         *self.batch.began.get_or_insert(now)
     }
 
@@ -742,12 +743,12 @@ impl State {
     }
 
     /// How long to wait: not at all while there is work left over from the last turn.
-    fn timeout(&mut self, now: impl FnOnce() -> u64) -> Option<Duration> {
+    fn timeout(&mut self) -> Option<Duration> {
         let flushed = self.touched.is_empty() && self.endings.is_empty() && self.rearm.is_empty();
         if !(flushed && self.turns.is_empty() && self.ready.is_empty()) || self.is_done() {
             return Some(Duration::ZERO);
         }
-        self.timers.next_deadline().map(|deadline| Duration::from_nanos(deadline.saturating_sub(now())))
+        self.timers.next_deadline().map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.clock.now())))
     }
 }
 

@@ -6,10 +6,11 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::error::{Error, Foreign};
 use crate::fork;
@@ -42,7 +43,7 @@ pub struct Reactor<D: Dispatch> {
     parked: Vec<Mutex<Option<Parked<D>>>>,
     life: Mutex<Life>,
     changed: Condvar,
-    epoch: Instant,
+    clock: Clock,
     birth: u32,
     stall_warning: Option<Duration>,
 }
@@ -74,12 +75,6 @@ pub enum Outcome {
     Halted(Foreign),
 }
 
-/// The zero of all clocks: one for the process, so that deadlines can be posted from poller to poller.
-fn epoch() -> Instant {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    *EPOCH.get_or_init(Instant::now)
-}
-
 impl<D: Dispatch> Reactor<D> {
     /// A reactor of `pollers` pollers, each with the dispatch that `make` returns for it.
     pub fn new(
@@ -90,11 +85,11 @@ impl<D: Dispatch> Reactor<D> {
         within("pollers", pollers, 1, MAX_POLLERS)?;
         options.validate(&steering::allowed_cpus().map_err(Error::io("cannot read the CPU affinity"))?)?;
         let birth = fork::generation();
-        let (epoch, resolver) = (epoch(), Resolver::default());
+        let (clock, resolver) = (Clock::of_process(), Resolver::default());
         let mut handles = Vec::new();
         let mut parked = Vec::new();
         for index in 0..pollers {
-            let poller = Poller::new(index, epoch, resolver.clone(), options)
+            let poller = Poller::new(index, clock, resolver.clone(), options)
                 .map_err(Error::io(format!("cannot open poller {index}")))?;
             handles.push(poller.handle().clone());
             let dispatch = make(poller.handle());
@@ -103,7 +98,7 @@ impl<D: Dispatch> Reactor<D> {
         let life = Life { status: Status::Ready, running: 0, deadline: None, failure: None };
         let (name, life, changed) = (options.name.clone(), Mutex::new(life), Condvar::new());
         let stall_warning = options.stall_warning;
-        Ok(Arc::new(Self { name, handles, parked, life, changed, epoch, birth, stall_warning }))
+        Ok(Arc::new(Self { name, handles, parked, life, changed, clock, birth, stall_warning }))
     }
 
     /// The pollers, as other threads see them.
@@ -113,7 +108,7 @@ impl<D: Dispatch> Reactor<D> {
 
     /// Nanoseconds on the clock of all pollers.
     pub fn now(&self) -> u64 {
-        self.epoch.elapsed().as_nanos() as u64
+        self.clock.now()
     }
 
     /// Whether its pollers run.

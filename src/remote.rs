@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 
 use crate::acceptor::{Acceptor, Listener};
 use crate::admission::Permit;
@@ -127,6 +127,13 @@ pub enum Peer {
     Inet(SocketAddr),
     /// A Unix-socket peer; those have no names as a rule.
     Unix,
+}
+
+impl Peer {
+    /// Whoever has this address.
+    pub(crate) fn of(address: &SockAddr) -> Self {
+        address.as_socket().map_or(Self::Unix, Self::Inet)
+    }
 }
 
 /// What other threads may still do to a connection.

@@ -1,25 +1,27 @@
 //! Notices pollers that are stuck in one callback, while they are.
 //!
-//! Each poller publishes what it calls and since when, with two plain stores; a thread of the reactor looks now and then.
+//! Each poller publishes what it calls and since when, with three plain stores; a thread of the reactor looks now and then.
 //! It takes no lock that a callback could hold, that of an interpreter least of all. What is done about a stall is the
 //! dispatch's business.
 
 use std::os::fd::{BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::SockRef;
 
 use crate::dispatch::Call;
+use crate::remote::Peer;
 
 /// What one poller is doing, as the watchdog sees it.
 #[derive(Default)]
 pub struct Pulse {
     /// When the running callback began, on the pollers' clock; 0 while there is none. Also tells callbacks apart.
     since: AtomicU64,
-    /// Which callback, and the descriptor it is about.
-    what: AtomicU64,
+    /// Its name, and the descriptor it is about; -1 for none.
+    callback: AtomicPtr<&'static str>,
+    fd: AtomicI32,
     /// Of the poller, while it runs.
     thread: Mutex<Option<libc::pthread_t>>,
 }
@@ -27,8 +29,8 @@ pub struct Pulse {
 impl Pulse {
     /// A callback begins.
     pub(crate) fn begin(&self, now: u64, call: &Call, fd: Option<RawFd>) {
-        let fd = fd.unwrap_or(-1) as u32;
-        self.what.store(u64::from(call.kind()) << 32 | u64::from(fd), Ordering::Relaxed);
+        self.callback.store(std::ptr::from_ref(call.name()).cast_mut(), Ordering::Relaxed);
+        self.fd.store(fd.unwrap_or(-1), Ordering::Relaxed);
         self.since.store(now.max(1), Ordering::Release);
     }
 
@@ -44,6 +46,11 @@ impl Pulse {
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = thread;
     }
 
+    fn callback(&self) -> Option<&'static str> {
+        // SAFETY: null, or what `begin` made of a reference that holds for ever; never written through.
+        unsafe { self.callback.load(Ordering::Relaxed).as_ref() }.copied()
+    }
+
     /// Whether the callback that began then still runs.
     fn is_at(&self, since: u64) -> bool {
         self.since.load(Ordering::Acquire) == since
@@ -57,7 +64,7 @@ pub struct Stall<'a> {
     /// The callback's name.
     pub callback: &'static str,
     /// Who is at the other end.
-    pub peer: Option<String>,
+    pub peer: Option<Peer>,
     /// For how long.
     pub lasted: Duration,
     /// The limit it overstepped.
@@ -102,25 +109,23 @@ impl Watchdog {
         if since == 0 || lasted < self.limit || self.reported[index] == since {
             return None;
         }
-        let what = pulse.what.load(Ordering::Relaxed);
-        let peer = peer_of(what as u32 as RawFd);
+        let callback = pulse.callback()?;
+        let peer = peer_of(pulse.fd.load(Ordering::Relaxed));
         // Else it may be another's peer.
         if !pulse.is_at(since) {
             return None;
         }
         self.reported[index] = since;
-        let callback = Call::name_of((what >> 32) as u8);
         Some(Stall { poller: index, callback, peer, lasted, limit: self.limit, pulse, since })
     }
 }
 
-fn peer_of(fd: RawFd) -> Option<String> {
+fn peer_of(fd: RawFd) -> Option<Peer> {
     if fd < 0 {
         return None;
     }
     // SAFETY: the poller that published the number is in a callback, and closes no descriptor meanwhile. Had its callback
     // ended, the system would refuse the number or name another peer, which the caller does not take.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    let address = SockRef::from(&borrowed).peer_addr().ok()?;
-    Some(address.as_socket().map_or_else(|| "a Unix-socket peer".into(), |inet| inet.to_string()))
+    SockRef::from(&borrowed).peer_addr().ok().map(|address| Peer::of(&address))
 }

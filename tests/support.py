@@ -151,6 +151,16 @@ class Client:
             digest.update(part)
         return count, digest.hexdigest()
 
+    def gets(self, byte: bytes, wait: float) -> bool:
+        """Whether this comes next, within so many seconds."""
+        self.socket.settimeout(wait)
+        try:
+            return self.socket.recv(1) == byte
+        except TimeoutError:
+            return False
+        finally:
+            self.socket.settimeout(PATIENCE)
+
     def ask(self, data: bytes) -> bytes:
         """Send, then receive as many bytes: what an echo does."""
         self.send(data)

@@ -9,15 +9,6 @@ import goev
 from support import Client, Echo, eventually, need_ipv6, settle
 
 
-def answers(client: Client, wait: float) -> bool:
-    """Whether an echo comes within so many seconds."""
-    client.socket.settimeout(wait)
-    try:
-        return client.socket.recv(1) == b"x"
-    except TimeoutError:
-        return False
-
-
 def asking(server, count: int) -> list[Client]:
     """Clients that have sent one byte."""
     clients = [server.connect() for _ in range(count)]
@@ -32,12 +23,12 @@ def asking(server, count: int) -> list[Client]:
 def test_when_it_is_full_peers_wait_and_come_in_one_for_one(start, options):
     server = start(Echo, max_connections=3, **options)
     clients = asking(server, 8)
-    inside = [client for client in clients if answers(client, 0.3)]
+    inside = [client for client in clients if client.gets(b"x", 0.3)]
     assert len(inside) == 3
     waiting = [client for client in clients if client not in inside]
     while waiting:
         inside.pop().close()
-        came = eventually(lambda: [client for client in waiting if answers(client, 0.05)], "the next one comes in")
+        came = eventually(lambda: [client for client in waiting if client.gets(b"x", 0.05)], "the next one comes in")
         assert len(came) == 1
         inside += came
         waiting.remove(came[0])
@@ -49,11 +40,11 @@ def test_when_it_is_full_peers_wait_and_come_in_one_for_one(start, options):
 def test_when_it_is_full_peers_may_be_refused_instead(start):
     server = start(Echo, max_connections=2, when_full="refuse")
     clients = asking(server, 2)
-    assert all(answers(client, 5) for client in clients)
+    assert all(client.gets(b"x", 5) for client in clients)
     assert server.connect().receive_all() == b"", "it is closed, and in order"
     clients[0].close()
     eventually(lambda: server.reactor.stats()[0]["open"] == 1, "one has left")
-    assert answers(asking(server, 1)[0], 5)
+    assert asking(server, 1)[0].gets(b"x", 5)
     (stats,) = server.reactor.stats()
     assert (stats["accepted"], stats["refused"]) == (3, 1)
 
@@ -66,10 +57,10 @@ def test_a_connection_that_lingers_has_its_place_still(start):
 
     server = start(Closes, max_connections=1, linger_timeout=0.5)
     first, second = server.connect(), server.connect()
-    assert answers(first, 5)
-    assert not answers(second, 0.2)
+    assert first.gets(b"x", 5)
+    assert not second.gets(b"x", 0.2)
     first.close()
-    assert answers(second, 5)
+    assert second.gets(b"x", 5)
 
 
 def test_each_address_has_its_share(start):
@@ -84,14 +75,14 @@ def test_each_address_has_its_share(start):
     clients = [connect(f"127.0.0.{host}") for host in (2, 2, 3, 3)]
     for client in clients:
         client.send(b"x")
-        assert answers(client, 5)
+        assert client.gets(b"x", 5)
     with connect("127.0.0.2") as more:
         assert more.receive_all() == b""
     clients[0].close()
     eventually(lambda: server.reactor.stats()[0]["open"] == 3, "one has left")
     with connect("127.0.0.2") as more:
         more.send(b"x")
-        assert answers(more, 5)
+        assert more.gets(b"x", 5)
     for client in clients:
         client.close()
     assert server.reactor.stats()[0]["refused"] == 1
@@ -101,21 +92,21 @@ def test_a_host_of_ipv6_has_one_share(start):
     need_ipv6()
     server = start(Echo, address="[::1]:0", max_connections_per_address=1)
     (client,) = asking(server, 1)
-    assert answers(client, 5)
+    assert client.gets(b"x", 5)
     assert server.connect().receive_all() == b""
 
 
 def test_unix_peers_have_no_address_to_be_counted_by(start, tmp_path):
     server = start(Echo, address=f"unix:{tmp_path}/socket", max_connections_per_address=1, max_connections=5)
-    assert all(answers(client, 5) for client in asking(server, 3))
+    assert all(client.gets(b"x", 5) for client in asking(server, 3))
 
 
 def test_faster_than_the_rate_peers_wait(start):
     server = start(Echo, accept_rate=10)
     began = time.monotonic()
     clients = asking(server, 16)
-    assert sum(answers(client, 0.02) for client in clients[:10]) == 10, "those of one second come in at once"
-    assert all(answers(client, 5) for client in clients[10:])
+    assert sum(client.gets(b"x", 0.02) for client in clients[:10]) == 10, "those of one second come in at once"
+    assert all(client.gets(b"x", 5) for client in clients[10:])
     # Ten came in at once, and the other six at ten a second.
     assert time.monotonic() - began >= 0.5
     settle(server.reactor)

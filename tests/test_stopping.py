@@ -35,14 +35,19 @@ def stopped(reactor: goev.Reactor, grace: float) -> goev.StopReport:
     return reactor.join(PATIENCE)
 
 
-def test_a_handler_says_goodbye_and_its_last_words_arrive(start, events):
-    server = start(lambda: Leaves(events))
+def says(start, events, handler) -> tuple[bytes, goev.StopReport]:
+    """What a handler with patience for it says while its reactor stops, and the report."""
+    server = start(lambda: handler(events))
     client = server.connect()
     events.until("open")
     report = in_thread(stopped, server.reactor, 5.0)
-    assert client.receive_all() == b"bye"
+    said = client.receive_all()
     client.close()
-    assert report.result(PATIENCE) == goev.StopReport(closed=1, aborted=0)
+    return said, report.result(PATIENCE)
+
+
+def test_a_handler_says_goodbye_and_its_last_words_arrive(start, events):
+    assert says(start, events, Leaves) == (b"bye", goev.StopReport(closed=1, aborted=0))
     assert events.names == ["open", "stopping", "close"]
     assert events.history[-1][1] is None
 
@@ -108,13 +113,7 @@ def test_an_exception_in_the_goodbye_ends_that_connection(start, events, log):
         def on_stopping(self):
             raise ValueError("no goodbye")
 
-    server = start(lambda: Raises(events))
-    client = server.connect()
-    events.until("open")
-    report = in_thread(stopped, server.reactor, 5.0)
-    assert client.receive_all() == b""
-    client.close()
-    report.result(PATIENCE)
+    assert says(start, events, Raises)[0] == b""
     assert str(events.until("close")[1]) == "no goodbye"
     assert "on_stopping of Raises with" in log.next()[1]
 
@@ -124,13 +123,7 @@ def test_a_connection_handed_over_in_the_goodbye_is_told_again(start, events):
         def on_stopping(self):
             self.hand_over(Leaves(events))
 
-    server = start(lambda: HandsOver(events))
-    client = server.connect()
-    events.until("open")
-    report = in_thread(stopped, server.reactor, 5.0)
-    assert client.receive_all() == b"bye"
-    client.close()
-    assert report.result(PATIENCE) == goev.StopReport(closed=1, aborted=0)
+    assert says(start, events, HandsOver) == (b"bye", goev.StopReport(closed=1, aborted=0))
 
 
 RUN = """

@@ -43,8 +43,7 @@ impl State {
                 // Room that comes free will be told.
                 Admitted::Full => return,
                 Admitted::TooFast(until) => return self.rest(token, until),
-                Admitted::In(permit) => Some(permit),
-                Admitted::Refused => None,
+                admitted => admitted,
             };
             match listener.accept() {
                 Ok((socket, peer)) => self.welcome(token, socket, peer, admitted),
@@ -61,13 +60,16 @@ impl State {
     }
 
     /// Hands a new connection to the poller that will own it, unless its address has its share.
-    fn welcome(&mut self, token: Token, socket: Socket, peer: Peer, admitted: Option<Option<Permit>>) {
+    fn welcome(&mut self, token: Token, socket: Socket, peer: Peer, mut admitted: Admitted) {
         let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return };
         let acceptor = listener.acceptor.clone();
         acceptor.note_accepted(self.batch.now);
-        let Some(permit) = admitted.and_then(|permit| share(permit, peer)) else {
-            return self.handle.counters.refused.add(1);
-        };
+        if let (Admitted::In(Some(permit)), Peer::Inet(address)) = (&mut admitted, peer)
+            && !permit.admits(address.ip())
+        {
+            admitted = Admitted::Refused;
+        }
+        let Admitted::In(permit) = admitted else { return self.handle.counters.refused.add(1) };
         match acceptor.taker().filter(|taker| !Arc::ptr_eq(taker, &self.handle)).cloned() {
             // A poller that has stopped drops the socket, and with it the connection.
             Some(taker) => drop(taker.post(Message::Adopt { socket, peer, acceptor, permit })),
@@ -158,13 +160,5 @@ impl State {
             }
             _ => true,
         });
-    }
-}
-
-/// The permit, if there is room for one more from this address; `None` inside where nobody needs one.
-fn share(permit: Option<Permit>, peer: Peer) -> Option<Option<Permit>> {
-    match (permit, peer) {
-        (Some(mut permit), Peer::Inet(address)) => permit.admits(address.ip()).then_some(Some(permit)),
-        (permit, _) => Some(permit),
     }
 }

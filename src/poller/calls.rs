@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::guard::drop_guard;
+use super::deadlines::drop_guard;
 use super::{Deadline, Ending, Source, State, Turn, list_if_ready, open};
 use crate::acceptor::Acceptor;
 use crate::connection::{Due, Phase};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use socket2::Socket;
 
-use super::guard::drop_guard;
+use super::deadlines::drop_guard;
 use super::{Deadline, Ending, Source, State, Turn, list_if_ready, mio_token, open, queue_if_due, touch};
 use crate::connection::{Connection, Phase};
 use crate::error::{Foreign, Reason};
@@ -193,13 +193,6 @@ impl State {
         self.timers.set(deadline, 0, Deadline::Stop);
         if before.is_none() {
             self.say_goodbye(at_once);
-        }
-    }
-
-    /// A handler that came while the reactor was stopping learns it after its `on_open`.
-    pub(super) fn tell_of_stop(&mut self, token: Token) {
-        if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
-            connection.stopping_due = self.stopping.is_some();
         }
     }
 

@@ -10,7 +10,7 @@ use mio::Interest;
 use mio::unix::SourceFd;
 use socket2::SockAddr;
 
-use super::guard::set_guard;
+use super::deadlines::set_guard;
 use super::{Deadline, Ending, Source, State, Turn, mio_token, queue_if_due, stream_interests};
 use crate::connection::Connection;
 use crate::connector::{Attempt, Begun, Dial, Next, Request};

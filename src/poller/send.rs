@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mio::unix::SourceFd;
 
-use super::guard::set_guard;
+use super::deadlines::set_guard;
 use super::{Data, Source, State, list_if_ready, mio_token, open, queue_if_due, stream_interests, touch};
 use crate::connection::{Flushed, Phase};
 use crate::error::{Error, Reason};
@@ -36,7 +36,7 @@ impl State {
             return;
         }
         if !connection.blocked {
-            match connection.flush(&mut self.pool, self.batch.clock) {
+            match connection.flush(&mut self.pool, self.batch.latest) {
                 Ok(Flushed::All) => self.flushed(token),
                 Ok(Flushed::Again) => touch(connection, &mut self.touched, token),
                 Ok(Flushed::Blocked) => self.watch_writes(token),
@@ -61,7 +61,7 @@ impl State {
     fn watch_writes(&mut self, token: Token) {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
         connection.blocked = true;
-        if connection.guards.blocked(self.batch.clock) {
+        if connection.guards.blocked(self.batch.latest) {
             set_guard(connection, &mut self.timers, token);
         }
         if connection.watches_writes {
@@ -121,7 +121,7 @@ impl State {
             touch(connection, &mut self.touched, token);
         } else {
             // The callback may have run for long.
-            self.batch.clock = self.epoch.elapsed().as_nanos() as u64;
+            self.batch.latest = self.clock.now();
             self.flush_one(token);
         }
         Ok(())

@@ -640,12 +640,12 @@ impl PyDispatch {
     }
 
     fn warn_of_shortage(&self, py: Python<'_>, poller: &Poller, acceptor: &Acceptor, error: &io::Error) {
-        let where_ = acceptor.addresses.first().map_or_else(String::new, |address| match address.as_socket() {
+        let place = acceptor.addresses.first().map_or_else(String::new, |address| match address.as_socket() {
             Some(inet) => inet.to_string(),
             None => "a Unix socket".into(),
         });
         let text = "cannot accept on %s: %s; new connections wait in the backlog";
-        let logged = logger(py).and_then(|logger| logger.call_method1("warning", (text, where_, error.to_string())));
+        let logged = logger(py).and_then(|logger| logger.call_method1("warning", (text, place, error.to_string())));
         self.settle_log(py, poller, None, logged.map(drop));
     }
 

@@ -252,8 +252,8 @@ impl Reactor {
     /// with ``signals=False``; an exception from a handler, ``KeyboardInterrupt`` say, then stops the reactor and comes
     /// out here. So does what is no ``Exception`` from a callback. On other threads signals are left alone.
     ///
-    /// Returns at once when ``stop()`` came first. Raises ``RuntimeError`` when it has run before or when called inside a callback, ``StopTimeout`` when a callback
-    /// of another poller does not return after a stop.
+    /// Returns at once when ``stop()`` came first. Raises ``RuntimeError`` when it has run before or when called inside a
+    /// callback, ``StopTimeout`` when a callback of another poller does not return after a stop.
     ///
     /// Go: ``Run``.
     #[pyo3(signature = (*, signals = true, grace = 5.0))]
@@ -294,8 +294,9 @@ impl Reactor {
     }
 
     /// Stop: listeners close at once, each connection is told by ``on_stopping`` or closed when its output is sent, and
-    /// all that is left after ``grace`` seconds is aborted. With ``grace=0`` nobody is told. Every ``on_close`` runs. From any thread, a callback or a signal handler; twice is
-    /// harmless, and the shorter grace counts. A reactor stopped before it ran calls nothing.
+    /// all that is left after ``grace`` seconds is aborted. With ``grace=0`` nobody is told. Every ``on_close`` runs. From
+    /// any thread, a callback or a signal handler; twice is harmless, and the shorter grace counts. A reactor stopped
+    /// before it ran calls nothing.
     #[pyo3(signature = (grace = 5.0))]
     fn stop(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
         let grace = seconds("grace", grace)?;
@@ -405,7 +406,6 @@ impl Reactor {
     /// ``batch_sizes`` maps the least size of each class to how many batches had so many callbacks. ``stalls`` are
     /// callbacks that ran for longer than ``stall_warning``; ``mailbox`` is what other threads have posted and the poller
     /// has not read.
-    ///
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         self.core.check_process()?;
         let all = PyList::empty(py);

@@ -5,7 +5,6 @@
 //! and a signal makes the stuck thread write its stack there (faulthandler.register).
 
 use std::io::Write;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
@@ -14,6 +13,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::arguments::peer_text;
 use crate::signal::stack_signal;
 use crate::watchdog::Stall;
 
@@ -25,16 +25,18 @@ static DUMPS: AtomicBool = AtomicBool::new(false);
 /// Makes the signal write the stack of the thread that gets it. Without that, because someone else uses the signal, a
 /// warning that needs it has no stack.
 pub fn prepare(py: Python<'_>) {
-    static PREPARED: Once = Once::new();
-    PREPARED.call_once(|| {
-        let register = || -> PyResult<()> {
-            let arguments = PyDict::new(py);
-            arguments.set_item("all_threads", false)?;
-            py.import("faulthandler")?.call_method("register", (stack_signal(), 2), Some(&arguments))?;
-            Ok(())
-        };
-        DUMPS.store(is_unused(stack_signal()) && register().is_ok(), Ordering::Relaxed);
-    });
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    // Nobody waits for another thread's turn: that one may want the interpreter lock.
+    if BEGUN.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let register = || -> PyResult<()> {
+        let arguments = PyDict::new(py);
+        arguments.set_item("all_threads", false)?;
+        py.import("faulthandler")?.call_method("register", (stack_signal(), 2), Some(&arguments))?;
+        Ok(())
+    };
+    DUMPS.store(is_unused(stack_signal()) && register().is_ok(), Ordering::Relaxed);
 }
 
 fn is_unused(signal: libc::c_int) -> bool {
@@ -70,7 +72,7 @@ pub fn report(stall: &Stall<'_>) {
 }
 
 fn text_of(stall: &Stall<'_>) -> String {
-    let peer = stall.peer.as_ref().map_or(String::new(), |peer| format!(" with {peer}"));
+    let peer = stall.peer.as_ref().map_or(String::new(), |peer| format!(" with {}", peer_text(peer)));
     let (lasted, limit) = (stall.lasted.as_secs_f64(), stall.limit.as_secs_f64());
     let (poller, callback) = (stall.poller, stall.callback);
     format!("poller {poller} has been in {callback}{peer} for {lasted:.3} s (stall_warning={limit})")

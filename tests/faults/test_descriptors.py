@@ -29,14 +29,6 @@ SERVER = """
 CLIENTS = 200
 
 
-def is_answered(client: Client, wait: float) -> bool:
-    client.socket.settimeout(wait)
-    try:
-        return client.socket.recv(1) == b"x"
-    except TimeoutError:
-        return False
-
-
 @pytest.mark.parametrize("pollers", [1, 2])
 def test_two_hundred_clients_come_through_sixty_four_descriptors(stack, pollers):
     child = stack.enter_context(Child.running(SERVER, str(pollers)))
@@ -48,9 +40,9 @@ def test_two_hundred_clients_come_through_sixty_four_descriptors(stack, pollers)
     longest = 0.0
     while waiting:
         began = time.monotonic()
-        came = [client for client in waiting if is_answered(client, 0.002)]
+        came = [client for client in waiting if client.gets(b"x", 0.002)]
         while not came and time.monotonic() - began < 10:
-            came = [client for client in waiting if is_answered(client, 0.002)]
+            came = [client for client in waiting if client.gets(b"x", 0.002)]
         assert came, f"{len(waiting)} of {CLIENTS} were dropped"
         longest = max(longest, time.monotonic() - began)
         waiting = [client for client in waiting if client not in came]
@@ -76,13 +68,13 @@ def test_with_one_poller_room_is_used_at_once(stack):
     clients = [stack.enter_context(Client(address)) for _ in range(100)]
     for client in clients:
         client.send(b"x")
-    served = [client for client in clients if is_answered(client, 0.02)]
+    served = [client for client in clients if client.gets(b"x", 0.02)]
     waiting = [client for client in clients if client not in served]
     times = []
     for leaving, coming in zip(served[:15], waiting, strict=False):
         began = time.monotonic()
         leaving.close()
-        assert is_answered(coming, 5.0)
+        assert coming.gets(b"x", 5.0)
         times.append(time.monotonic() - began)
     assert sorted(times)[len(times) // 2] < 0.03
     child.say("end")

@@ -1,4 +1,5 @@
-//! The limits in time of connections on their poller: one timer for each, looked at when it fires.
+//! The poller's own deadlines, for which nobody is called: above all the limits in time of connections, one timer for
+//! each, looked at when it fires.
 
 use super::{Deadline, Source, State, list_if_ready, open, queue_if_due, touch};
 use crate::connection::{Connection, Phase};
@@ -8,7 +9,7 @@ use crate::slots::Token;
 use crate::timer::Timers;
 
 impl State {
-    /// Deadlines that concern the poller alone: nobody has to be called for them.
+    /// Obeys those that are due, up to the first that a callback waits for.
     pub(super) fn expire(&mut self) {
         let is_ours = |deadline: &Deadline| !matches!(deadline, Deadline::Callback(_));
         for _ in 0..self.most_calls {
@@ -68,11 +69,11 @@ impl State {
     }
 
     pub(super) fn set_options(&mut self, token: Token, options: ConnectionOptions) -> Result<(), Error> {
-        let now = self.batch.clock;
+        let now = self.batch.latest;
         let connection = open(&mut self.sources, token).ok_or(Error::Closed)?;
         connection.remote.set_limits(&options);
         connection.options = options.into();
-        connection.guards.options_changed(now);
+        connection.guards.restart_window(now);
         set_guard(connection, &mut self.timers, token);
         // The water marks may have come to lie elsewhere, and there may be room for more input.
         touch(connection, &mut self.touched, token);
