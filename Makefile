@@ -17,9 +17,8 @@ demo: $(VENV)/built ## serve examples/plaintext.py on :8080; FOR=5 ends by itsel
 
 test: lint rust-test python-test ## everything that CI checks
 
-soak: $(VENV)/built ## the fault suite for longer: SOAK=10 times its minute of random operations and its 100 processes
-	PROPTEST_CASES=2000000 cargo test --release --no-default-features --lib -- address buffer timer
-	GOEV_SOAK=$(or $(SOAK),10) $(BIN)/python -m pytest tests/faults
+soak: $(VENV)/built ## random cases for FUZZ=300 seconds each, thread models, the fault suite SOAK=10 times as long
+	FUZZ=$(FUZZ) SOAK=$(SOAK) tests/soak
 
 lint: $(VENV)/built ## formatters, linters, type checks; warnings are errors
 	cargo fmt --check

@@ -5,8 +5,14 @@
 //! taken by the look that is under way or is the first of the next one. So a thousand posts cost one wake-up.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+#[cfg(not(loom))]
+use std::sync::{Mutex, MutexGuard, atomic::AtomicUsize};
+
+#[cfg(loom)]
+use loom::sync::{Mutex, MutexGuard, atomic::AtomicUsize};
 
 /// Wakes the owner of a mailbox: mio's `Waker`, except in tests.
 pub trait Wake {
@@ -83,7 +89,7 @@ impl<M, W: Wake> Mailbox<M, W> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
     use std::time::Duration;
@@ -149,5 +155,70 @@ mod tests {
         assert_eq!(mailbox.take(Vec::new()).len(), 10);
         assert_eq!(mailbox.post((0, 10)), Ok(()));
         assert!(bell.try_recv().is_ok());
+    }
+}
+
+/// `make soak` runs these. Every order in which the threads can take their steps is tried that takes the CPU from a thread
+/// which could go on three times at most; more would take hours, and find little (loom, "Combinatorial explosion").
+#[cfg(all(test, loom))]
+mod models {
+    use loom::sync::{Arc, Notify};
+    use loom::thread;
+
+    use super::*;
+
+    impl Wake for Arc<Notify> {
+        fn wake(&self) -> io::Result<()> {
+            self.notify();
+            Ok(())
+        }
+    }
+
+    fn mailbox() -> (Arc<Mailbox<(usize, usize), Arc<Notify>>>, Arc<Notify>) {
+        let bell = Arc::new(Notify::new());
+        (Arc::new(Mailbox::new(bell.clone())), bell)
+    }
+
+    fn in_every_order(threads: impl Fn() + Sync + Send + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(threads);
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_and_each_thread_keeps_its_order() {
+        in_every_order(|| {
+            let (mailbox, bell) = mailbox();
+            let threads: Vec<_> = (0..2)
+                .map(|thread| {
+                    let mailbox = mailbox.clone();
+                    thread::spawn(move || (0..2).for_each(|n| assert!(mailbox.post((thread, n)).is_ok())))
+                })
+                .collect();
+            let mut next = [0; 2];
+            while next != [2, 2] {
+                // A lost wake-up ends here: loom fails when everybody sleeps.
+                bell.wait();
+                for (thread, n) in mailbox.take(Vec::new()) {
+                    assert_eq!(n, next[thread]);
+                    next[thread] += 1;
+                }
+            }
+            threads.into_iter().for_each(|thread| thread.join().expect("it ends well"));
+        });
+    }
+
+    #[test]
+    fn a_message_is_either_handed_out_by_the_close_or_given_back() {
+        in_every_order(|| {
+            let (mailbox, _bell) = mailbox();
+            let posting = mailbox.clone();
+            let thread = thread::spawn(move || (0..2).filter(|n| posting.post((0, *n)).is_ok()).count());
+            let mut taken = mailbox.take(Vec::new()).len();
+            taken += mailbox.close().len();
+            assert_eq!(thread.join().expect("it ends well"), taken);
+            assert_eq!(mailbox.post((0, 9)), Err((0, 9)));
+            assert!(mailbox.take(Vec::new()).is_empty());
+        });
     }
 }

@@ -207,7 +207,7 @@ impl Poller {
         let handle = Arc::new(PollerHandle {
             index,
             counters: Counters::default(),
-            pulse: Pulse::default(),
+            pulse: Pulse::new(options.stall_warning)?,
             mailbox: Mailbox::new(Waker::new(poll.registry(), WAKER)?),
             birth: fork::generation(),
         });
@@ -261,11 +261,8 @@ impl Poller {
         if let Some(cpu) = cpu {
             self.state.borrow_mut().pin(cpu);
         }
-        self.handle.pulse.set_thread(true);
+        self.handle.pulse.start();
         let result = self.turn_until_done(dispatch);
-        if !fork::is_foreign(self.handle.birth) {
-            self.handle.pulse.set_thread(false);
-        }
         if let Some(set) = self.state.borrow_mut().unpinned.take() {
             // The CPUs were allowed before, so this fails only if they were taken away meanwhile.
             let _ = steering::set_affinity(&set);
@@ -660,6 +657,7 @@ impl Drop for Poller {
         // In a forked child the lock may have been held by a thread that does not exist there.
         if !fork::is_foreign(self.handle.birth) {
             drop(self.handle.mailbox.close());
+            self.handle.pulse.end();
         }
     }
 }
@@ -691,10 +689,8 @@ impl State {
     fn note_call(&mut self, call: &Call, now: u64) {
         self.batch.made += 1;
         self.handle.counters.callbacks.add(1);
-        if self.stall_limit < u64::MAX {
-            let fd = call.token().and_then(|token| self.sources.get(token)).and_then(Source::descriptor);
-            self.handle.pulse.begin(now, call, fd);
-        }
+        let descriptor = || call.token().and_then(|token| self.sources.get(token)).and_then(Source::descriptor);
+        self.handle.pulse.begin(now, call, descriptor);
     }
 
     fn note_batch(&mut self, began: u64, now: u64) {

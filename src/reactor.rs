@@ -45,7 +45,7 @@ pub struct Reactor<D: Dispatch> {
     changed: Condvar,
     clock: Clock,
     birth: u32,
-    stall_warning: Option<Duration>,
+    has_watchdog: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +97,8 @@ impl<D: Dispatch> Reactor<D> {
         }
         let life = Life { status: Status::Ready, running: 0, deadline: None, failure: None };
         let (name, life, changed) = (options.name.clone(), Mutex::new(life), Condvar::new());
-        let stall_warning = options.stall_warning;
-        Ok(Arc::new(Self { name, handles, parked, life, changed, clock, birth, stall_warning }))
+        let has_watchdog = options.stall_warning.is_some();
+        Ok(Arc::new(Self { name, handles, parked, life, changed, clock, birth, has_watchdog }))
     }
 
     /// The pollers, as other threads see them.
@@ -129,7 +129,7 @@ impl<D: Dispatch> Reactor<D> {
 
     /// Whether callbacks that run for too long are reported.
     pub fn has_watchdog(&self) -> bool {
-        self.stall_warning.is_some()
+        self.has_watchdog
     }
 
     /// Works on poller `index` before the reactor runs; `None` once it does, or has ended.
@@ -267,24 +267,13 @@ impl<D: Dispatch> Reactor<D> {
     }
 
     /// Starts the watchdog. Without a thread for it there are no warnings, and nothing else is lost.
-    fn watch(self: &Arc<Self>) {
-        let Some(limit) = self.stall_warning else { return };
-        let reactor = self.clone();
-        let watch = move || {
-            let mut watchdog = Watchdog::new(limit, reactor.handles.len());
-            let mut life = reactor.lock();
-            while life.running > 0 {
-                let waited = reactor.changed.wait_timeout(life, watchdog.interval());
-                drop(waited.unwrap_or_else(PoisonError::into_inner));
-                for (index, handle) in reactor.handles.iter().enumerate() {
-                    if let Some(stall) = watchdog.look(index, &handle.pulse, reactor.now()) {
-                        D::stalled(&stall);
-                    }
-                }
-                life = reactor.lock();
-            }
-        };
-        drop(thread::Builder::new().name(format!("{}-watch", self.name)).spawn(watch));
+    fn watch(&self) {
+        if self.has_watchdog
+            && let Ok(watchdog) = Watchdog::new(self.handles.clone(), self.clock)
+        {
+            let watch = || watchdog.watch(D::stalled);
+            drop(thread::Builder::new().name(format!("{}-watch", self.name)).spawn(watch));
+        }
     }
 
     /// The life of one poller's thread. Whatever happens in it, it is counted as ended. An error in a forked child only:

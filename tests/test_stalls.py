@@ -1,8 +1,10 @@
 """The watchdog: a callback that does not return is logged while it runs, once, with its peer and its Python stack."""
 
 import logging
+import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +93,32 @@ def test_quick_callbacks_are_not_told(stack, stalls):
         assert client.ask(b"x") == b"x"
     assert stalls.history == []
     assert reactor.stats()[0]["stalls"] == 0
+
+
+def switches_of(name):
+    """How often the thread of that name has gone to sleep (/proc/PID/task/TID/status)."""
+    for task in Path("/proc/self/task").iterdir():
+        if (task / "comm").read_text().strip() == name:
+            status = (task / "status").read_text()
+            return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)[1])
+    raise AssertionError(f"no thread is called {name}")
+
+
+def test_the_watching_thread_sleeps_while_the_pollers_are_busy_or_idle(stack, stalls):
+    reactor = stack.enter_context(goev.Reactor(pollers=2, name="sleepy", stall_warning=0.02))
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo)
+    reactor.start()
+    client = stack.enter_context(Client(acceptor.address))
+    eventually(lambda: switches_of("sleepy-watch") > 0, "it sleeps")
+    before, until, waited = switches_of("sleepy-watch"), time.monotonic() + 1, 0
+    while time.monotonic() < until:
+        began = time.monotonic()
+        assert client.ask(b"x") == b"x"
+        waited += time.monotonic() - began > 0.02
+    time.sleep(0.5)  # thirty limits long nothing happens
+    # Each pause of a poller that is longer than the limit may wake it once.
+    assert switches_of("sleepy-watch") - before <= 2 + waited
+    assert stalls.history == []
 
 
 def test_without_a_warning_nothing_watches(stack, stalls):
