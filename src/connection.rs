@@ -13,6 +13,7 @@ use socket2::Socket;
 use crate::admission::Permit;
 use crate::buffer::{Head, Input, Output, Pool};
 use crate::error::Reason;
+use crate::framing::{Frames, Framing, FramingError};
 use crate::guards::{Facts, Guards};
 use crate::options::ConnectionOptions;
 use crate::remote::Remote;
@@ -70,6 +71,8 @@ pub(crate) struct Connection {
     /// Its place among those that its acceptor lets in, kept for its drop.
     _permit: Option<Box<Permit>>,
     pub input: Input,
+    /// The messages in it, if it has any.
+    frames: Option<Box<Frames>>,
     pub output: Option<Box<Output>>,
     pub timers: Vec<TimerId>,
     /// Why it will end, once the input that remains is delivered.
@@ -121,6 +124,7 @@ impl Connection {
             guards: Guards::new(now),
             _permit: None,
             input: Input::default(),
+            frames: None,
             output: None,
             timers: Vec::new(),
             reason: None,
@@ -179,7 +183,7 @@ impl Connection {
     /// Whether a read would be of use now.
     pub fn wants_read(&self) -> bool {
         match self.phase {
-            Phase::Open => self.readable && !self.eof && !self.is_paused() && self.input.len() < self.options.max_input,
+            Phase::Open => self.readable && !self.eof && !self.is_paused() && self.input.len() < self.max_input(),
             Phase::Lingering => self.readable,
             Phase::Accepted | Phase::New | Phase::Flushing | Phase::Ended => false,
         }
@@ -187,7 +191,7 @@ impl Connection {
 
     /// Reads once into `arena[at..]`, or to the end when that is known to be near; returns how much of it is in use.
     pub fn receive(&mut self, arena: &mut [u8], at: usize, now: u64) -> usize {
-        let room = self.options.max_input.saturating_sub(self.input.len());
+        let room = self.max_input().saturating_sub(self.input.len());
         let budget = READ_BUDGET.min(arena.len() - at).min(room);
         let mut end = at;
         while end < at + budget {
@@ -206,7 +210,55 @@ impl Connection {
         self.news = true;
         self.guards.received(now, end - at);
         self.remote.handle.counters.bytes_in.add((end - at) as u64);
-        if self.input.receive(arena, at..end) { end - at } else { 0 }
+        let in_arena = self.input.receive(arena, at..end);
+        if let Some(frames) = &mut self.frames {
+            frames.look(self.input.bytes(arena));
+        }
+        if in_arena { end - at } else { 0 }
+    }
+
+    /// How much input may wait: also one whole message, however large.
+    fn max_input(&self) -> usize {
+        let longest = self.frames.as_ref().map_or(0, |frames| frames.longest());
+        self.options.max_input.max(longest)
+    }
+
+    /// From here on the input is taken for messages, or no longer.
+    pub fn set_framing(&mut self, framing: Option<Arc<Framing>>, arena: &[u8]) {
+        self.frames = framing.map(|framing| Box::new(Frames::new(framing)));
+        self.look_again(arena);
+    }
+
+    /// Whether the input is taken for messages.
+    pub fn is_framed(&self) -> bool {
+        self.frames.is_some()
+    }
+
+    /// Takes the next message out of the input.
+    pub fn take_message<R>(&mut self, arena: &[u8], look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let frames = self.frames.as_mut()?;
+        let frame = frames.take()?;
+        let value = look(&self.input.bytes(arena)[frame.message]);
+        self.input.consume(frame.end);
+        frames.look(self.input.bytes(arena));
+        Some(value)
+    }
+
+    /// After input was taken that was not asked for as a message.
+    pub fn look_again(&mut self, arena: &[u8]) {
+        if let Some(frames) = &mut self.frames {
+            frames.look_again(self.input.bytes(arena));
+        }
+    }
+
+    /// Why the input holds no further message, now that all before were taken.
+    pub fn framing_error(&self) -> Option<FramingError> {
+        self.frames.as_ref().and_then(|frames| frames.error().cloned())
+    }
+
+    /// Whether there is input that a handler has use for.
+    fn has_offer(&self) -> bool {
+        self.frames.as_ref().map_or(!self.input.is_empty(), |frames| frames.has_news())
     }
 
     fn note_read(&mut self, read: io::Result<usize>, wanted: usize) {
@@ -352,7 +404,7 @@ impl Connection {
             Phase::Open if self.stopping_due => Some(Due::Stopping),
             Phase::Open if self.drain_due => Some(Due::Drain),
             Phase::Open if self.is_paused() => None,
-            Phase::Open if self.news && !self.input.is_empty() => Some(Due::Read),
+            Phase::Open if self.news && self.has_offer() => Some(Due::Read),
             Phase::Open if self.eof && self.reason.is_some() => Some(Due::Close),
             Phase::Open if self.eof && !self.eof_told => Some(Due::Eof),
             // The end of the input was seen and taken in, and now the peer hung up or both sides have finished.
@@ -370,7 +422,7 @@ impl Connection {
         if before > 0 && now < before {
             self.news |= now > 0;
         }
-        before > 0 && now == before && now >= self.options.max_input && self.phase == Phase::Open && !self.paused
+        before > 0 && now == before && now >= self.max_input() && self.phase == Phase::Open && !self.paused
     }
 
     /// Ends the user's pause; input that waited meanwhile is offered again.
@@ -385,6 +437,7 @@ impl Connection {
     /// Begins a new life with another handler: same socket, same unread input, same output.
     pub fn hand_over(&mut self, remote: Arc<Remote>) {
         self.remote = remote;
+        self.frames = None;
         self.phase = Phase::New;
         (self.listed, self.queued, self.touched) = (false, false, false);
         (self.news, self.offered) = (!self.input.is_empty(), 0);

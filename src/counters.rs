@@ -38,6 +38,7 @@ pub struct Closed {
     failed: Counter,
     aborted: Counter,
     raised: Counter,
+    framing: Counter,
     rejected: Counter,
     max_input: Counter,
     max_output: Counter,
@@ -55,6 +56,7 @@ impl Closed {
             Reason::Orderly => &self.in_order,
             Reason::Io(_) => &self.failed,
             Reason::Aborted => &self.aborted,
+            Reason::Framing(_) => &self.framing,
             Reason::Raised(_) => &self.raised,
             Reason::InputOverflow { .. } => &self.max_input,
             Reason::OutputOverflow { .. } => &self.max_output,
@@ -73,12 +75,13 @@ impl Closed {
     }
 
     /// Each reason with its count.
-    pub fn each(&self) -> [(&'static str, u64); 12] {
+    pub fn each(&self) -> [(&'static str, u64); 13] {
         [
             ("in_order", &self.in_order),
             ("failed", &self.failed),
             ("aborted", &self.aborted),
             ("raised", &self.raised),
+            ("framing", &self.framing),
             ("rejected", &self.rejected),
             ("max_input", &self.max_input),
             ("max_output", &self.max_output),

@@ -30,6 +30,8 @@ pub enum Call {
     ConnectFailed(Token, Error),
     /// `on_read`.
     Read(Token),
+    /// There may be messages: [`Poller::take_message`] has the next one.
+    Message(Token),
     /// `on_eof`.
     Eof(Token),
     /// `on_drain`.
@@ -80,6 +82,7 @@ impl Call {
             Self::Open(_) => &"on_open",
             Self::ConnectFailed(..) => &"on_connect_fail",
             Self::Read(_) => &"on_read",
+            Self::Message(_) => &"on_message",
             Self::Eof(_) => &"on_eof",
             Self::Drain(_) => &"on_drain",
             Self::Stopping(_) => &"on_stopping",
@@ -102,6 +105,7 @@ impl Call {
         match self {
             Self::Accept(remote, _) | Self::Open(remote) => Some(remote.token),
             Self::Read(token)
+            | Self::Message(token)
             | Self::Eof(token)
             | Self::Drain(token)
             | Self::Stopping(token)

@@ -7,6 +7,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::framing::FramingError;
+
 /// Why a call was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -91,13 +93,15 @@ pub enum Reason {
     Raised(Foreign),
     /// A limit in time was overstepped.
     Expired(Expired),
+    /// What came is no message.
+    Framing(FramingError),
 }
 
 impl Reason {
     /// Whether the peer gets the end of the stream behind what was sent, instead of a reset.
     pub fn is_in_order(&self) -> bool {
         match self {
-            Self::Orderly | Self::Raised(_) => true,
+            Self::Orderly | Self::Raised(_) | Self::Framing(_) => true,
             // The peer takes nothing: it would not see the end either.
             Self::Expired(expired) => !matches!(expired, Expired::Write(_)),
             Self::Io(_) | Self::Aborted | Self::InputOverflow { .. } | Self::OutputOverflow { .. } => false,

@@ -24,6 +24,8 @@ pub trait Handler: Send {
     fn on_open(&mut self, _connection: &Context<'_>) {}
     /// There is input that was not offered before, or more than was left.
     fn on_read(&mut self, _connection: &Context<'_>) {}
+    /// A message came, for a connection that has a framing ([`Poller::set_framing`]).
+    fn on_message(&mut self, _connection: &Context<'_>, _message: Vec<u8>) {}
     /// The peer has finished sending.
     fn on_eof(&mut self, connection: &Context<'_>) {
         connection.close();
@@ -154,6 +156,11 @@ impl Handlers {
                 }
             }
             Call::Read(token) => self.with(poller, token, |handler, connection| handler.on_read(connection)),
+            Call::Message(token) => {
+                if let Some(message) = poller.take_message(token, <[u8]>::to_vec) {
+                    self.with(poller, token, |handler, connection| handler.on_message(connection, message));
+                }
+            }
             Call::Eof(token) => self.with(poller, token, |handler, connection| handler.on_eof(connection)),
             Call::Drain(token) => self.with(poller, token, |handler, connection| handler.on_drain(connection)),
             Call::Stopping(token) => self.with(poller, token, |handler, connection| handler.on_stopping(connection)),

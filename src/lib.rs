@@ -9,7 +9,7 @@
 //! * [`dispatch`]: the seam, what a poller asks to be called
 //! * [`acceptor`], [`connector`], `connection`, [`datagram`], `descriptor`: what a poller watches; [`remote`]: what other threads may do to it
 //! * [`watchdog`], `mailbox`, `resolver`, `clock`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
-//! * [`buffer`], [`timer`], `guards`, `admission`, [`slots`], [`error`]: pure, with no sockets, no clock, no Python
+//! * [`buffer`], [`framing`], [`timer`], `guards`, `admission`, [`slots`], [`error`]: pure, with no sockets, no clock, no Python
 
 pub mod acceptor;
 pub mod address;
@@ -24,6 +24,7 @@ pub mod descriptor;
 pub mod dispatch;
 pub mod error;
 pub mod fork;
+pub mod framing;
 mod guards;
 pub mod handlers;
 mod mailbox;

@@ -38,6 +38,7 @@ use crate::descriptor::{Descriptor, Interests};
 use crate::dispatch::{Call, Dispatch};
 use crate::error::{Error, Foreign, Reason};
 use crate::fork;
+use crate::framing::Framing;
 use crate::mailbox::Mailbox;
 use crate::options::{ConnectionOptions, ReactorOptions};
 use crate::remote::{Message, PollerHandle, Remote};
@@ -415,9 +416,27 @@ impl Poller {
         let (value, consumed) = look(connection.input.bytes(&state.arena));
         if consumed > 0 {
             connection.input.consume(consumed);
+            connection.look_again(&state.arena);
             list_if_ready(connection, &mut state.ready, token);
         }
         Ok(value)
+    }
+
+    /// From here on the input of a connection is taken for messages: [`Call::Message`] comes instead of [`Call::Read`].
+    pub fn set_framing(&self, token: Token, framing: Option<Arc<Framing>>) -> Result<(), Error> {
+        let state = &mut *self.state.borrow_mut();
+        let connection = open(&mut state.sources, token).ok_or(Error::Closed)?;
+        connection.set_framing(framing, &state.arena);
+        Ok(())
+    }
+
+    /// Takes the next whole message out of the input; `None` when there is none, or it may not be delivered now.
+    pub fn take_message<R>(&self, token: Token, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let state = &mut *self.state.borrow_mut();
+        let connection = open(&mut state.sources, token)?;
+        let value = connection.take_message(&state.arena, look)?;
+        list_if_ready(connection, &mut state.ready, token);
+        Some(value)
     }
 
     /// Queues output; above the high-water mark it is sent at once as far as the socket takes it.

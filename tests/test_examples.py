@@ -10,6 +10,7 @@ import pytest
 from support import ROOT, Child, Client, need
 
 NAMES = ["echo", "plaintext", "reuseport", "two_reactors"]
+MESSAGES = ["lines", "rpc"]  # what they do is tried in test_message_examples.py
 REQUEST = b"GET /plaintext HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
 
 
@@ -41,7 +42,7 @@ def test_an_example_is_short(name):
     assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) < 80
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + MESSAGES)
 def test_an_example_explains_itself(name):
     command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)

@@ -188,5 +188,6 @@ def test_public_names_have_docstrings(name):
     thing = getattr(goev, name)
     assert thing.__doc__
     public = [member for member in vars(thing) if not member.startswith("_")] if isinstance(thing, type) else []
-    missing = [member for member in public if not getattr(thing, member).__doc__]
+    # What is None until a subclass sets it is told of in the class's own.
+    missing = [member for member in public if getattr(thing, member) is not None and not getattr(thing, member).__doc__]
     assert not missing

@@ -1,4 +1,4 @@
-"""The README tells the truth: its Python blocks run, the commands it names exist."""
+"""The README tells the truth: its Python blocks and those of the page on messages run, the commands it names exist."""
 
 import os
 import re
@@ -11,8 +11,10 @@ import goev
 from support import ROOT, Child
 
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
-BLOCKS = re.findall(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```", README)
-PYTHON = [text for language, text in BLOCKS if language == "python"]
+BLOCK = re.compile(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```")
+BLOCKS = BLOCK.findall(README)
+MESSAGES = BLOCK.findall((ROOT / "docs" / "messages.md").read_text())
+PYTHON = [text for language, text in BLOCKS + MESSAGES if language == "python"]
 SHELL = [text for language, text in BLOCKS if language in ("sh", "shell", "bash", "console")]
 
 

@@ -87,6 +87,7 @@ impl State {
         self.current = Some(token);
         Some(match due {
             Due::Open => return self.call_open(token),
+            Due::Read if connection.is_framed() => Call::Message(token),
             Due::Read => Call::Read(token),
             Due::Drain => Call::Drain(token),
             Due::Stopping => Call::Stopping(token),
@@ -158,10 +159,12 @@ impl State {
 
     /// After `on_read`: was it of use?
     fn settle_read(&mut self, token: Token) {
-        if let Some(Source::Connection(connection)) = self.sources.get_mut(token)
-            && connection.settle_read()
-        {
+        let Some(connection) = open(&mut self.sources, token) else { return };
+        if connection.settle_read() {
             self.input_overflow(token);
+        } else if let Some(error) = connection.framing_error() {
+            // What the handler answered to the messages before goes out.
+            self.close_because(token, Reason::Framing(error));
         }
     }
 

@@ -46,6 +46,13 @@ impl State {
         }
     }
 
+    /// Closes in order, and `on_close` is told why.
+    pub(super) fn close_because(&mut self, token: Token, reason: Reason) {
+        let Some(connection) = open(&mut self.sources, token) else { return };
+        connection.reason.get_or_insert_with(|| Box::new(reason));
+        self.close(token);
+    }
+
     /// Closes in order because a callback raised, also one that had closed before. Gives back what nobody will be told.
     pub(super) fn fail(&mut self, token: Token, raised: Foreign) -> Option<Foreign> {
         self.close(token);

@@ -124,6 +124,10 @@ impl State {
                     used += connection.receive(&mut self.arena, used, self.batch.now);
                     list_if_ready(connection, &mut self.ready, token);
                     queue_if_due(connection, &mut self.turns, token);
+                    if !connection.queued {
+                        // A part of a message: no turn will move it out of the arena.
+                        connection.input.settle(&self.arena);
+                    }
                 }
                 Some(Source::Listener(listener)) => {
                     listener.listed = false;

@@ -16,7 +16,7 @@ use super::arguments::{
     self, address_object, bytes_of, inet_object, integer, nanoseconds, optional_integer, peer_text, period, size,
     size_within, whole_seconds,
 };
-use super::dispatch::{CALLBACKS, PyDispatch, PyTask, check_callbacks, with_poller};
+use super::dispatch::{CALLBACKS, PyDispatch, PyTask, check_callbacks, goes_on, is_inherited, with_poller};
 use super::errors::{ConnectionClosed, InputOverflow};
 use super::offload::run_in_executor;
 use super::options::{set_connection_option, take_keywords};
@@ -24,6 +24,7 @@ use super::timer::Timer;
 use crate::buffer::{FileRange, Held};
 use crate::error::Error;
 use crate::fork;
+use crate::framing::Framing;
 use crate::options::MAX_SOCKET_BUFFER;
 use crate::poller::{Data, Poller};
 use crate::remote::{Payload, Peer, Remote};
@@ -45,12 +46,19 @@ const FILE_COPIED_TO: u64 = 16 * 1024;
 /// ``write``, ``writelines``, ``close``, ``abort`` and ``call_soon`` may be called from any thread; everything else
 /// from elsewhere than the poller's thread raises ``WrongThread``.
 ///
+/// With a ``framing`` the stream is cut into messages, and ``on_message`` is called instead of ``on_read``: a
+/// ``LengthPrefixed``, ``Delimited`` or ``FixedSize``; or an object of your own with ``feed(data)``, which returns the list of
+/// messages that ``data`` completes, and ``frame(message)``, which returns the bytes to send. A class is called for each
+/// connection, so that what it keeps is this connection's alone. Set ``framing`` in the class or in ``__init__``.
+///
 /// Go: ``EvHandler`` with ``IOHandle``.
 #[pyclass(subclass, frozen, module = "goev")]
 pub struct Connection {
     remote: OnceLock<Arc<Remote>>,
     /// Serves a connection, or is to serve one that is being made.
     claimed: AtomicBool,
+    /// How messages are framed, and whether `on_messages` takes them; not of a framing in Python.
+    messages: OnceLock<(Arc<Framing>, bool)>,
 }
 
 /// What a method works on: the connection on its own poller.
@@ -88,6 +96,16 @@ impl Connection {
     /// The connection it was claimed for is there.
     pub fn bind_to(&self, remote: Arc<Remote>) {
         self.remote.get_or_init(|| remote);
+    }
+
+    /// From here on `send` frames so.
+    pub fn set_framing(&self, framing: Arc<Framing>, in_batches: bool) {
+        self.messages.get_or_init(|| (framing, in_batches));
+    }
+
+    /// Whether `on_messages` is called instead of `on_message`.
+    pub fn takes_batches(&self) -> bool {
+        self.messages.get().is_some_and(|(_, in_batches)| *in_batches)
     }
 
     /// How log lines name the peer.
@@ -128,11 +146,45 @@ impl Connection {
         Ok(limit)
     }
 
+    /// Lets a framing in Python cut all the input, and hands out what it found until the handler has enough.
+    fn feed<'py>(&self, slf: &Bound<'py, Self>, framing: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let messages = framing.call_method1("feed", (self.read(slf.py(), -1)?,))?;
+        let (one, several) = (PyString::new(slf.py(), "on_message"), PyString::new(slf.py(), "on_messages"));
+        if !is_inherited(slf, &several) {
+            return if messages.is_truthy()? { slf.call_method1(several, (messages,)).map(Some) } else { Ok(None) };
+        }
+        for message in messages.try_iter()? {
+            let answer = slf.call_method1(&one, (message?,))?;
+            if !goes_on(&one, &answer)? || !self.local("feed()", |local| Ok(local.poller.is_open(local.token())))? {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
     fn write_held(&self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
         let held = || Box::new(HeldBytes::new(data));
         let remote = self.remote()?;
         let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Held(held())));
         Ok(written.unwrap_or_else(|| remote.write(Payload::Held(held())))?)
+    }
+
+    /// Writes a message with what its framing puts around it; nothing comes between them.
+    fn send_framed(&self, framing: &Framing, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        let held = message.cast_exact::<PyBytes>().ok().filter(|bytes| bytes.as_bytes().len() >= HELD_FROM);
+        let remote = self.remote()?;
+        bytes_of(message, |data| {
+            let (head, tail) = framing.wrap(data)?;
+            let written = with_poller(&remote.handle, |poller, _| {
+                let body = held.map_or(Data::Bytes(data), |bytes| Data::Held(Box::new(HeldBytes::new(bytes))));
+                for part in [Data::Bytes(head.bytes()), body, Data::Bytes(tail)] {
+                    poller.write(remote.token, part)?;
+                }
+                Ok(())
+            });
+            let whole = || Payload::Copied([head.bytes(), data, tail].concat());
+            Ok(written.unwrap_or_else(|| remote.write(whole()))?)
+        })
     }
 
     fn write_copied(&self, data: &[u8]) -> PyResult<()> {
@@ -246,7 +298,7 @@ impl Connection {
         // Whatever the subclass's __init__ takes.
         let _ = (args, kwargs);
         check_callbacks(class, &CALLBACKS)?;
-        Ok(Self { remote: OnceLock::new(), claimed: AtomicBool::new(false) })
+        Ok(Self { remote: OnceLock::new(), claimed: AtomicBool::new(false), messages: OnceLock::new() })
     }
 
     // ---- callbacks ------------------------------------------------------------------------------------------------
@@ -256,12 +308,34 @@ impl Connection {
     /// Go: ``OnOpen``.
     fn on_open(&self) {}
 
+    /// None: bytes, which ``on_read`` takes.
+    #[classattr]
+    fn framing() -> Option<Py<PyAny>> {
+        None
+    }
+
     /// Input is there that was not offered before, or more than was left. ``False`` closes.
     ///
-    /// Called again while it consumes something and input remains; what it leaves stays for the next time.
+    /// Called again while it consumes something and input remains; what it leaves stays for the next time. Not called of a
+    /// connection with a framing: there ``on_message`` is.
     ///
     /// Go: ``OnRead``.
-    fn on_read(&self) {}
+    fn on_read<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let framing = slf.getattr("framing")?;
+        if framing.is_none() { Ok(None) } else { slf.get().feed(slf, &framing) }
+    }
+
+    /// A whole message came, without what frames it. ``False`` closes.
+    ///
+    /// What the stream holds behind a ``FramingError`` is lost; what was written before it goes out.
+    fn on_message(&self, message: &Bound<'_, PyAny>) {
+        let _ = message;
+    }
+
+    /// Messages came, one or more: for a class that defines it, instead of ``on_message``. ``False`` closes.
+    fn on_messages(&self, messages: &Bound<'_, PyAny>) {
+        let _ = messages;
+    }
 
     /// The peer has finished sending. ``False`` closes.
     ///
@@ -414,6 +488,22 @@ impl Connection {
             Ok(bytes) if bytes.as_bytes().len() >= HELD_FROM => self.write_held(bytes),
             _ => bytes_of(data, |data| self.write_copied(data)),
         }
+    }
+
+    /// ``write`` a message with what the connection's ``framing`` puts around it. From any thread.
+    ///
+    /// Raises ``MessageTooLong`` above its ``max_size``, ``ValueError`` when it cannot be framed so, ``TypeError`` without a
+    /// framing.
+    fn send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        let this = slf.get();
+        if let Some((framing, _)) = this.messages.get() {
+            return this.send_framed(framing, message);
+        }
+        let framing = slf.getattr("framing")?;
+        if framing.is_none() {
+            return Err(PyTypeError::new_err("send() needs a framing; write() sends bytes as they are"));
+        }
+        this.write(&framing.call_method1("frame", (message,))?)
     }
 
     /// ``write`` each of ``lines`` in order.

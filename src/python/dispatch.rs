@@ -14,7 +14,7 @@ use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyMappingProxy, PyString, PyTuple, PyType, PyWeakrefReference};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple, PyType, PyWeakrefReference};
 use socket2::Socket;
 
 use super::arguments::{inet_object, peer_text, type_name};
@@ -23,6 +23,7 @@ use super::datagram::Datagram;
 use super::errors::{self, ConnectionClosed};
 use super::event_handler::{Descriptors, EventHandler};
 use super::fairness::{Attached, Share, has_lock};
+use super::framing::{Wanted, wanted_by};
 use super::stalls;
 use super::timer::Timer;
 use crate::acceptor::Acceptor;
@@ -40,8 +41,18 @@ use crate::watchdog::Stall;
 const NOT_PLAIN: u32 = 0x20 | 0x80 | 0x100 | 0x200;
 
 /// The callbacks of a connection.
-pub const CALLBACKS: [&str; 8] =
-    ["on_open", "on_read", "on_eof", "on_drain", "on_stopping", "on_timeout", "on_connect_fail", "on_close"];
+pub const CALLBACKS: [&str; 10] = [
+    "on_open",
+    "on_read",
+    "on_message",
+    "on_messages",
+    "on_eof",
+    "on_drain",
+    "on_stopping",
+    "on_timeout",
+    "on_connect_fail",
+    "on_close",
+];
 
 /// What a poller's mailbox carries for Python.
 pub enum PyTask {
@@ -62,11 +73,14 @@ pub enum PyTask {
 /// The names by which handlers are called, made once and with the reactor: a name that is made at its first use, in a
 /// callback, could be half made when another thread forks, and a child that needs it would wait for ever.
 struct Names {
+    framing: Py<PyString>,
     on_close: Py<PyString>,
     on_connect_fail: Py<PyString>,
     on_datagram: Py<PyString>,
     on_drain: Py<PyString>,
     on_eof: Py<PyString>,
+    on_message: Py<PyString>,
+    on_messages: Py<PyString>,
     on_error: Py<PyString>,
     on_open: Py<PyString>,
     on_read: Py<PyString>,
@@ -80,11 +94,14 @@ impl Names {
     fn new(py: Python<'_>) -> Self {
         let name = |text| PyString::intern(py, text).unbind();
         Self {
+            framing: name("framing"),
             on_close: name("on_close"),
             on_connect_fail: name("on_connect_fail"),
             on_datagram: name("on_datagram"),
             on_drain: name("on_drain"),
             on_eof: name("on_eof"),
+            on_message: name("on_message"),
+            on_messages: name("on_messages"),
             on_error: name("on_error"),
             on_open: name("on_open"),
             on_read: name("on_read"),
@@ -213,6 +230,7 @@ impl PyDispatch {
     fn call(&self, py: Python<'_>, poller: &Poller, call: Call) {
         match call {
             Call::Read(token) => self.call_deciding(py, poller, token, self.names.on_read.bind(py)),
+            Call::Message(token) => self.call_message(py, poller, token),
             Call::Accept(remote, acceptor) => self.accept(py, poller, &remote, &acceptor),
             Call::Open(remote) => self.call_open(py, poller, remote),
             Call::ConnectFailed(token, error) => {
@@ -260,11 +278,59 @@ impl PyDispatch {
     fn call_deciding(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
         let Some(handler) = get(py, &self.handlers, token) else { return };
         let handler = handler.bind(py);
-        match handler.call_method0(name).and_then(|answer| goes_on(name, &answer)) {
+        self.decide(poller, token, handler, name, handler.call_method0(name));
+    }
+
+    fn decide<'py>(
+        &self,
+        poller: &Poller,
+        token: Token,
+        handler: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyString>,
+        answer: PyResult<Bound<'py, PyAny>>,
+    ) {
+        match answer.and_then(|answer| goes_on(name, &answer)) {
             Ok(true) => {}
             Ok(false) => poller.close(token),
-            Err(error) => self.end_by(py, poller, token, handler, name, error),
+            Err(error) => self.end_by(handler.py(), poller, token, handler, name, error),
         }
+    }
+
+    /// The next message, or all that are there for a handler that takes them so.
+    fn call_message(&self, py: Python<'_>, poller: &Poller, token: Token) {
+        let Some(handler) = get(py, &self.handlers, token) else { return };
+        let handler = handler.bind(py);
+        // Making bytes runs no Python code, so the borrow of the input may last; a list may, by a collection of garbage.
+        let take = || poller.take_message(token, |message| PyBytes::new(py, message));
+        let Some(first) = take() else { return };
+        if !handler.cast::<Connection>().is_ok_and(|connection| connection.get().takes_batches()) {
+            let name = self.names.on_message.bind(py);
+            return self.decide(poller, token, handler, name, handler.call_method1(name, (first,)));
+        }
+        let messages: Vec<_> = std::iter::once(first).chain(std::iter::from_fn(take)).collect();
+        let name = self.names.on_messages.bind(py);
+        let answer = PyList::new(py, messages).and_then(|messages| handler.call_method1(name, (messages,)));
+        self.decide(poller, token, handler, name, answer);
+    }
+
+    /// The first of a handler's callbacks. Its framing has to be known before, since input may be there.
+    fn begin(&self, py: Python<'_>, poller: &Poller, token: Token) {
+        let Some(handler) = get(py, &self.handlers, token) else { return };
+        let handler = handler.bind(py);
+        match self.set_framing(poller, token, handler) {
+            Ok(()) => self.call_deciding(py, poller, token, self.names.on_open.bind(py)),
+            Err(error) => self.end_by(py, poller, token, handler, self.names.framing.bind(py), error),
+        }
+    }
+
+    fn set_framing(&self, poller: &Poller, token: Token, handler: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = handler.py();
+        if let Wanted::Native(framing) = wanted_by(handler, self.names.framing.bind(py))? {
+            poller.set_framing(token, Some(framing.clone()))?;
+            let in_batches = !is_inherited(handler, self.names.on_messages.bind(py));
+            handler.cast::<Connection>()?.get().set_framing(framing, in_batches);
+        }
+        Ok(())
     }
 
     fn call_open(&self, py: Python<'_>, poller: &Poller, remote: Arc<Remote>) {
@@ -274,7 +340,7 @@ impl PyDispatch {
         {
             connection.get().bind_to(remote);
         }
-        self.call_deciding(py, poller, token, self.names.on_open.bind(py));
+        self.begin(py, poller, token);
     }
 
     fn call_connect_fail(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, error: PyErr) {
@@ -494,7 +560,7 @@ impl PyDispatch {
         match make_handler(factory.bind(py), remote) {
             Ok(handler) => {
                 put(&self.handlers, remote.token, handler);
-                self.call_deciding(py, poller, remote.token, self.names.on_open.bind(py));
+                self.begin(py, poller, remote.token);
             }
             Err(error) => {
                 poller.reject(remote.token);
@@ -708,14 +774,14 @@ pub fn check_callbacks(class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResul
 }
 
 /// Whether a handler has the callback from `goev.Connection` itself.
-fn is_inherited(handler: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> bool {
+pub fn is_inherited(handler: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> bool {
     let own = handler.get_type().getattr(name);
     let base = Connection::type_object(handler.py()).getattr(name);
     matches!((own, base), (Ok(own), Ok(base)) if own.is(&base))
 }
 
 /// What a deciding callback answered.
-fn goes_on(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub fn goes_on(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResult<bool> {
     if answer.is_none() {
         return Ok(true);
     }

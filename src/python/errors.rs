@@ -11,6 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyModule, PyString, PyType};
 
 use crate::error::{Error as CoreError, Expired, Foreign, Reason};
+use crate::framing::FramingError as CoreFramingError;
 use crate::reactor::Outcome;
 
 create_exception!(goev, Error, PyException, "Base of the exceptions that are goev's own.");
@@ -28,6 +29,8 @@ create_exception!(
     "The peer sent more than the handler may leave unread, or no separator within the limit."
 );
 create_exception!(goev, OutputOverflow, Error, "More output was queued than max_output.");
+create_exception!(goev, FramingError, Error, "What the peer sent is no message by the connection's framing.");
+create_exception!(goev, MessageTooLong, FramingError, "A message is larger than max_size.");
 create_exception!(goev, DatagramTruncated, Error, "A datagram was larger than max_size and was dropped.");
 create_exception!(goev, StopTimeout, Error, "A callback has not returned although the reactor was stopped.");
 
@@ -39,6 +42,8 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("InputOverflow", py.get_type::<InputOverflow>())?;
     module.add("OutputOverflow", py.get_type::<OutputOverflow>())?;
     module.add("DatagramTruncated", py.get_type::<DatagramTruncated>())?;
+    module.add("FramingError", py.get_type::<FramingError>())?;
+    module.add("MessageTooLong", py.get_type::<MessageTooLong>())?;
     module.add("StopTimeout", py.get_type::<StopTimeout>())?;
     for (name, class) in timeouts(py)? {
         module.add(name.cast::<PyString>()?, class)?;
@@ -58,6 +63,17 @@ impl From<CoreError> for PyErr {
             CoreError::State(_) => PyRuntimeError::new_err(text),
             CoreError::WrongThread(_) => WrongThread::new_err(text),
             CoreError::StopTimeout(_) => StopTimeout::new_err(text),
+        }
+    }
+}
+
+impl From<CoreFramingError> for PyErr {
+    fn from(error: CoreFramingError) -> Self {
+        let text = error.to_string();
+        match error {
+            CoreFramingError::TooLong { .. } | CoreFramingError::Endless { .. } => MessageTooLong::new_err(text),
+            CoreFramingError::Short { .. } | CoreFramingError::Varint => FramingError::new_err(text),
+            CoreFramingError::Unfit(_) => PyValueError::new_err(text),
         }
     }
 }
@@ -96,6 +112,7 @@ pub fn of_reason(py: Python<'_>, reason: Reason) -> Option<Py<PyAny>> {
         }
         Reason::Raised(raised) => of_foreign(raised),
         Reason::Expired(expired) => of_expired(py, expired),
+        Reason::Framing(error) => error.into(),
     };
     Some(error.into_value(py).into_any())
 }

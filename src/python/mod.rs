@@ -12,6 +12,7 @@ mod dispatch;
 mod errors;
 mod event_handler;
 mod fairness;
+mod framing;
 mod offload;
 mod options;
 mod reactor;
@@ -30,6 +31,10 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<connector::Connector>()?;
     module.add_class::<datagram::Datagram>()?;
     module.add_class::<event_handler::EventHandler>()?;
+    module.add_class::<framing::Framing>()?;
+    module.add_class::<framing::LengthPrefixed>()?;
+    module.add_class::<framing::Delimited>()?;
+    module.add_class::<framing::FixedSize>()?;
     module.add_class::<reactor::Reactor>()?;
     module.add_class::<reactor::StopReport>()?;
     module.add_class::<timer::Timer>()?;

@@ -401,8 +401,8 @@ impl Reactor {
     ///
     /// ``accepted`` + ``connected`` is ``open`` + ``closed`` at all times, and ``closed`` the sum of ``closed_by``, which
     /// counts by reason: ``in_order``, ``failed`` (a system call on the socket), ``aborted``, ``raised`` (a callback),
-    /// ``rejected`` (without a handler), and the limits by their names. ``refused`` are peers closed at once because of a
-    /// limit of the acceptor. Times are seconds: ``python_time`` in callbacks, ``attach_wait`` until they could begin.
+    /// ``framing`` (what came is no message), ``rejected`` (without a handler), and the limits by their names. ``refused``
+    /// are peers closed at once because of a limit of the acceptor. Times are seconds: ``python_time`` in callbacks, ``attach_wait`` until they could begin.
     /// ``batch_sizes`` maps the least size of each class to how many batches had so many callbacks. ``stalls`` are
     /// callbacks that ran for longer than ``stall_warning``; ``mailbox`` is what other threads have posted and the poller
     /// has not read.

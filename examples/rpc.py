@@ -1,0 +1,90 @@
+"""Remote calls: JSON messages behind their length, answered in any order. Server and client in one program.
+
+Start the server, then call it: ``rpc.py`` and ``rpc.py --call add 1 2``.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import goev
+
+FUNCTIONS = {"add": lambda *numbers: sum(numbers), "echo": lambda value: value, "upper": str.upper}
+
+
+class Rpc(goev.Connection):
+    framing = goev.LengthPrefixed(4, max_size=64 * 1024)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        self.send(json.dumps(message).encode())
+
+
+class Server(Rpc):
+    def on_message(self, message: bytes) -> None:
+        request: dict[str, Any] = {}
+        try:
+            request = dict(json.loads(message))
+            result = FUNCTIONS[request["function"]](*request["arguments"])
+        except Exception as error:  # the peer's fault: it is told, and the connection goes on
+            self.tell({"id": request.get("id"), "error": repr(error)})
+        else:
+            self.tell({"id": request.get("id"), "result": result})
+
+
+class Client(Rpc):
+    def __init__(self, function: str, arguments: list[Any]) -> None:
+        self.request = {"id": 1, "function": function, "arguments": arguments}
+        self.answer: dict[str, Any] = {"error": "no answer came"}
+        self.done: Callable[[], object] = lambda: None
+
+    def on_open(self) -> None:
+        self.tell(self.request)
+
+    def on_message(self, message: bytes) -> None:
+        self.answer = json.loads(message)
+        self.close()
+
+    def on_connect_fail(self, error: Exception) -> None:
+        self.answer = {"error": str(error)}
+        self.done()
+
+    def on_close(self, error: BaseException | None) -> None:
+        self.done()
+
+
+def call(address: str, function: str, arguments: list[Any]) -> dict[str, Any]:
+    reactor = goev.Reactor()
+    client = Client(function, arguments)
+    client.done = reactor.stop
+    goev.Connector(reactor).connect(address, client, timeout=5)
+    reactor.run()
+    return client.answer
+
+
+def value_of(text: str) -> Any:
+    """JSON, or else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8080, help="TCP port, 0 for a free one (default: %(default)s)")
+    parser.add_argument("--call", nargs="+", metavar=("FUNCTION", "ARGUMENT"), help="call a function of the server")
+    args = parser.parse_args()
+    address = f"127.0.0.1:{args.port}"
+    if not args.call:
+        goev.serve(Server, address, ready=lambda acceptor: print("rpc on {}:{}".format(*acceptor.address), flush=True))
+        return
+    answer = call(address, args.call[0], [value_of(text) for text in args.call[1:]])
+    if "error" in answer:
+        sys.exit(f"rpc.py: {answer['error']}")
+    print(json.dumps(answer["result"]))
+
+
+if __name__ == "__main__":
+    main()
