@@ -12,6 +12,7 @@ use goev::acceptor::{Acceptor, Endpoint};
 use goev::address::{Address, Target};
 use goev::connector::Request;
 use goev::error::{Error, Reason};
+use goev::framing::Framing;
 use goev::handlers::{Context, Handler, Handlers, Task};
 use goev::options::AcceptorOptions;
 use goev::poller::Poller;
@@ -50,6 +51,7 @@ fn name(reason: &Reason) -> &'static str {
         Reason::OutputOverflow { .. } => "output overflow",
         Reason::Raised(_) => "raised",
         Reason::Expired(_) => "expired",
+        Reason::Framing(_) => "framing",
     }
 }
 
@@ -301,6 +303,37 @@ fn input_that_nobody_reads_ends_the_connection_at_its_limit() {
     assert!(server.told.recv_timeout(Duration::from_millis(100)).is_err(), "ended below the limit");
     client.write_all(&[0; 2]).expect("sent");
     assert_eq!(server.next(), Told::Close("input overflow"));
+}
+
+/// Tells each line, and sends it back.
+struct Lines(Teller);
+
+impl Handler for Lines {
+    fn on_open(&mut self, connection: &Context<'_>) {
+        let lines = Framing::delimited(b"\n", 8).expect("it is valid");
+        connection.poller.set_framing(connection.token, Some(Arc::new(lines))).expect("open");
+    }
+    fn on_message(&mut self, connection: &Context<'_>, message: Vec<u8>) {
+        connection.write(&[&message[..], b"\n"].concat()).expect("open");
+        tell(&self.0, Told::Read(message));
+    }
+    fn on_close(&mut self, reason: Reason) {
+        tell(&self.0, Told::Close(name(&reason)));
+    }
+}
+
+#[test]
+fn messages_come_whole_and_what_is_none_ends_the_connection_behind_the_answers() {
+    let server = Server::start_with(1, "127.0.0.1:0", &defaults(), |teller| Box::new(Lines(teller)));
+    let mut client = server.connect();
+    client.write_all(b"one\ntw").expect("sent");
+    assert_eq!(server.next(), Told::Read(b"one".to_vec()));
+    client.write_all(b"o\nthis is too long").expect("sent");
+    assert_eq!(server.next(), Told::Read(b"two".to_vec()));
+    assert_eq!(server.next(), Told::Close("framing"));
+    let mut answers = Vec::new();
+    client.read_to_end(&mut answers).expect("an end in order");
+    assert_eq!(answers, b"one\ntwo\n");
 }
 
 #[test]
