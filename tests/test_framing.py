@@ -77,8 +77,7 @@ def test_all_messages_that_are_there_come_at_once(connected):
 
         def on_messages(self, messages):
             events("messages", messages)
-            for message in messages:
-                self.send(message.upper())
+            self.send_messages(message.upper() for message in messages)
 
     client = connected(Batches)
     client.send(b"a\nb\n\nc\nrest")
@@ -194,6 +193,25 @@ def test_threads_send_whole_frames(connected):
     assert sorted(received) == sorted(messages * 8)
     for thread in threads:
         thread.join(PATIENCE)
+
+
+def test_messages_are_sent_together_in_order_up_to_one_that_is_refused(connected):
+    sizes = [0, 1, 5000, 2, 70_000, 3]
+
+    class Several(goev.Connection):
+        framing = goev.LengthPrefixed(4, max_size=100_000)
+
+        def on_open(self):
+            self.send_messages([bytes(size) for size in sizes])
+            with pytest.raises(goev.MessageTooLong):
+                self.send_messages([b"last", bytes(100_001), b"never"])
+            with pytest.raises(TypeError, match="not int"):
+                self.send_messages([1])
+            self.close()
+
+    client = connected(Several)
+    expected = b"".join(struct.pack(">I", size) + bytes(size) for size in sizes) + b"\x00\x00\x00\x04last"
+    assert client.receive_all() == expected
 
 
 class Upper:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import datagrams, measure, streams
+from harness import datagrams, measure, messages, streams
 from harness.measure import Bench, Run
 from harness.peers import Peer
 
@@ -202,6 +202,23 @@ CASES = {
         metrics=("echoes", "datagrams_lost", "cpu"),
         measure=datagrams.echoes,
         goals=(Goal("goev-1", "echoes", 1.3, "uvloop"),),
+        timed=True,
+    ),
+    "messages": Case(
+        title="Messages",
+        description=(
+            "64 bytes behind their length in 4 bytes, each sent back so: 16 connections with 32 messages under way "
+            "each, of a client in Rust that checks every echo. The protocol on uvloop does the framing in Python."
+        ),
+        peers=("goev-1", "goev-batches", "asyncio-streams", "uvloop"),
+        metrics=("echoes", "cpu"),
+        measure=messages.echoes,
+        goals=(
+            Goal("goev-1", "echoes", 5.0, "asyncio-streams"),
+            Goal("goev-1", "echoes", 2.5, "uvloop"),
+            Goal("goev-batches", "echoes", 5.0, "asyncio-streams"),
+            Goal("goev-batches", "echoes", 2.5, "uvloop"),
+        ),
         timed=True,
     ),
     "download": Case(

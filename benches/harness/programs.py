@@ -32,6 +32,7 @@ class Programs:
             "goev timers": lambda: [*self._goev("timers_peer.py"), "--loop", "goev"],
             "goev pool": lambda: self._goev("pool_peer.py"),
             "goev relay": lambda: self._goev(EXAMPLES / "proxy.py"),
+            "goev messages": lambda: self._goev("messages_peer.py"),
             "goev udp": lambda: self._goev(EXAMPLES / "udp_echo.py"),
             "goev download": lambda: [*self._goev(EXAMPLES / "download.py"), "--sendfile", "--rate", NO_LIMIT],
             "go-goev": lambda: [_go_build("goev", ".")],
@@ -43,6 +44,7 @@ class Programs:
             "bare-epoll": lambda: [_cargo_build("bare_epoll")],
             "churn": lambda: [_cargo_build("churn")],
             "relay load": lambda: [_cargo_build("relay_load")],
+            "messages load": lambda: [_cargo_build("messages_load")],
             "udp load": lambda: [_cargo_build("udp_load")],
             "download load": lambda: [_cargo_build("download_load")],
             "wrk": lambda: [_wrk()],
@@ -51,6 +53,7 @@ class Programs:
             self._recipes[loop] = partial(_event_loop, "asyncio_peer.py", loop)
             self._recipes[f"{loop} timers"] = partial(_event_loop, "timers_peer.py", loop)
         for loop in ("asyncio", "uvloop"):
+            self._recipes[f"{loop} messages"] = partial(_event_loop, "asyncio_messages_peer.py", loop)
             self._recipes[f"{loop} udp"] = partial(_event_loop, "udp_peer.py", loop)
         self._outcomes: dict[str, Command | Unavailable] = {}
 

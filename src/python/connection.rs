@@ -33,6 +33,9 @@ use crate::slots::Token;
 /// From this size on a `bytes` object is held by reference until it is sent; below, copying is cheaper.
 const HELD_FROM: usize = 4096;
 
+/// Up to this size a message is put together with its frame, so that it is queued at once.
+const SMALL_FRAME: usize = 512;
+
 /// Up to this size a part of a file is read at once: each one that waits to be sent costs a descriptor.
 const FILE_COPIED_TO: u64 = 16 * 1024;
 
@@ -171,10 +174,14 @@ impl Connection {
 
     /// Writes a message with what its framing puts around it; nothing comes between them.
     fn send_framed(&self, framing: &Framing, message: &Bound<'_, PyAny>) -> PyResult<()> {
-        let held = message.cast_exact::<PyBytes>().ok().filter(|bytes| bytes.as_bytes().len() >= HELD_FROM);
+        let held = held(message);
         let remote = self.remote()?;
         bytes_of(message, |data| {
             let (head, tail) = framing.wrap(data)?;
+            let mut frame = [0; SMALL_FRAME];
+            if let Some(frame) = gather(&mut frame, [head.bytes(), data, tail]) {
+                return self.write_copied(frame);
+            }
             let written = with_poller(&remote.handle, |poller, _| {
                 let body = held.map_or(Data::Bytes(data), |bytes| Data::Held(Box::new(HeldBytes::new(bytes))));
                 for part in [Data::Bytes(head.bytes()), body, Data::Bytes(tail)] {
@@ -185,6 +192,28 @@ impl Connection {
             let whole = || Payload::Copied([head.bytes(), data, tail].concat());
             Ok(written.unwrap_or_else(|| remote.write(whole()))?)
         })
+    }
+
+    /// Writes messages as `send_framed` does, small ones together. Those before one that is refused are sent.
+    fn send_all_framed(&self, framing: &Framing, messages: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut frames = Vec::new();
+        let mut push = |frames: &mut Vec<u8>, message: PyResult<Bound<'_, PyAny>>| {
+            let message = message?;
+            if held(&message).is_some() {
+                self.write_copied(&std::mem::take(frames))?;
+                return self.send_framed(framing, &message);
+            }
+            bytes_of(&message, |data| {
+                let (head, tail) = framing.wrap(data)?;
+                for part in [head.bytes(), data, tail] {
+                    frames.extend_from_slice(part);
+                }
+                Ok(())
+            })
+        };
+        let result = messages.try_iter()?.try_for_each(|message| push(&mut frames, message));
+        self.write_copied(&frames)?;
+        result
     }
 
     fn write_copied(&self, data: &[u8]) -> PyResult<()> {
@@ -248,6 +277,23 @@ impl Held for HeldBytes {
         // SAFETY: as above; the owner lives as long as `self`.
         unsafe { &*self.bytes }
     }
+}
+
+/// The `bytes` that are better held than copied.
+fn held<'a, 'py>(data: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyBytes>> {
+    data.cast_exact::<PyBytes>().ok().filter(|bytes| bytes.as_bytes().len() >= HELD_FROM)
+}
+
+/// All parts in `space`, if it holds them.
+fn gather<'a>(space: &'a mut [u8], parts: [&[u8]; 3]) -> Option<&'a [u8]> {
+    let len = parts.iter().map(|part| part.len()).sum();
+    let mut rest = space.get_mut(..len)?;
+    for part in parts {
+        let (here, behind) = rest.split_at_mut(part.len());
+        here.copy_from_slice(part);
+        rest = behind;
+    }
+    Some(&space[..len])
 }
 
 /// How many of `have` bytes `n` asks for; -1 is all.
@@ -484,9 +530,9 @@ impl Connection {
     ///
     /// Go: ``Write``, ``AsyncWrite``.
     fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        match data.cast_exact::<PyBytes>() {
-            Ok(bytes) if bytes.as_bytes().len() >= HELD_FROM => self.write_held(bytes),
-            _ => bytes_of(data, |data| self.write_copied(data)),
+        match held(data) {
+            Some(bytes) => self.write_held(bytes),
+            None => bytes_of(data, |data| self.write_copied(data)),
         }
     }
 
@@ -504,6 +550,14 @@ impl Connection {
             return Err(PyTypeError::new_err("send() needs a framing; write() sends bytes as they are"));
         }
         this.write(&framing.call_method1("frame", (message,))?)
+    }
+
+    /// ``send`` each of ``messages`` in order, for less than as many calls cost. Those before one that is refused are sent.
+    fn send_messages(slf: &Bound<'_, Self>, messages: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Some((framing, _)) = slf.get().messages.get() {
+            return slf.get().send_all_framed(framing, messages);
+        }
+        messages.try_iter()?.try_for_each(|message| Self::send(slf, &message?))
     }
 
     /// ``write`` each of ``lines`` in order.
