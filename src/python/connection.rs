@@ -197,7 +197,7 @@ impl Connection {
     /// Writes messages as `send_framed` does, small ones together. Those before one that is refused are sent.
     fn send_all_framed(&self, framing: &Framing, messages: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut frames = Vec::new();
-        let mut push = |frames: &mut Vec<u8>, message: PyResult<Bound<'_, PyAny>>| {
+        let push = |frames: &mut Vec<u8>, message: PyResult<Bound<'_, PyAny>>| {
             let message = message?;
             if held(&message).is_some() {
                 self.write_copied(&std::mem::take(frames))?;
