@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// Small writes are gathered into chunks of about this many bytes.
 const CHUNK: usize = 16 * 1024;
@@ -102,6 +103,7 @@ pub struct FileRange {
 enum Chunk {
     Own { bytes: Vec<u8>, start: usize },
     Held { bytes: Box<dyn Held>, start: usize },
+    Shared { bytes: Arc<[u8]>, start: usize },
     File(FileRange),
 }
 
@@ -110,6 +112,7 @@ impl Chunk {
         match self {
             Self::Own { bytes, start } => &bytes[*start..],
             Self::Held { bytes, start } => &bytes.bytes()[*start..],
+            Self::Shared { bytes, start } => &bytes[*start..],
             Self::File(_) => &[],
         }
     }
@@ -169,6 +172,12 @@ impl Output {
         self.chunks.push_back(Chunk::Held { bytes: data, start: 0 });
     }
 
+    /// Appends `data`, which others send too.
+    pub fn push_shared(&mut self, data: Arc<[u8]>) {
+        self.memory += data.len();
+        self.chunks.push_back(Chunk::Shared { bytes: data, start: 0 });
+    }
+
     /// Appends a part of a file.
     pub fn push_file(&mut self, range: FileRange) {
         self.files += range.remaining;
@@ -205,13 +214,17 @@ impl Output {
                     }
                     n -= part as usize;
                 }
-                Chunk::Own { .. } | Chunk::Held { .. } => {
+                Chunk::Own { .. } | Chunk::Held { .. } | Chunk::Shared { .. } => {
                     let unsent = chunk.unsent().len();
                     let part = n.min(unsent);
                     self.memory -= part;
                     n -= part;
                     if part < unsent {
-                        let (Chunk::Own { start, .. } | Chunk::Held { start, .. }) = chunk else { return };
+                        let (Chunk::Own { start, .. } | Chunk::Held { start, .. } | Chunk::Shared { start, .. }) =
+                            chunk
+                        else {
+                            return;
+                        };
                         *start += part;
                         return;
                     }
@@ -279,7 +292,7 @@ impl Pool {
                 self.buffers.push(bytes);
             }
             Chunk::Held { bytes, .. } => self.released.push(bytes),
-            Chunk::Own { .. } | Chunk::File(_) => {}
+            Chunk::Own { .. } | Chunk::Shared { .. } | Chunk::File(_) => {}
         }
     }
 }

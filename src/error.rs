@@ -44,6 +44,14 @@ pub enum Error {
     /// The connection has ended, or is being closed.
     #[error("the connection is closed")]
     Closed,
+    /// A group has sent more than pollers have taken.
+    #[error("not taken yet: the {limit} bytes that may be on their way to each of {pollers} pollers")]
+    Congested {
+        /// How many did not get the message.
+        pollers: usize,
+        /// Bytes.
+        limit: usize,
+    },
     /// The reactor is in a state that does not allow the call.
     #[error("{0}")]
     State(String),

@@ -8,6 +8,7 @@
 //! * [`poller`]: one loop: wait → read → dispatch → flush
 //! * [`dispatch`]: the seam, what a poller asks to be called
 //! * [`acceptor`], [`connector`], `connection`, [`datagram`], `descriptor`: what a poller watches; [`remote`]: what other threads may do to it
+//! * [`group`]: connections that get the same messages
 //! * [`watchdog`], `mailbox`, `resolver`, `clock`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
 //! * [`buffer`], [`framing`], [`timer`], `guards`, `admission`, [`slots`], [`error`]: pure, with no sockets, no clock, no Python
 
@@ -25,6 +26,7 @@ pub mod dispatch;
 pub mod error;
 pub mod fork;
 pub mod framing;
+pub mod group;
 mod guards;
 pub mod handlers;
 mod mailbox;

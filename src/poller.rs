@@ -39,6 +39,7 @@ use crate::dispatch::{Call, Dispatch};
 use crate::error::{Error, Foreign, Reason};
 use crate::fork;
 use crate::framing::Framing;
+use crate::group::Group;
 use crate::mailbox::Mailbox;
 use crate::options::{ConnectionOptions, ReactorOptions};
 use crate::remote::{Message, PollerHandle, Remote};
@@ -444,6 +445,17 @@ impl Poller {
         self.state.borrow_mut().write(token, data)
     }
 
+    /// Queues a message to all members of a group.
+    pub fn broadcast(&self, group: &Group, bytes: Arc<[u8]>) -> Result<(), Error> {
+        group.send(bytes, |broadcast| {
+            if !broadcast.is_for(&self.handle) {
+                return Some(broadcast);
+            }
+            self.state.borrow_mut().broadcast(&broadcast);
+            None
+        })
+    }
+
     /// Closes in order: what is queued goes out first. Harmless when it is closed already.
     pub fn close(&self, token: Token) {
         self.state.borrow_mut().close(token);
@@ -495,6 +507,7 @@ impl Poller {
         let old = connection.remote.clone();
         connection.hand_over(Remote::new(old.handle.clone(), renewed, old.peer, &connection.options));
         old.hand_over(&connection.remote);
+        old.leave_all();
         let interests = stream_interests(connection.watches_writes);
         let (fd, remote) = (connection.socket.as_raw_fd(), connection.remote.clone());
         list_if_ready(connection, &mut state.ready, renewed);

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use socket2::{SockAddr, Socket};
 
@@ -15,6 +15,7 @@ use crate::buffer::Held;
 use crate::counters::Counters;
 use crate::error::{Error, Foreign};
 use crate::fork;
+use crate::group::{Broadcast, Group};
 use crate::mailbox::Mailbox;
 use crate::options::ConnectionOptions;
 use crate::resolver::Answer;
@@ -69,6 +70,7 @@ pub(crate) enum Message {
         answer: Answer,
     },
     CancelTimer(TimerId),
+    Broadcast(Broadcast),
     Task(Foreign),
     /// `at_once`: without a farewell, which would take time.
     Stop {
@@ -159,6 +161,8 @@ pub struct Remote {
     state: AtomicU8,
     /// The connection's name since it was handed over.
     successor: OnceLock<Arc<Remote>>,
+    /// Those it is a member of; none may be joined once it has ended.
+    groups: Mutex<Option<Vec<Weak<Group>>>>,
 }
 
 impl Remote {
@@ -173,6 +177,7 @@ impl Remote {
             queued: AtomicUsize::new(0),
             state: AtomicU8::new(OPEN),
             successor: OnceLock::new(),
+            groups: Mutex::new(Some(Vec::new())),
         })
     }
 
@@ -239,6 +244,37 @@ impl Remote {
             current = successor;
         }
         current.token
+    }
+
+    /// Joins a group by `enter`, unless it has ended.
+    pub(crate) fn join(&self, group: &Arc<Group>, enter: impl FnOnce() -> bool) -> Result<bool, Error> {
+        let mut groups = self.groups();
+        let joined = groups.as_mut().ok_or(Error::Closed)?;
+        let is_new = enter();
+        if is_new {
+            joined.push(Arc::downgrade(group));
+        }
+        Ok(is_new)
+    }
+
+    /// Leaves one group.
+    pub(crate) fn leave(&self, group: &Arc<Group>) {
+        if let Some(joined) = &mut *self.groups() {
+            joined.retain(|other| other.as_ptr() != Arc::as_ptr(group));
+        }
+    }
+
+    /// Leaves all groups, for ever.
+    pub(crate) fn leave_all(&self) {
+        let left = self.groups().take();
+        for group in left.iter().flatten().filter_map(Weak::upgrade) {
+            group.forget(self);
+        }
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Option<Vec<Weak<Group>>>> {
+        // A panic while the lock is held cannot leave the list half changed.
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many bytes of input may wait.

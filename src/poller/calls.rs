@@ -123,6 +123,7 @@ impl State {
         let reason = connection.reason.take().map_or(Reason::Orderly, |reason| *reason);
         let timers = std::mem::take(&mut connection.timers);
         connection.remote.mark_closed();
+        connection.remote.leave_all();
         drop_guard(connection, &mut self.timers);
         let in_order = reason.is_in_order() && !connection.cut;
         if !in_order {

@@ -87,6 +87,10 @@ impl State {
                     self.turns.push_back(Turn::Cancelled(id));
                 }
             }
+            Message::Broadcast(broadcast) => {
+                broadcast.arrived();
+                self.broadcast(&broadcast);
+            }
             Message::Task(task) => self.push_task(task),
             Message::Resolved { dial, target, answer } => self.resolved(dial, target, answer),
             Message::Stop { deadline, at_once } => self.stop(deadline, at_once),

@@ -11,6 +11,7 @@ use super::deadlines::set_guard;
 use super::{Data, Source, State, list_if_ready, mio_token, open, queue_if_due, stream_interests, touch};
 use crate::connection::{Flushed, Phase};
 use crate::error::{Error, Reason};
+use crate::group::{Broadcast, WhenBehind};
 use crate::remote::{Payload, Remote};
 use crate::slots::Token;
 
@@ -125,6 +126,28 @@ impl State {
             self.flush_one(token);
         }
         Ok(())
+    }
+
+    /// Queues a message to the members of a group on this poller. Nothing is sent before the batch is over.
+    pub(super) fn broadcast(&mut self, broadcast: &Broadcast) {
+        let mut behind = Vec::new();
+        broadcast.for_each(|token, bytes, when_behind| {
+            let Some(connection) = open(&mut self.sources, token) else { return };
+            if connection.write_shut || connection.cannot_write() {
+                return;
+            }
+            let waiting = connection.queued() + connection.remote.posted();
+            if waiting > connection.options.high_water {
+                behind.extend((when_behind == WhenBehind::End).then_some(token));
+                return;
+            }
+            let output = connection.output.get_or_insert_with(|| self.pool.take());
+            output.push_shared(bytes.clone());
+            touch(connection, &mut self.touched, token);
+        });
+        for token in behind {
+            self.overflow(token);
+        }
     }
 
     /// What is not sent still has to be dropped where its owner can be.

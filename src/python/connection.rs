@@ -116,7 +116,13 @@ impl Connection {
         self.remote.get().map_or("no peer yet".into(), |remote| peer_text(&remote.peer))
     }
 
-    fn remote(&self) -> PyResult<&Arc<Remote>> {
+    /// The connection it serves, or has served.
+    pub fn bound(&self) -> Option<&Arc<Remote>> {
+        self.remote.get()
+    }
+
+    /// The connection it serves; an error before `on_open`, and in a forked child.
+    pub fn remote(&self) -> PyResult<&Arc<Remote>> {
         let remote = self.remote.get().ok_or_else(|| ConnectionClosed::new_err("the connection is not open yet"))?;
         fork::check(remote.handle.birth, "connection")?;
         Ok(remote)

@@ -59,6 +59,7 @@ impl From<CoreError> for PyErr {
             CoreError::Io { context, source } => os_error(Some(&context), &source),
             CoreError::Lookup { code, .. } => lookup_error(code, text),
             CoreError::Truncated { .. } => DatagramTruncated::new_err(text),
+            CoreError::Congested { .. } => OutputOverflow::new_err(text),
             CoreError::Closed => ConnectionClosed::new_err(text),
             CoreError::State(_) => PyRuntimeError::new_err(text),
             CoreError::WrongThread(_) => WrongThread::new_err(text),

@@ -13,6 +13,7 @@ mod errors;
 mod event_handler;
 mod fairness;
 mod framing;
+mod group;
 mod offload;
 mod options;
 mod reactor;
@@ -35,6 +36,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<framing::LengthPrefixed>()?;
     module.add_class::<framing::Delimited>()?;
     module.add_class::<framing::FixedSize>()?;
+    module.add_class::<group::Group>()?;
     module.add_class::<reactor::Reactor>()?;
     module.add_class::<reactor::StopReport>()?;
     module.add_class::<timer::Timer>()?;

@@ -1,0 +1,170 @@
+//! Connections of any pollers that get the same messages.
+//!
+//! A message is one block of memory, whoever gets it: each poller is told of it once, and queues it to its members by
+//! reference. A message is for those that joined before it was sent. Who ends leaves.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::Error;
+use crate::remote::{Message, PollerHandle, Remote};
+use crate::slots::Token;
+
+/// The most bytes of messages that may be on their way to one poller.
+pub const MOST_POSTED: usize = 64 * 1024 * 1024;
+
+/// What becomes of a member whose output is above its high-water mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenBehind {
+    /// It does not get the message.
+    Skip,
+    /// It is ended as by an overflow.
+    End,
+}
+
+/// The members on one poller.
+struct Part {
+    poller: Arc<PollerHandle>,
+    /// Each with the number of messages that were sent before it joined.
+    members: Mutex<HashMap<Token, u64>>,
+    /// Bytes in the mailbox.
+    posted: AtomicUsize,
+}
+
+/// A message on its way to the members on one poller.
+pub(crate) struct Broadcast {
+    part: Arc<Part>,
+    bytes: Arc<[u8]>,
+    number: u64,
+    when_behind: WhenBehind,
+}
+
+/// The members of all pollers.
+pub struct Group {
+    parts: Mutex<Vec<Arc<Part>>>,
+    /// Messages sent.
+    sent: AtomicU64,
+    when_behind: WhenBehind,
+}
+
+impl Group {
+    /// A group without members.
+    pub fn new(when_behind: WhenBehind) -> Arc<Self> {
+        Arc::new(Self { parts: Mutex::default(), sent: AtomicU64::new(0), when_behind })
+    }
+
+    /// Adds a connection; false if it was a member. An error if it has ended.
+    pub fn add(self: &Arc<Self>, remote: &Remote) -> Result<bool, Error> {
+        remote.join(self, || {
+            let since = self.sent.load(Ordering::Acquire);
+            lock(&self.part(&remote.handle).members).insert(remote.token, since).is_none()
+        })
+    }
+
+    /// Takes a connection out; false if it was no member.
+    pub fn discard(self: &Arc<Self>, remote: &Remote) -> bool {
+        remote.leave(self);
+        self.forget(remote)
+    }
+
+    /// Whether the connection is a member.
+    pub fn contains(&self, remote: &Remote) -> bool {
+        self.known(&remote.handle).is_some_and(|part| lock(&part.members).contains_key(&remote.token))
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        lock(&self.parts).iter().map(|part| lock(&part.members).len()).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Queues `bytes` to every member. Those on the poller of this thread get it at once by `here`, as they do what it writes
+    /// itself, so that the order of both is kept. An error when a poller has not taken what was sent before.
+    pub(crate) fn send(
+        &self,
+        bytes: Arc<[u8]>,
+        mut here: impl FnMut(Broadcast) -> Option<Broadcast>,
+    ) -> Result<(), Error> {
+        let number = self.sent.fetch_add(1, Ordering::AcqRel);
+        let parts = lock(&self.parts).clone();
+        let mut refused = 0;
+        for part in parts {
+            if lock(&part.members).is_empty() {
+                continue;
+            }
+            let (bytes, when_behind) = (bytes.clone(), self.when_behind);
+            let Some(broadcast) = here(Broadcast { part, bytes, number, when_behind }) else { continue };
+            refused += usize::from(!broadcast.post());
+        }
+        if refused == 0 { Ok(()) } else { Err(Error::Congested { pollers: refused, limit: MOST_POSTED }) }
+    }
+
+    /// `send` on a thread that is no poller's.
+    pub fn send_from_elsewhere(&self, bytes: Arc<[u8]>) -> Result<(), Error> {
+        self.send(bytes, Some)
+    }
+
+    /// What its end does to a member.
+    pub(crate) fn forget(&self, remote: &Remote) -> bool {
+        self.known(&remote.handle).is_some_and(|part| lock(&part.members).remove(&remote.token).is_some())
+    }
+
+    fn known(&self, poller: &Arc<PollerHandle>) -> Option<Arc<Part>> {
+        lock(&self.parts).iter().find(|part| Arc::ptr_eq(&part.poller, poller)).cloned()
+    }
+
+    fn part(&self, poller: &Arc<PollerHandle>) -> Arc<Part> {
+        let mut parts = lock(&self.parts);
+        if let Some(part) = parts.iter().find(|part| Arc::ptr_eq(&part.poller, poller)) {
+            return part.clone();
+        }
+        let (members, posted) = (Mutex::default(), AtomicUsize::new(0));
+        let part = Arc::new(Part { poller: poller.clone(), members, posted });
+        parts.push(part.clone());
+        part
+    }
+}
+
+impl Broadcast {
+    /// Whether it is for members on this poller.
+    pub fn is_for(&self, poller: &Arc<PollerHandle>) -> bool {
+        Arc::ptr_eq(&self.part.poller, poller)
+    }
+
+    /// Posts it to its poller; false when too much is on its way there. A poller that has ended has no members.
+    fn post(self) -> bool {
+        let size = self.bytes.len();
+        let waiting = self.part.posted.fetch_add(size, Ordering::Relaxed);
+        if waiting > 0 && waiting + size > MOST_POSTED {
+            self.part.posted.fetch_sub(size, Ordering::Relaxed);
+            return false;
+        }
+        let poller = self.part.poller.clone();
+        let _ = poller.post(Message::Broadcast(self));
+        true
+    }
+
+    /// It left the mailbox.
+    pub fn arrived(&self) {
+        self.part.posted.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+
+    /// Calls `give` for each member that it is for.
+    pub fn for_each(&self, mut give: impl FnMut(Token, &Arc<[u8]>, WhenBehind)) {
+        for (token, since) in &*lock(&self.part.members) {
+            if *since <= self.number {
+                give(*token, &self.bytes, self.when_behind);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock is held cannot leave a table half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

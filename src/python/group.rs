@@ -1,0 +1,109 @@
+//! `goev.Group`: one message for many connections.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+use super::arguments::{bytes_of, type_name};
+use super::connection::Connection;
+use super::dispatch::with_current;
+use crate::fork;
+use crate::group::{Group as Core, WhenBehind};
+
+/// Connections that get the same messages: a chat room, the subscribers of a feed.
+///
+/// A connection may be in any number of groups, and leaves them by itself when it ends or is handed over. Its members may be on
+/// any pollers of any reactors; all methods may be called from any thread.
+///
+/// Args:
+///     framing: what frames the messages of ``send``, once for all members; ``None`` sends bytes as they are. Any object with
+///         ``frame(message)`` will do.
+///     when_behind: what becomes of a member whose queued output is above its ``high_water``: ``"skip"`` leaves the message out
+///         for it, ``"end"`` ends it with ``OutputOverflow``.
+///
+/// Go: none.
+#[pyclass(frozen, module = "goev")]
+pub struct Group {
+    core: Arc<Core>,
+    framing: Option<Py<PyAny>>,
+    birth: u32,
+}
+
+#[pymethods]
+impl Group {
+    #[new]
+    #[pyo3(signature = (framing = None, *, when_behind = "skip"))]
+    fn new(framing: Option<Bound<'_, PyAny>>, when_behind: &str) -> PyResult<Self> {
+        let when_behind = match when_behind {
+            "skip" => WhenBehind::Skip,
+            "end" => WhenBehind::End,
+            _ => {
+                let text = format!("when_behind must be 'skip' or 'end', not {when_behind:?}");
+                return Err(PyValueError::new_err(text));
+            }
+        };
+        if let Some(framing) = &framing
+            && !framing.getattr("frame").is_ok_and(|frame| frame.is_callable())
+        {
+            return Err(PyTypeError::new_err(format!(
+                "framing must have frame(message); {} has not",
+                type_name(framing)
+            )));
+        }
+        Ok(Self { core: Core::new(when_behind), framing: framing.map(Bound::unbind), birth: fork::generation() })
+    }
+
+    /// Make a connection a member; it gets what is sent from now on. Harmless for one that is.
+    ///
+    /// Raises ``ConnectionClosed`` before ``on_open`` and after the end.
+    fn add(&self, connection: &Bound<'_, Connection>) -> PyResult<()> {
+        fork::check(self.birth, "group")?;
+        self.core.add(connection.get().remote()?)?;
+        Ok(())
+    }
+
+    /// Take a connection out; harmless for one that is no member.
+    fn discard(&self, connection: &Bound<'_, Connection>) -> PyResult<()> {
+        fork::check(self.birth, "group")?;
+        if let Some(remote) = connection.get().bound() {
+            self.core.discard(remote);
+        }
+        Ok(())
+    }
+
+    /// Queue a message to every member: framed once, and one copy of its bytes however many members there are.
+    ///
+    /// Members on the poller of this thread have it queued when this returns, in order with what the thread writes to them
+    /// itself; each other poller gets it by its mailbox. Raises ``OutputOverflow`` when 64 MiB of messages are on their way to a
+    /// poller, whose members do not get this one.
+    fn send(&self, py: Python<'_>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        fork::check(self.birth, "group")?;
+        let framed = match &self.framing {
+            None => None,
+            Some(framing) => Some(framing.bind(py).call_method1("frame", (message,))?),
+        };
+        let bytes: Arc<[u8]> = bytes_of(framed.as_ref().unwrap_or(message), |bytes| Ok(bytes.into()))?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let sent = with_current(|poller, _| poller.broadcast(&self.core, bytes.clone()));
+        // Elsewhere than in a callback nothing stops others from running meanwhile.
+        Ok(sent.unwrap_or_else(|| py.detach(|| self.core.send_from_elsewhere(bytes)))?)
+    }
+
+    fn __len__(&self) -> PyResult<usize> {
+        fork::check(self.birth, "group")?;
+        Ok(self.core.len())
+    }
+
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    fn __contains__(&self, connection: &Bound<'_, PyAny>) -> PyResult<bool> {
+        fork::check(self.birth, "group")?;
+        let remote = connection.cast::<Connection>().ok().and_then(|connection| connection.get().bound());
+        Ok(remote.is_some_and(|remote| self.core.contains(remote)))
+    }
+}
