@@ -301,11 +301,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def need(program: str) -> str:
+def need(program: str, package: str | None = None) -> str:
     """The path of a program that plays the peer. Without it the test is skipped, except in CI, where it fails."""
     path = shutil.which(program)
     if path is None:
-        reason = f"{program} is not installed (Debian and Ubuntu: apt-get install {program})"
+        reason = f"{program} is not installed (Debian and Ubuntu: apt-get install {package or program})"
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(reason)
         pytest.skip(reason)
