@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import datagrams, measure, messages, streams
+from harness import datagrams, measure, messages, resp, streams
 from harness.measure import Bench, Run
 from harness.peers import Peer
 
@@ -37,6 +37,8 @@ METRICS = {
     "byte_cpu": Metric("server CPU per GB", "s", "{:.3f}", 1e9),
     "echoes": Metric("echoes/s", "", "{:,.0f}"),
     "datagrams_lost": Metric("datagrams lost", "", "{:,.0f}"),
+    "set_rate": Metric("SET/s", "", "{:,.0f}"),
+    "get_rate": Metric("GET/s", "", "{:,.0f}"),
     "pair": Metric("acquire and release", "µs", "{:.2f}", 1e6),
 }
 
@@ -218,6 +220,21 @@ CASES = {
             Goal("goev-1", "echoes", 2.5, "uvloop"),
             Goal("goev-batches", "echoes", 5.0, "asyncio-streams"),
             Goal("goev-batches", "echoes", 2.5, "uvloop"),
+        ),
+        timed=True,
+    ),
+    "resp": Case(
+        title="Redis protocol, 16 commands pipelined",
+        description=(
+            "`examples/redis_server.py`, whose protocol is written in Python, and the real Redis server: "
+            "`redis-benchmark -t set,get -P 16 -c 50 -d 64`."
+        ),
+        peers=("goev-1", "redis"),
+        metrics=("set_rate", "get_rate", "cpu"),
+        measure=resp.commands,
+        goals=(
+            Goal("goev-1", "set_rate", 0.2, "redis"),
+            Goal("goev-1", "get_rate", 0.2, "redis"),
         ),
         timed=True,
     ),

@@ -32,6 +32,7 @@ PEERS = {
     "uvloop-busy": Peer("uvloop beside the computing thread", "uvloop", (_BUSY,)),
     "uvloop-x2": Peer("asyncio on uvloop, two processes with SO_REUSEPORT", "uvloop", _TWO),
     "rloop": Peer("asyncio on rloop, one process", "rloop"),
+    "redis": Peer("the real Redis server, without a disk", "redis"),
     "nginx": Peer("nginx, one worker, `sendfile` on", "nginx"),
     "core": Peer("limit: goev's core with a Rust handler, two pollers", "core", _TWO),
     "core-steered": Peer("limit: the same with `reuse_port` and `cpu_steering`", "core", _STEERED),

@@ -33,6 +33,13 @@ class Programs:
             "goev pool": lambda: self._goev("pool_peer.py"),
             "goev relay": lambda: self._goev(EXAMPLES / "proxy.py"),
             "goev messages": lambda: self._goev("messages_peer.py"),
+            "goev resp": lambda: self._goev(EXAMPLES / "redis_server.py"),
+            "redis resp": lambda: [
+                str(venv.PYTHON),
+                str(PEERS / "redis_peer.py"),
+                *("--redis-server", _redis("redis-server")),
+            ],
+            "redis-benchmark": lambda: [_redis("redis-benchmark")],
             "goev udp": lambda: self._goev(EXAMPLES / "udp_echo.py"),
             "goev download": lambda: [*self._goev(EXAMPLES / "download.py"), "--sendfile", "--rate", NO_LIMIT],
             "go-goev": lambda: [_go_build("goev", ".")],
@@ -110,6 +117,13 @@ def _wrk() -> str:
     found = shutil.which("wrk")
     if found is None:
         raise Unavailable("wrk is not installed (Debian: apt-get install wrk)")
+    return found
+
+
+def _redis(program: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        raise Unavailable(f"{program} is not installed (Debian: apt-get install redis-server)")
     return found
 
 

@@ -16,7 +16,7 @@ from harness.programs import Command
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"
-READY = (b"ready\n", b"serving on ")  # the second one is of our examples
+READY = (b"ready\n", b"serving on ", b"redis on ")  # all but the first are of our examples
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 3.0
 WARM_UP_CONNECTIONS = 16
