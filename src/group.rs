@@ -3,7 +3,7 @@
 //! A message is one block of memory, whoever gets it: each poller is told of it once, and queues it to its members by
 //! reference. A message is for those that joined before it was sent. Who ends leaves.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,8 +26,8 @@ pub enum WhenBehind {
 /// The members on one poller.
 struct Part {
     poller: Arc<PollerHandle>,
-    /// Each with the number of messages that were sent before it joined.
-    members: Mutex<HashMap<Token, u64>>,
+    /// Each with the number of messages that were sent before it joined. Sorted: so they lie in memory, here and in the kernel.
+    members: Mutex<BTreeMap<Token, u64>>,
     /// Bytes in the mailbox.
     posted: AtomicUsize,
 }

@@ -6,7 +6,7 @@
 use slab::Slab;
 
 /// Names one value of a [`Slots`]: the place in the slab and the generation that lived there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
     slot: u32,
     generation: u32,

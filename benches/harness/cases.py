@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import datagrams, measure, messages, resp, streams
+from harness import broadcast, datagrams, measure, messages, resp, streams
 from harness.measure import Bench, Run
 from harness.peers import Peer
 
@@ -39,6 +39,8 @@ METRICS = {
     "datagrams_lost": Metric("datagrams lost", "", "{:,.0f}"),
     "set_rate": Metric("SET/s", "", "{:,.0f}"),
     "get_rate": Metric("GET/s", "", "{:,.0f}"),
+    "held": Metric("caller held", "µs", "{:,.0f}", 1e6),
+    "last": Metric("last member has it", "ms", "{:,.1f}", 1e3),
     "pair": Metric("acquire and release", "µs", "{:.2f}", 1e6),
 }
 
@@ -222,6 +224,20 @@ CASES = {
             Goal("goev-batches", "echoes", 2.5, "uvloop"),
         ),
         timed=True,
+    ),
+    "broadcast": Case(
+        title="Broadcast to 5,000 members",
+        description=(
+            "A message of 100 bytes, twenty times: `goev.Group.send` in a callback, and a loop over all transports on "
+            "uvloop. The client, in Python on epoll, sees when the last member has it."
+        ),
+        peers=("goev-1", "uvloop"),
+        metrics=("held", "last"),
+        measure=broadcast.latencies,
+        goals=(
+            Goal("goev-1", "held", 0.1, "uvloop", at_least=False),
+            Goal("goev-1", "last", 1.0, "uvloop", at_least=False),
+        ),
     ),
     "resp": Case(
         title="Redis protocol, 16 commands pipelined",

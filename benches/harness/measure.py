@@ -30,6 +30,7 @@ class Effort:
     connects: int = 10_000
     timers: int = 1_000_000
     idle_connections: int = 10_000
+    members: int = 5_000
     download_bytes: int = 1_000_000_000
     pairs: int = 1_000_000  # acquire and release
 
@@ -44,6 +45,7 @@ QUICK = Effort(
     connects=1_000,
     timers=50_000,
     idle_connections=500,
+    members=500,
     download_bytes=50_000_000,
     pairs=50_000,
 )

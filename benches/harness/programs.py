@@ -33,6 +33,9 @@ class Programs:
             "goev pool": lambda: self._goev("pool_peer.py"),
             "goev relay": lambda: self._goev(EXAMPLES / "proxy.py"),
             "goev messages": lambda: self._goev("messages_peer.py"),
+            "goev broadcast": lambda: self._goev("broadcast_peer.py"),
+            "uvloop broadcast": partial(_event_loop, "broadcast_peer.py", "uvloop"),
+            "broadcast load": lambda: [str(venv.PYTHON), str(PEERS / "broadcast_load.py")],
             "goev resp": lambda: self._goev(EXAMPLES / "redis_server.py"),
             "redis resp": lambda: [
                 str(venv.PYTHON),
