@@ -57,8 +57,13 @@ impl Group {
     /// Adds a connection; false if it was a member. An error if it has ended.
     pub fn add(self: &Arc<Self>, remote: &Remote) -> Result<bool, Error> {
         remote.join(self, || {
+            let mut parts = lock(&self.parts);
+            let at = place_of(&parts, &remote.handle).unwrap_or_else(|| {
+                parts.push(Arc::new(Part::new(&remote.handle)));
+                parts.len() - 1
+            });
             let since = self.sent.load(Ordering::Acquire);
-            lock(&self.part(&remote.handle).members).insert(remote.token, since).is_none()
+            lock(&parts[at].members).insert(remote.token, since).is_none()
         })
     }
 
@@ -70,7 +75,8 @@ impl Group {
 
     /// Whether the connection is a member.
     pub fn contains(&self, remote: &Remote) -> bool {
-        self.known(&remote.handle).is_some_and(|part| lock(&part.members).contains_key(&remote.token))
+        let parts = lock(&self.parts);
+        place_of(&parts, &remote.handle).is_some_and(|at| lock(&parts[at].members).contains_key(&remote.token))
     }
 
     /// How many members there are.
@@ -94,9 +100,6 @@ impl Group {
         let parts = lock(&self.parts).clone();
         let mut refused = 0;
         for part in parts {
-            if lock(&part.members).is_empty() {
-                continue;
-            }
             let (bytes, when_behind) = (bytes.clone(), self.when_behind);
             let Some(broadcast) = here(Broadcast { part, bytes, number, when_behind }) else { continue };
             refused += usize::from(!broadcast.post());
@@ -109,25 +112,29 @@ impl Group {
         self.send(bytes, Some)
     }
 
-    /// What its end does to a member.
+    /// What its end does to a member. With its last member a poller is let go of, and with it its descriptors.
     pub(crate) fn forget(&self, remote: &Remote) -> bool {
-        self.known(&remote.handle).is_some_and(|part| lock(&part.members).remove(&remote.token).is_some())
-    }
-
-    fn known(&self, poller: &Arc<PollerHandle>) -> Option<Arc<Part>> {
-        lock(&self.parts).iter().find(|part| Arc::ptr_eq(&part.poller, poller)).cloned()
-    }
-
-    fn part(&self, poller: &Arc<PollerHandle>) -> Arc<Part> {
         let mut parts = lock(&self.parts);
-        if let Some(part) = parts.iter().find(|part| Arc::ptr_eq(&part.poller, poller)) {
-            return part.clone();
+        let Some(at) = place_of(&parts, &remote.handle) else { return false };
+        let mut members = lock(&parts[at].members);
+        let was_member = members.remove(&remote.token).is_some();
+        let is_empty = members.is_empty();
+        drop(members);
+        if is_empty {
+            parts.swap_remove(at);
         }
-        let (members, posted) = (Mutex::default(), AtomicUsize::new(0));
-        let part = Arc::new(Part { poller: poller.clone(), members, posted });
-        parts.push(part.clone());
-        part
+        was_member
     }
+}
+
+impl Part {
+    fn new(poller: &Arc<PollerHandle>) -> Self {
+        Self { poller: poller.clone(), members: Mutex::default(), posted: AtomicUsize::new(0) }
+    }
+}
+
+fn place_of(parts: &[Arc<Part>], poller: &Arc<PollerHandle>) -> Option<usize> {
+    parts.iter().position(|part| Arc::ptr_eq(&part.poller, poller))
 }
 
 impl Broadcast {

@@ -1,5 +1,7 @@
 """Groups: one message for many connections, on any pollers, from any thread."""
 
+import gc
+import os
 import struct
 import threading
 
@@ -124,6 +126,35 @@ def test_the_order_of_one_threads_writes_and_messages_is_kept(joined):
     on_poller(members[0], mixed)
     mixed()
     assert clients[0].receive(6) == b"123123"
+
+
+def test_a_group_keeps_no_descriptor_of_a_reactor_whose_members_have_ended(events):
+    group = goev.Group()
+
+    class Member(goev.Connection):
+        def on_open(self):
+            group.add(self)
+            events("open")
+
+    def live():
+        with goev.Reactor(pollers=2) as reactor:
+            acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Member)
+            reactor.start()
+            with Client(acceptor.address), Client(acceptor.address):
+                events.times("open", 2)
+                assert len(group) == 2
+        events.history.clear()
+
+    def open_descriptors():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    live()
+    before = open_descriptors()
+    live()
+    live()
+    assert len(group) == 0
+    eventually(lambda: open_descriptors() <= before, "all descriptors are closed")
 
 
 @pytest.mark.parametrize("when_behind", ["skip", "end"])

@@ -46,8 +46,8 @@ const FILE_COPIED_TO: u64 = 16 * 1024;
 /// and ``on_eof`` may return ``False`` to close; ``None`` and ``True`` go on. An exception ends the connection: it is
 /// logged (logger ``goev``) and given to ``on_close``.
 ///
-/// ``write``, ``writelines``, ``close``, ``abort`` and ``call_soon`` may be called from any thread; everything else
-/// from elsewhere than the poller's thread raises ``WrongThread``.
+/// ``write``, ``writelines``, ``send``, ``send_messages``, ``close``, ``abort`` and ``call_soon`` may be called from any thread;
+/// everything else from elsewhere than the poller's thread raises ``WrongThread``.
 ///
 /// With a ``framing`` the stream is cut into messages, and ``on_message`` is called instead of ``on_read``: a
 /// ``LengthPrefixed``, ``Delimited`` or ``FixedSize``; or an object of your own with ``feed(data)``, which returns the list of
