@@ -148,8 +148,9 @@ pub struct Stall<'a> {
 
 impl<'a> Stall<'a> {
     /// The one of a poller whose fuse has blown, if a callback is why.
-    fn of(poller: &'a PollerHandle, limit: Duration, now: u64) -> Option<Self> {
+    fn of(poller: &'a PollerHandle, now: u64) -> Option<Self> {
         let pulse = &poller.pulse;
+        let limit = pulse.fuse.as_ref()?.limit;
         let since = pulse.since.load(Ordering::Acquire);
         let lasted = Duration::from_nanos(now.saturating_sub(since));
         if since == 0 || lasted < limit {
@@ -211,9 +212,7 @@ impl Watchdog {
                 result => result?,
             }
             for event in &events {
-                let poller = &self.pollers[event.token().0];
-                let limit = poller.pulse.fuse.as_ref().map(|fuse| fuse.limit);
-                if let Some(stall) = limit.and_then(|limit| Stall::of(poller, limit, self.clock.now())) {
+                if let Some(stall) = Stall::of(&self.pollers[event.token().0], self.clock.now()) {
                     report(&stall);
                 }
             }

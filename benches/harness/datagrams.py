@@ -3,7 +3,7 @@
 import socket
 
 from harness import Unavailable, server
-from harness.measure import Bench, Run, run_program
+from harness.measure import Bench, Run, echo_load
 from harness.peers import Peer
 from harness.server import Server
 
@@ -13,19 +13,10 @@ SIZES = (64, 1, 1400)  # of those that are shown to come back; asyncio sends no 
 
 def echoes(bench: Bench, peer: Peer) -> Run:
     """Echoes per second, and the server's CPU time for each."""
-    load = bench.programs.command("udp load")
     with server.start(bench.programs.command(f"{peer.program} udp")) as running:
         _check(running)
-        before = running.cpu_seconds()
-        seen = run_program([*load, str(running.port), str(bench.effort.seconds)])
-        cpu = running.cpu_seconds() - before
-    if not seen["echoes"]:
-        raise Unavailable("no echo came")
-    return {
-        "echoes": seen["echoes"] / seen["seconds"],
-        "datagrams_lost": seen["lost"],
-        "cpu": cpu / seen["echoes"],
-    }
+        result, seen = echo_load(bench, running, "udp load")
+    return result | {"datagrams_lost": seen["lost"]}
 
 
 def _check(running: Server) -> None:

@@ -119,6 +119,17 @@ def idle(bench: Bench, peer: Peer) -> Run:
         return {"bytes": (running.resident_bytes() - before) / count}
 
 
+def echo_load(bench: Bench, running: Server, program: str) -> tuple[Run, Run]:
+    """Echoes per second and the server's CPU time for each, under a program that counts them; and what it counted."""
+    load = bench.programs.command(program)
+    before = running.cpu_seconds()
+    seen = run_program([*load, str(running.port), str(bench.effort.seconds)])
+    cpu = running.cpu_seconds() - before
+    if not seen["echoes"]:
+        raise Unavailable("no echo came")
+    return {"echoes": seen["echoes"] / seen["seconds"], "cpu": cpu / seen["echoes"]}, seen
+
+
 def run_program(command: Command, environment: dict[str, str] | None = None) -> Run:
     """Runs a program whose last line of output is its result in JSON."""
     environment = os.environ | (environment or {})

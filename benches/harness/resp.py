@@ -2,12 +2,12 @@
 
 import csv
 import io
-import socket
 import subprocess
 
 from harness import Unavailable, server
 from harness.measure import RUN_TIMEOUT, Bench, Run
 from harness.peers import Peer
+from harness.server import Server
 
 DEPTH = 16
 CONNECTIONS = 50
@@ -19,7 +19,7 @@ def commands(bench: Bench, peer: Peer) -> Run:
     load = bench.programs.command("redis-benchmark")
     number = bench.effort.seconds * COMMANDS_PER_SECOND
     with server.start(bench.programs.command(f"{peer.program} resp")) as running:
-        _check(running.port)
+        _check(running)
         options = ["-p", running.port, "-t", "set,get", "-P", DEPTH, "-c", CONNECTIONS, "-n", number, "-d", 64, "--csv"]
         before = running.cpu_seconds()
         result = subprocess.run(
@@ -32,16 +32,8 @@ def commands(bench: Bench, peer: Peer) -> Run:
     return {"set_rate": rates["SET"], "get_rate": rates["GET"], "cpu": cpu / (2 * number)}
 
 
-def _check(port: int) -> None:
+def _check(running: Server) -> None:
     """It keeps what it is given."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with running.connect() as client:
         client.sendall(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r\nb\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
-        expected = b"+OK\r\n$4\r\na\r\nb\r\n"
-        received = b""
-        while len(received) < len(expected):
-            data = client.recv(4096)
-            if not data:
-                break
-            received += data
-        if received != expected:
-            raise Unavailable("its answer is not that of Redis", repr(received))
+        server.expect(client, b"+OK\r\n$4\r\na\r\nb\r\n")

@@ -85,7 +85,11 @@ def exchange(connection: socket.socket, pieces: tuple[bytes, ...], replies: int)
         if index > 0:
             time.sleep(0.01)  # so that the server reads them one by one
         connection.sendall(piece)
-    expected = RESPONSE * replies
+    expect(connection, RESPONSE * replies)
+
+
+def expect(connection: socket.socket, expected: bytes) -> None:
+    """Takes exactly the reply that is due."""
     received = b""
     while len(received) < len(expected):
         data = connection.recv(65536)
