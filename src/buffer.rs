@@ -53,6 +53,15 @@ impl Input {
         }
     }
 
+    /// The bytes that wait, to be changed in place.
+    pub fn bytes_mut<'a>(&'a mut self, arena: &'a mut [u8]) -> &'a mut [u8] {
+        if self.arena_len > 0 {
+            &mut arena[self.arena_start as usize..][..self.arena_len as usize]
+        } else {
+            &mut self.own[self.start as usize..]
+        }
+    }
+
     /// Takes in `received`, a range of `arena`; true when the arena keeps holding it.
     ///
     /// Nothing is copied unless older input waits, which the new bytes have to follow.

@@ -12,12 +12,14 @@ use socket2::Socket;
 
 use crate::admission::Permit;
 use crate::buffer::{Head, Input, Output, Pool};
+use crate::codec::{Codec, Protocol};
 use crate::error::Reason;
-use crate::framing::{Frames, Framing, FramingError};
 use crate::guards::{Facts, Guards};
+use crate::http::{Event as HttpEvent, Http};
 use crate::options::ConnectionOptions;
 use crate::remote::Remote;
 use crate::timer::TimerId;
+use crate::websocket::{Item, WebSocket};
 
 /// At most so many bytes of one file go out per turn, so that a fast peer does not starve the others.
 const FILE_BUDGET: usize = 256 * 1024;
@@ -71,8 +73,8 @@ pub(crate) struct Connection {
     /// Its place among those that its acceptor lets in, kept for its drop.
     _permit: Option<Box<Permit>>,
     pub input: Input,
-    /// The messages in it, if it has any.
-    frames: Option<Box<Frames>>,
+    /// What it is cut into, if not taken as bytes.
+    codec: Option<Codec>,
     pub output: Option<Box<Output>>,
     pub timers: Vec<TimerId>,
     /// Why it will end, once the input that remains is delivered.
@@ -124,7 +126,7 @@ impl Connection {
             guards: Guards::new(now),
             _permit: None,
             input: Input::default(),
-            frames: None,
+            codec: None,
             output: None,
             timers: Vec::new(),
             reason: None,
@@ -211,54 +213,103 @@ impl Connection {
         self.guards.received(now, end - at);
         self.remote.handle.counters.bytes_in.add((end - at) as u64);
         let in_arena = self.input.receive(arena, at..end);
-        if let Some(frames) = &mut self.frames {
-            frames.look(self.input.bytes(arena));
-        }
+        self.look(arena);
         if in_arena { end - at } else { 0 }
     }
 
     /// How much input may wait: also one whole message, however large.
     fn max_input(&self) -> usize {
-        let longest = self.frames.as_ref().map_or(0, |frames| frames.longest());
+        let longest = self.codec.as_ref().map_or(0, |codec| codec.longest());
         self.options.max_input.max(longest)
     }
 
-    /// From here on the input is taken for messages, or no longer.
-    pub fn set_framing(&mut self, framing: Option<Arc<Framing>>, arena: &[u8]) {
-        self.frames = framing.map(|framing| Box::new(Frames::new(framing)));
-        self.look_again(arena);
+    /// From here on the input is cut so.
+    pub fn set_protocol(&mut self, protocol: Protocol, arena: &mut [u8]) {
+        self.codec = Some(Codec::new(protocol));
+        self.look(arena);
     }
 
-    /// Whether the input is taken for messages.
-    pub fn is_framed(&self) -> bool {
-        self.frames.is_some()
+    /// What the input is cut by.
+    pub fn codec(&self) -> Option<&Codec> {
+        self.codec.as_ref()
+    }
+
+    /// The HTTP that is spoken here.
+    pub fn http(&mut self) -> Option<&mut Http> {
+        match self.codec.as_mut() {
+            Some(Codec::Http(http)) => Some(http),
+            _ => None,
+        }
+    }
+
+    /// Looks for what comes next in the input.
+    pub fn look(&mut self, arena: &mut [u8]) {
+        if let Some(codec) = &mut self.codec {
+            let done = codec.look(self.input.bytes_mut(arena));
+            self.input.consume(done);
+        }
     }
 
     /// Takes the next message out of the input.
-    pub fn take_message<R>(&mut self, arena: &[u8], look: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        let frames = self.frames.as_mut()?;
+    pub fn take_message<R>(&mut self, arena: &mut [u8], show: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let Some(Codec::Frames(frames)) = self.codec.as_mut() else { return None };
         let frame = frames.take()?;
-        let value = look(&self.input.bytes(arena)[frame.message]);
+        let value = show(&self.input.bytes(arena)[frame.message]);
         self.input.consume(frame.end);
-        frames.look(self.input.bytes(arena));
+        self.look(arena);
         Some(value)
+    }
+
+    /// Takes the next request, or a piece of its body, out of the input; with its number.
+    pub fn take_request<R>(&mut self, arena: &mut [u8], show: impl FnOnce(u64, HttpEvent<'_>) -> R) -> Option<R> {
+        let Some(Codec::Http(http)) = self.codec.as_mut() else { return None };
+        let (value, done) = http.take(self.input.bytes(arena), show)?;
+        self.input.consume(done);
+        self.look(arena);
+        Some(value)
+    }
+
+    /// The WebSocket that is spoken here.
+    pub fn websocket(&mut self) -> Option<&mut WebSocket> {
+        match self.codec.as_mut() {
+            Some(Codec::WebSocket(socket)) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// Takes the next item of a WebSocket out of the input.
+    pub fn take_item<R>(&mut self, arena: &mut [u8], show: impl FnOnce(Item<'_>) -> R) -> Option<R> {
+        let Some(Codec::WebSocket(socket)) = self.codec.as_mut() else { return None };
+        let (value, done) = socket.messages.take(self.input.bytes(arena), show)?;
+        self.input.consume(done);
+        self.look(arena);
+        Some(value)
+    }
+
+    /// Whether the input may be read as bytes. Protocols have no bytes beside theirs.
+    pub fn is_raw(&self) -> bool {
+        matches!(self.codec.as_ref(), None | Some(Codec::Frames(_)))
     }
 
     /// After input was taken that was not asked for as a message.
     pub fn look_again(&mut self, arena: &[u8]) {
-        if let Some(frames) = &mut self.frames {
+        if let Some(Codec::Frames(frames)) = self.codec.as_mut() {
             frames.look_again(self.input.bytes(arena));
         }
     }
 
     /// Why the input holds no further message, now that all before were taken.
-    pub fn framing_error(&self) -> Option<FramingError> {
-        self.frames.as_ref().and_then(|frames| frames.error().cloned())
+    pub fn violation(&self) -> Option<Reason> {
+        match self.codec.as_ref()? {
+            Codec::Frames(frames) => frames.error().cloned().map(Reason::Framing),
+            Codec::WebSocket(socket) => socket.messages.violation().cloned().map(Reason::WebSocket),
+            Codec::Http(_) => None,
+        }
     }
 
     /// Whether there is input that a handler has use for.
     fn has_offer(&self) -> bool {
-        self.frames.as_ref().map_or(!self.input.is_empty(), |frames| frames.has_news())
+        self.codec.as_ref().map_or(self.news && !self.input.is_empty(), |codec| codec.has_news())
     }
 
     fn note_read(&mut self, read: io::Result<usize>, wanted: usize) {
@@ -404,7 +455,7 @@ impl Connection {
             Phase::Open if self.stopping_due => Some(Due::Stopping),
             Phase::Open if self.drain_due => Some(Due::Drain),
             Phase::Open if self.is_paused() => None,
-            Phase::Open if self.news && self.has_offer() => Some(Due::Read),
+            Phase::Open if self.has_offer() => Some(Due::Read),
             Phase::Open if self.eof && self.reason.is_some() => Some(Due::Close),
             Phase::Open if self.eof && !self.eof_told => Some(Due::Eof),
             // The end of the input was seen and taken in, and now the peer hung up or both sides have finished.
@@ -419,6 +470,10 @@ impl Connection {
     pub fn settle_read(&mut self) -> bool {
         let (before, now) = (self.offered as usize, self.input.len());
         self.offered = 0;
+        if self.codec.is_some() {
+            // What was found has been taken, or it is an error.
+            return false;
+        }
         if before > 0 && now < before {
             self.news |= now > 0;
         }
@@ -437,7 +492,7 @@ impl Connection {
     /// Begins a new life with another handler: same socket, same unread input, same output.
     pub fn hand_over(&mut self, remote: Arc<Remote>) {
         self.remote = remote;
-        self.frames = None;
+        self.codec = None;
         self.phase = Phase::New;
         (self.listed, self.queued, self.touched) = (false, false, false);
         (self.news, self.offered) = (!self.input.is_empty(), 0);

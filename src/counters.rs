@@ -45,6 +45,7 @@ pub struct Closed {
     idle_timeout: Counter,
     first_byte_timeout: Counter,
     write_timeout: Counter,
+    ping_timeout: Counter,
     lifetime: Counter,
     min_rate: Counter,
 }
@@ -56,13 +57,14 @@ impl Closed {
             Reason::Orderly => &self.in_order,
             Reason::Io(_) => &self.failed,
             Reason::Aborted => &self.aborted,
-            Reason::Framing(_) => &self.framing,
+            Reason::Framing(_) | Reason::Http(_) | Reason::WebSocket(_) => &self.framing,
             Reason::Raised(_) => &self.raised,
             Reason::InputOverflow { .. } => &self.max_input,
             Reason::OutputOverflow { .. } => &self.max_output,
             Reason::Expired(Expired::Idle(_)) => &self.idle_timeout,
             Reason::Expired(Expired::FirstByte(_)) => &self.first_byte_timeout,
             Reason::Expired(Expired::Write(_)) => &self.write_timeout,
+            Reason::Expired(Expired::Ping(_)) => &self.ping_timeout,
             Reason::Expired(Expired::Lifetime(_)) => &self.lifetime,
             Reason::Expired(Expired::TooSlow { .. }) => &self.min_rate,
         };
@@ -75,7 +77,7 @@ impl Closed {
     }
 
     /// Each reason with its count.
-    pub fn each(&self) -> [(&'static str, u64); 13] {
+    pub fn each(&self) -> [(&'static str, u64); 14] {
         [
             ("in_order", &self.in_order),
             ("failed", &self.failed),
@@ -88,6 +90,7 @@ impl Closed {
             ("idle_timeout", &self.idle_timeout),
             ("first_byte_timeout", &self.first_byte_timeout),
             ("write_timeout", &self.write_timeout),
+            ("ping_timeout", &self.ping_timeout),
             ("lifetime", &self.lifetime),
             ("min_rate", &self.min_rate),
         ]

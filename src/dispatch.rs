@@ -32,6 +32,10 @@ pub enum Call {
     Read(Token),
     /// There may be messages: [`Poller::take_message`] has the next one.
     Message(Token),
+    /// There may be a request, or a piece of the body of one: [`Poller::take_request`] has it.
+    Request(Token),
+    /// There may be a message of a WebSocket: [`Poller::take_item`] has it.
+    Item(Token),
     /// `on_eof`.
     Eof(Token),
     /// `on_drain`.
@@ -82,7 +86,8 @@ impl Call {
             Self::Open(_) => &"on_open",
             Self::ConnectFailed(..) => &"on_connect_fail",
             Self::Read(_) => &"on_read",
-            Self::Message(_) => &"on_message",
+            Self::Message(_) | Self::Item(_) => &"on_message",
+            Self::Request(_) => &"on_request",
             Self::Eof(_) => &"on_eof",
             Self::Drain(_) => &"on_drain",
             Self::Stopping(_) => &"on_stopping",
@@ -106,6 +111,8 @@ impl Call {
             Self::Accept(remote, _) | Self::Open(remote) => Some(remote.token),
             Self::Read(token)
             | Self::Message(token)
+            | Self::Request(token)
+            | Self::Item(token)
             | Self::Eof(token)
             | Self::Drain(token)
             | Self::Stopping(token)

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::framing::FramingError;
+use crate::http::Refusal;
+use crate::websocket::Violation;
 
 /// Why a call was refused.
 #[derive(Debug, thiserror::Error)]
@@ -103,13 +105,17 @@ pub enum Reason {
     Expired(Expired),
     /// What came is no message.
     Framing(FramingError),
+    /// What came is no request.
+    Http(Refusal),
+    /// What came is no message of a WebSocket.
+    WebSocket(Violation),
 }
 
 impl Reason {
     /// Whether the peer gets the end of the stream behind what was sent, instead of a reset.
     pub fn is_in_order(&self) -> bool {
         match self {
-            Self::Orderly | Self::Raised(_) | Self::Framing(_) => true,
+            Self::Orderly | Self::Raised(_) | Self::Framing(_) | Self::Http(_) | Self::WebSocket(_) => true,
             // The peer takes nothing: it would not see the end either.
             Self::Expired(expired) => !matches!(expired, Expired::Write(_)),
             Self::Io(_) | Self::Aborted | Self::InputOverflow { .. } | Self::OutputOverflow { .. } => false,
@@ -129,6 +135,9 @@ pub enum Expired {
     /// `write_timeout`
     #[error("the peer took none of the waiting output for write_timeout={} seconds", .0.as_secs_f64())]
     Write(Duration),
+    /// `ping_timeout`
+    #[error("the peer sent nothing for ping_timeout={} seconds after a ping", .0.as_secs_f64())]
+    Ping(Duration),
     /// `lifetime`
     #[error("the connection was open for lifetime={} seconds", .0.as_secs_f64())]
     Lifetime(Duration),

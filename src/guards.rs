@@ -37,8 +37,9 @@ pub(crate) struct Guards {
     opened: u64,
     /// When a byte last moved, either way.
     moved: u64,
-    /// Whether the peer has sent anything.
+    /// Whether the peer has sent anything, and when last.
     heard: bool,
+    last_heard: u64,
     stuck: Option<Box<Stuck>>,
     /// When the window of `min_rate` began, and what was read in it.
     window: u64,
@@ -49,14 +50,29 @@ pub(crate) struct Guards {
 
 impl Guards {
     pub fn new(now: u64) -> Self {
-        Self { opened: now, moved: now, heard: false, stuck: None, window: now, window_bytes: 0, timer: None }
+        Self {
+            opened: now,
+            moved: now,
+            heard: false,
+            last_heard: now,
+            stuck: None,
+            window: now,
+            window_bytes: 0,
+            timer: None,
+        }
     }
 
     /// Bytes came in.
     pub fn received(&mut self, now: u64, bytes: usize) {
         self.moved = now;
+        self.last_heard = now;
         self.heard = true;
         self.window_bytes += bytes as u64;
+    }
+
+    /// When bytes last came in, or the connection was opened.
+    pub fn last_heard(&self) -> u64 {
+        self.last_heard
     }
 
     /// Bytes went out.

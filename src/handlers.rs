@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use crate::acceptor::{Acceptor, Endpoint};
 use crate::address::Address;
-use crate::connector::Request;
+use crate::connector;
 use crate::dispatch::{Call, Dispatch};
 use crate::error::{Error, Foreign, Reason};
+use crate::http::{Event, Facts};
 use crate::options::{AcceptorOptions, ReactorOptions};
 use crate::poller::{Data, Poller};
 use crate::reactor::Reactor;
 use crate::remote::Remote;
 use crate::slots::{Table, Token};
 use crate::timer::TimerId;
+use crate::websocket::Item;
 
 /// What happens to one connection. All methods have a default that does nothing, but the end of input and a stop close.
 pub trait Handler: Send {
@@ -24,11 +26,13 @@ pub trait Handler: Send {
     fn on_open(&mut self, _connection: &Context<'_>) {}
     /// There is input that was not offered before, or more than was left.
     fn on_read(&mut self, _connection: &Context<'_>) {}
-    /// A message came, for a connection that has a framing ([`Poller::set_framing`]).
+    /// A message came, for a connection that has a framing ([`Poller::set_protocol`]).
     fn on_message(&mut self, _connection: &Context<'_>, _message: Vec<u8>) {}
+    /// A request came whole, for a connection that speaks HTTP; [`Poller::answer`] answers it.
+    fn on_request(&mut self, _connection: &Context<'_>, _number: u64, _request: Request) {}
     /// The peer has finished sending.
     fn on_eof(&mut self, connection: &Context<'_>) {
-        connection.close();
+        connection.poller.finish(connection.token);
     }
     /// Output fell to the low-water mark.
     fn on_drain(&mut self, _connection: &Context<'_>) {}
@@ -44,6 +48,17 @@ pub trait Handler: Send {
     fn on_close(&mut self, _reason: Reason) {}
 }
 
+/// An HTTP request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its head, as it came.
+    pub head: Vec<u8>,
+    /// What is in it.
+    pub facts: Facts,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
 /// Makes the handler of a new connection.
 pub type Factory = Box<dyn Fn(&Arc<Remote>) -> Box<dyn Handler> + Send + Sync>;
 
@@ -53,7 +68,7 @@ pub type Task = Box<dyn FnOnce(&Poller) + Send>;
 /// What a poller's mailbox carries for these handlers.
 enum Posted {
     Task(Task),
-    Connect(Request, Box<dyn Handler>),
+    Connect(connector::Request, Box<dyn Handler>),
 }
 
 /// A connection, as its handler sees it during a callback.
@@ -108,7 +123,7 @@ impl Handlers {
     pub fn connect(
         reactor: &Reactor<Self>,
         index: usize,
-        request: Request,
+        request: connector::Request,
         handler: Box<dyn Handler>,
     ) -> Result<(), Foreign> {
         Self::post(reactor, index, Posted::Connect(request, handler))
@@ -156,9 +171,30 @@ impl Handlers {
                 }
             }
             Call::Read(token) => self.with(poller, token, |handler, connection| handler.on_read(connection)),
+            Call::Item(token) => {
+                let taken = poller.take_item(token, |item| match item {
+                    Item::Text(text) => Some(text.as_bytes().to_vec()),
+                    Item::Binary(bytes) => Some(bytes.to_vec()),
+                    Item::Ping(_) | Item::Pong(_) | Item::Close { .. } => None,
+                });
+                if let Some(message) = taken.flatten() {
+                    self.with(poller, token, |handler, connection| handler.on_message(connection, message));
+                }
+            }
             Call::Message(token) => {
                 if let Some(message) = poller.take_message(token, <[u8]>::to_vec) {
                     self.with(poller, token, |handler, connection| handler.on_message(connection, message));
+                }
+            }
+            Call::Request(token) => {
+                let taken = poller.take_request(token, |number, event| match event {
+                    Event::Request { head, facts, body } => {
+                        Some((number, Request { head: head.to_vec(), facts, body: body.unwrap_or_default().to_vec() }))
+                    }
+                    Event::Body(_) | Event::End => None,
+                });
+                if let Some((number, request)) = taken.flatten() {
+                    self.with(poller, token, |handler, connection| handler.on_request(connection, number, request));
                 }
             }
             Call::Eof(token) => self.with(poller, token, |handler, connection| handler.on_eof(connection)),

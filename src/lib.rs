@@ -9,14 +9,15 @@
 //! * [`dispatch`]: the seam, what a poller asks to be called
 //! * [`acceptor`], [`connector`], `connection`, [`datagram`], `descriptor`: what a poller watches; [`remote`]: what other threads may do to it
 //! * [`group`]: connections that get the same messages
-//! * [`watchdog`], `mailbox`, `resolver`, `clock`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
-//! * [`buffer`], [`framing`], [`timer`], `guards`, `admission`, [`slots`], [`error`]: pure, with no sockets, no clock, no Python
+//! * [`watchdog`], `mailbox`, `resolver`, `random`, `clock`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
+//! * [`buffer`], [`codec`], [`framing`], [`http`], [`websocket`], [`timer`], `guards`, `admission`, [`slots`], [`error`]: pure, with no sockets, no clock, no Python
 
 pub mod acceptor;
 pub mod address;
 mod admission;
 pub mod buffer;
 mod clock;
+pub mod codec;
 mod connection;
 pub mod connector;
 pub mod counters;
@@ -29,9 +30,11 @@ pub mod framing;
 pub mod group;
 mod guards;
 pub mod handlers;
+pub mod http;
 mod mailbox;
 pub mod options;
 pub mod poller;
+mod random;
 pub mod reactor;
 pub mod remote;
 mod resolver;
@@ -41,6 +44,7 @@ mod socket;
 mod steering;
 pub mod timer;
 pub mod watchdog;
+pub mod websocket;
 
 #[cfg(feature = "python")]
 #[allow(missing_docs, reason = "its public items are Python's, documented there")]

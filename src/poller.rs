@@ -11,7 +11,9 @@ mod connect;
 mod datagrams;
 mod deadlines;
 mod receive;
+mod requests;
 mod send;
+mod websocket;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -30,6 +32,7 @@ use deadlines::{drop_guard, set_guard};
 use crate::acceptor::{Acceptor, Listener};
 use crate::buffer::{FileRange, Held, Pool};
 use crate::clock::Clock;
+use crate::codec::Protocol;
 use crate::connection::{Connection, Phase};
 use crate::connector::{Attempt, Dial, Request};
 use crate::counters::Counters;
@@ -38,8 +41,8 @@ use crate::descriptor::{Descriptor, Interests};
 use crate::dispatch::{Call, Dispatch};
 use crate::error::{Error, Foreign, Reason};
 use crate::fork;
-use crate::framing::Framing;
 use crate::group::Group;
+use crate::http::{Event, Then};
 use crate::mailbox::Mailbox;
 use crate::options::{ConnectionOptions, ReactorOptions};
 use crate::remote::{Message, PollerHandle, Remote};
@@ -49,6 +52,7 @@ use crate::slots::{Slots, Token};
 use crate::steering;
 use crate::timer::{TimerId, Timers};
 use crate::watchdog::Pulse;
+use crate::websocket::{Farewell, Item};
 
 const WAKER: mio::Token = mio::Token(usize::MAX);
 const SIGNALS: mio::Token = mio::Token(usize::MAX - 1);
@@ -282,12 +286,12 @@ impl Poller {
             }
             self.state.borrow_mut().flush();
         }
-        self.finish(dispatch)?;
+        self.wind_up(dispatch)?;
         self.failure().map_or(Ok(()), |failure| Err(Failure::Halted(failure)))
     }
 
     /// Runs the tasks that were posted until now, refuses later ones, and drops what is foreign where it belongs.
-    fn finish(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+    fn wind_up(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
         let rest = self.handle.mailbox.close();
         self.state.borrow_mut().receive(rest);
         // Timers that are still set do not count: some would be due for ever.
@@ -414,6 +418,9 @@ impl Poller {
     pub fn read<R>(&self, token: Token, look: impl FnOnce(&[u8]) -> (R, usize)) -> Result<R, Error> {
         let state = &mut *self.state.borrow_mut();
         let Some(Source::Connection(connection)) = state.sources.get_mut(token) else { return Err(Error::Closed) };
+        if !connection.is_raw() {
+            return Err(Error::State("the input is read by the protocol of the connection".into()));
+        }
         let (value, consumed) = look(connection.input.bytes(&state.arena));
         if consumed > 0 {
             connection.input.consume(consumed);
@@ -423,11 +430,12 @@ impl Poller {
         Ok(value)
     }
 
-    /// From here on the input of a connection is taken for messages: [`Call::Message`] comes instead of [`Call::Read`].
-    pub fn set_framing(&self, token: Token, framing: Option<Arc<Framing>>) -> Result<(), Error> {
+    /// From here on the input of a connection is cut so: [`Call::Message`] or [`Call::Request`] comes instead of
+    /// [`Call::Read`].
+    pub fn set_protocol(&self, token: Token, protocol: Protocol) -> Result<(), Error> {
         let state = &mut *self.state.borrow_mut();
         let connection = open(&mut state.sources, token).ok_or(Error::Closed)?;
-        connection.set_framing(framing, &state.arena);
+        connection.set_protocol(protocol, &mut state.arena);
         Ok(())
     }
 
@@ -435,9 +443,57 @@ impl Poller {
     pub fn take_message<R>(&self, token: Token, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
         let state = &mut *self.state.borrow_mut();
         let connection = open(&mut state.sources, token)?;
-        let value = connection.take_message(&state.arena, look)?;
+        let value = connection.take_message(&mut state.arena, look)?;
         list_if_ready(connection, &mut state.ready, token);
         Some(value)
+    }
+
+    /// Takes the next request, or a piece of the body of the last one, with the number of the request; `None` when there
+    /// is nothing that may be handed out now.
+    pub fn take_request<R>(&self, token: Token, show: impl FnOnce(u64, Event<'_>) -> R) -> Option<R> {
+        self.state.borrow_mut().take_request(token, show)
+    }
+
+    /// Takes the next message of a WebSocket, a pong, or the peer's last word, behind which it is closed; `None` when there
+    /// is nothing that may be handed out now. Pings are answered here.
+    pub fn take_item<R>(&self, token: Token, show: impl FnOnce(Item<'_>) -> R) -> Option<R> {
+        self.state.borrow_mut().take_item(token, show)
+    }
+
+    /// Closes a WebSocket in order, with a last word.
+    pub fn close_with(&self, token: Token, farewell: Farewell) {
+        self.state.borrow_mut().close_with(token, farewell);
+    }
+
+    /// When the peer last sent something, unless that is not to be known, since reading is paused.
+    pub fn last_heard(&self, token: Token) -> Option<u64> {
+        self.connection(token, |connection| (!connection.facts().unread).then_some(connection.guards.last_heard()))?
+    }
+
+    /// Ends a connection in order because of `reason`.
+    pub fn close_because(&self, token: Token, reason: Reason) {
+        self.state.borrow_mut().close_because(token, reason);
+    }
+
+    /// Answers a request, or gives a part of the answer. It goes out when those before it are given.
+    pub fn answer<'a>(
+        &self,
+        token: Token,
+        number: u64,
+        parts: impl IntoIterator<Item = Data<'a>>,
+        then: Then,
+    ) -> Result<(), Error> {
+        self.state.borrow_mut().answer(token, number, parts, then)
+    }
+
+    /// Asks for the body of a request that expects it, unless it was answered.
+    pub fn continue_body(&self, token: Token, number: u64) {
+        self.state.borrow_mut().continue_body(token, number);
+    }
+
+    /// Closes in order when all answers are given; as [`Self::close`] where none is due.
+    pub fn finish(&self, token: Token) {
+        self.state.borrow_mut().finish_connection(token);
     }
 
     /// Queues output; above the high-water mark it is sent at once as far as the socket takes it.
@@ -464,6 +520,13 @@ impl Poller {
     /// Ends a connection because of what its handler raised; what the handler had written goes out.
     pub fn fail(&self, token: Token, raised: Foreign) {
         let unused = self.state.borrow_mut().fail(token, raised);
+        drop(unused);
+    }
+
+    /// Ends a connection because of what its handler raised for an HTTP request, which was answered so: when the answers before
+    /// are given.
+    pub fn fail_answered(&self, token: Token, raised: Foreign) {
+        let unused = self.state.borrow_mut().fail_answered(token, raised);
         drop(unused);
     }
 

@@ -16,12 +16,14 @@ use crate::counters::Counters;
 use crate::error::{Error, Foreign};
 use crate::fork;
 use crate::group::{Broadcast, Group};
+use crate::http::Then;
 use crate::mailbox::Mailbox;
 use crate::options::ConnectionOptions;
 use crate::resolver::Answer;
 use crate::slots::Token;
 use crate::timer::TimerId;
 use crate::watchdog::Pulse;
+use crate::websocket::Farewell;
 
 /// Bytes to send: copied already, or held by reference.
 pub enum Payload {
@@ -52,7 +54,14 @@ pub(crate) enum Message {
         to: Arc<Remote>,
         payload: Payload,
     },
-    Close(Arc<Remote>),
+    Answer {
+        to: Arc<Remote>,
+        number: u64,
+        payload: Payload,
+        then: Then,
+    },
+    /// With the last word of a WebSocket, if it is to have one of its own.
+    Close(Arc<Remote>, Option<Box<Farewell>>),
     Abort(Arc<Remote>),
     Overflow(Arc<Remote>),
     Adopt {
@@ -185,22 +194,34 @@ impl Remote {
     ///
     /// More than `max_output` bytes, those in the mailbox included, end the connection with an overflow.
     pub fn write(self: &Arc<Self>, payload: Payload) -> Result<(), Error> {
+        self.post_bytes(payload.len(), || Message::Write { to: self.clone(), payload })
+    }
+
+    /// Answers an HTTP request, or gives a part of the answer, as [`Self::write`] does.
+    pub fn answer(self: &Arc<Self>, number: u64, payload: Payload, then: Then) -> Result<(), Error> {
+        self.post_bytes(payload.len(), || Message::Answer { to: self.clone(), number, payload, then })
+    }
+
+    fn post_bytes(self: &Arc<Self>, len: usize, message: impl FnOnce() -> Message) -> Result<(), Error> {
         if self.state.load(Ordering::Acquire) != OPEN {
             return Err(Error::Closed);
         }
-        let waiting = self.posted.fetch_add(payload.len(), Ordering::Relaxed) + self.queued.load(Ordering::Relaxed);
-        let message = if waiting > 0 && waiting + payload.len() > self.max_output.load(Ordering::Relaxed) {
+        let waiting = self.posted.fetch_add(len, Ordering::Relaxed) + self.queued.load(Ordering::Relaxed);
+        if waiting > 0 && waiting + len > self.max_output.load(Ordering::Relaxed) {
             self.mark_closed();
-            Message::Overflow(self.clone())
-        } else {
-            Message::Write { to: self.clone(), payload }
-        };
-        self.post(message)
+            return self.post(Message::Overflow(self.clone()));
+        }
+        self.post(message())
     }
 
     /// Closes in order, after what this thread wrote.
     pub fn close(self: &Arc<Self>) {
-        self.end_by(Message::Close);
+        self.end_by(|remote| Message::Close(remote, None));
+    }
+
+    /// Closes a WebSocket in order, with a last word.
+    pub fn close_with(self: &Arc<Self>, farewell: Farewell) {
+        self.end_by(|remote| Message::Close(remote, Some(Box::new(farewell))));
     }
 
     /// Ends the connection at once.

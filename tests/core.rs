@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use goev::acceptor::{Acceptor, Endpoint};
 use goev::address::{Address, Target};
+use goev::codec::Protocol;
 use goev::connector::Request;
 use goev::error::{Error, Reason};
 use goev::framing::Framing;
@@ -52,6 +53,8 @@ fn name(reason: &Reason) -> &'static str {
         Reason::Raised(_) => "raised",
         Reason::Expired(_) => "expired",
         Reason::Framing(_) => "framing",
+        Reason::Http(_) => "http",
+        Reason::WebSocket(_) => "websocket",
     }
 }
 
@@ -311,7 +314,7 @@ struct Lines(Teller);
 impl Handler for Lines {
     fn on_open(&mut self, connection: &Context<'_>) {
         let lines = Framing::delimited(b"\n", 8).expect("it is valid");
-        connection.poller.set_framing(connection.token, Some(Arc::new(lines))).expect("open");
+        connection.poller.set_protocol(connection.token, Protocol::Framing(Arc::new(lines))).expect("open");
     }
     fn on_message(&mut self, connection: &Context<'_>, message: Vec<u8>) {
         connection.write(&[&message[..], b"\n"].concat()).expect("open");

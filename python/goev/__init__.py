@@ -11,6 +11,7 @@ Subclass ``Connection``, and ``serve`` it::
     goev.serve(Echo, ":8080")
 """
 
+from goev import http, websocket
 from goev._core import (
     EV_ET,
     EV_IN,
@@ -35,6 +36,8 @@ from goev._core import (
     LifetimeExceeded,
     MessageTooLong,
     OutputOverflow,
+    PingTimeout,
+    ProtocolError,
     Reactor,
     StopReport,
     StopTimeout,
@@ -72,8 +75,10 @@ __all__ = [
     "LifetimeExceeded",
     "MessageTooLong",
     "OutputOverflow",
+    "PingTimeout",
     "PoolClosed",
     "PooledConnection",
+    "ProtocolError",
     "Reactor",
     "StopReport",
     "StopTimeout",
@@ -82,7 +87,9 @@ __all__ = [
     "WriteTimeout",
     "WrongThread",
     "connect",
+    "http",
     "serve",
+    "websocket",
 ]
 
 __version__ = "0.1.0"

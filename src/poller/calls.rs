@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::deadlines::drop_guard;
 use super::{Deadline, Ending, Source, State, Turn, list_if_ready, open};
 use crate::acceptor::Acceptor;
+use crate::codec::Codec;
 use crate::connection::{Due, Phase};
 use crate::dispatch::Call;
 use crate::error::Reason;
@@ -87,8 +88,12 @@ impl State {
         self.current = Some(token);
         Some(match due {
             Due::Open => return self.call_open(token),
-            Due::Read if connection.is_framed() => Call::Message(token),
-            Due::Read => Call::Read(token),
+            Due::Read => match connection.codec() {
+                None => Call::Read(token),
+                Some(Codec::Frames(_)) => Call::Message(token),
+                Some(Codec::Http(_)) => Call::Request(token),
+                Some(Codec::WebSocket(_)) => Call::Item(token),
+            },
             Due::Drain => Call::Drain(token),
             Due::Stopping => Call::Stopping(token),
             Due::Eof => Call::Eof(token),
@@ -163,9 +168,9 @@ impl State {
         let Some(connection) = open(&mut self.sources, token) else { return };
         if connection.settle_read() {
             self.input_overflow(token);
-        } else if let Some(error) = connection.framing_error() {
+        } else if let Some(reason) = connection.violation() {
             // What the handler answered to the messages before goes out.
-            self.close_because(token, Reason::Framing(error));
+            self.close_because(token, reason);
         }
     }
 

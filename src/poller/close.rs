@@ -15,6 +15,7 @@ use crate::error::{Foreign, Reason};
 use crate::fork;
 use crate::slots::Token;
 use crate::steering;
+use crate::websocket::{Farewell, INTERNAL_ERROR, POLICY_VIOLATION};
 
 impl State {
     /// The handler was offered all the input that may wait and consumed nothing: it would wait for ever.
@@ -32,6 +33,7 @@ impl State {
 
     /// Closes in order: the queue goes out, then the connection ends.
     pub(super) fn close(&mut self, token: Token) {
+        self.say_last_word(token);
         let Some(connection) = open(&mut self.sources, token) else { return };
         connection.remote.mark_closed();
         match connection.phase {
@@ -48,6 +50,12 @@ impl State {
 
     /// Closes in order, and `on_close` is told why.
     pub(super) fn close_because(&mut self, token: Token, reason: Reason) {
+        match &reason {
+            Reason::WebSocket(violation) => self.part(token, Farewell::because(violation.code(), violation)),
+            Reason::Expired(limit) => self.part(token, Farewell::because(POLICY_VIOLATION, limit)),
+            _ => {}
+        }
+        self.say_last_word(token);
         let Some(connection) = open(&mut self.sources, token) else { return };
         connection.reason.get_or_insert_with(|| Box::new(reason));
         self.close(token);
@@ -55,7 +63,7 @@ impl State {
 
     /// Closes in order because a callback raised, also one that had closed before. Gives back what nobody will be told.
     pub(super) fn fail(&mut self, token: Token, raised: Foreign) -> Option<Foreign> {
-        self.close(token);
+        self.close_with(token, Farewell::new(INTERNAL_ERROR));
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return Some(raised) };
         let closing = matches!(connection.phase, Phase::Flushing | Phase::Ended);
         if !closing || !matches!(connection.reason.as_deref(), None | Some(Reason::Orderly)) {
@@ -82,6 +90,9 @@ impl State {
             Phase::Ended | Phase::Lingering => return,
         }
         connection.phase = Phase::Ended;
+        if let Some(answered) = connection.http().and_then(|http| http.reason.take()) {
+            connection.reason = Some(Box::new(answered));
+        }
         // What a callback raised, or the limit that was overstepped, is what the handler is told, whatever befell its
         // last output.
         if !matches!(connection.reason.as_deref(), Some(Reason::Raised(_) | Reason::Expired(_))) {

@@ -75,7 +75,9 @@ impl State {
     pub(super) fn obey(&mut self, message: Message) {
         match message {
             Message::Write { to, payload } => self.write_posted(&to, payload),
-            Message::Close(remote) => self.close(remote.current()),
+            Message::Answer { to, number, payload, then } => self.answer_posted(&to, number, payload, then),
+            Message::Close(remote, None) => self.close(remote.current()),
+            Message::Close(remote, Some(farewell)) => self.close_with(remote.current(), *farewell),
             Message::Abort(remote) => self.end(remote.current(), Reason::Aborted),
             Message::Overflow(remote) => self.overflow(remote.current()),
             Message::Adopt { socket, peer, acceptor, permit } => self.adopt(socket, peer, &acceptor, permit),

@@ -12,6 +12,7 @@ use super::{Data, Source, State, list_if_ready, mio_token, open, queue_if_due, s
 use crate::connection::{Flushed, Phase};
 use crate::error::{Error, Reason};
 use crate::group::{Broadcast, WhenBehind};
+use crate::http::Then;
 use crate::remote::{Payload, Remote};
 use crate::slots::Token;
 
@@ -161,9 +162,19 @@ impl State {
     pub(super) fn write_posted(&mut self, to: &Arc<Remote>, payload: Payload) {
         to.arrived(payload.len());
         // When the connection has ended meanwhile, its `on_close` says so; the writer is gone on to other things.
-        let _ = match payload {
-            Payload::Copied(bytes) => self.write(to.current(), Data::Bytes(&bytes)),
-            Payload::Held(held) => self.write(to.current(), Data::Held(held)),
-        };
+        let _ = with_data(payload, |data| self.write(to.current(), data));
+    }
+
+    pub(super) fn answer_posted(&mut self, to: &Arc<Remote>, number: u64, payload: Payload, then: Then) {
+        to.arrived(payload.len());
+        // As above.
+        let _ = with_data(payload, |data| self.answer(to.token, number, [data], then));
+    }
+}
+
+fn with_data<R>(payload: Payload, send: impl FnOnce(Data<'_>) -> R) -> R {
+    match payload {
+        Payload::Copied(bytes) => send(Data::Bytes(&bytes)),
+        Payload::Held(held) => send(Data::Held(held)),
     }
 }

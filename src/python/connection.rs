@@ -16,11 +16,12 @@ use super::arguments::{
     self, address_object, bytes_of, inet_object, integer, nanoseconds, optional_integer, peer_text, period, size,
     size_within, whole_seconds,
 };
-use super::dispatch::{CALLBACKS, PyDispatch, PyTask, check_callbacks, goes_on, is_inherited, with_poller};
+use super::dispatch::{CALLBACKS, PyDispatch, PyTask, check_callbacks, goes_on, hand_over, is_inherited, with_poller};
 use super::errors::{ConnectionClosed, InputOverflow};
 use super::offload::run_in_executor;
 use super::options::{set_connection_option, take_keywords};
 use super::timer::Timer;
+use super::websocket::WebSocketConnection;
 use crate::buffer::{FileRange, Held};
 use crate::error::Error;
 use crate::fork;
@@ -178,26 +179,36 @@ impl Connection {
         Ok(written.unwrap_or_else(|| remote.write(Payload::Held(held())))?)
     }
 
-    /// Writes a message with what its framing puts around it; nothing comes between them.
+    /// Writes a message with what its framing puts around it.
     fn send_framed(&self, framing: &Framing, message: &Bound<'_, PyAny>) -> PyResult<()> {
-        let held = held(message);
-        let remote = self.remote()?;
         bytes_of(message, |data| {
             let (head, tail) = framing.wrap(data)?;
-            let mut frame = [0; SMALL_FRAME];
-            if let Some(frame) = gather(&mut frame, [head.bytes(), data, tail]) {
-                return self.write_copied(frame);
-            }
-            let written = with_poller(&remote.handle, |poller, _| {
-                let body = held.map_or(Data::Bytes(data), |bytes| Data::Held(Box::new(HeldBytes::new(bytes))));
-                for part in [Data::Bytes(head.bytes()), body, Data::Bytes(tail)] {
-                    poller.write(remote.token, part)?;
-                }
-                Ok(())
-            });
-            let whole = || Payload::Copied([head.bytes(), data, tail].concat());
-            Ok(written.unwrap_or_else(|| remote.write(whole()))?)
+            self.write_framed(head.bytes(), data, tail, held(message))
         })
+    }
+
+    /// Writes all parts; nothing comes between them. `data` is held where it is, if it is `held`.
+    pub fn write_framed(
+        &self,
+        head: &[u8],
+        data: &[u8],
+        tail: &[u8],
+        held: Option<&Bound<'_, PyBytes>>,
+    ) -> PyResult<()> {
+        let remote = self.remote()?;
+        let mut frame = [0; SMALL_FRAME];
+        if let Some(frame) = gather(&mut frame, [head, data, tail]) {
+            return self.write_copied(frame);
+        }
+        let written = with_poller(&remote.handle, |poller, _| {
+            let body = held.map_or(Data::Bytes(data), |bytes| Data::Held(Box::new(HeldBytes::new(bytes))));
+            for part in [Data::Bytes(head), body, Data::Bytes(tail)] {
+                poller.write(remote.token, part)?;
+            }
+            Ok(())
+        });
+        let whole = || Payload::Copied([head, data, tail].concat());
+        Ok(written.unwrap_or_else(|| remote.write(whole()))?)
     }
 
     /// Writes messages as `send_framed` does, small ones together. Those before one that is refused are sent.
@@ -222,7 +233,7 @@ impl Connection {
         result
     }
 
-    fn write_copied(&self, data: &[u8]) -> PyResult<()> {
+    pub fn write_copied(&self, data: &[u8]) -> PyResult<()> {
         let remote = self.remote()?;
         let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Bytes(data)));
         Ok(written.unwrap_or_else(|| remote.write(Payload::Copied(data.to_vec())))?)
@@ -234,6 +245,11 @@ pub struct Claim(Option<Py<Connection>>);
 
 impl Claim {
     pub fn new(handler: &Bound<'_, Connection>) -> PyResult<Self> {
+        if handler.is_instance_of::<WebSocketConnection>() {
+            return Err(PyTypeError::new_err(
+                "a WebSocket is connected by goev.websocket.connect(), which knows its URL",
+            ));
+        }
         handler.get().claim("handler: ")?;
         Ok(Self(Some(handler.clone().unbind())))
     }
@@ -263,7 +279,7 @@ fn used_twice(argument: &str) -> PyErr {
 }
 
 /// A `bytes` object that is being sent.
-struct HeldBytes {
+pub struct HeldBytes {
     bytes: *const [u8],
     _owner: Py<PyBytes>,
 }
@@ -273,7 +289,7 @@ struct HeldBytes {
 unsafe impl Send for HeldBytes {}
 
 impl HeldBytes {
-    fn new(owner: &Bound<'_, PyBytes>) -> Self {
+    pub fn new(owner: &Bound<'_, PyBytes>) -> Self {
         Self { bytes: owner.as_bytes(), _owner: owner.clone().unbind() }
     }
 }
@@ -286,7 +302,7 @@ impl Held for HeldBytes {
 }
 
 /// The `bytes` that are better held than copied.
-fn held<'a, 'py>(data: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyBytes>> {
+pub fn held<'a, 'py>(data: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyBytes>> {
     data.cast_exact::<PyBytes>().ok().filter(|bytes| bytes.as_bytes().len() >= HELD_FROM)
 }
 
@@ -346,7 +362,11 @@ impl Connection {
     #[new]
     #[pyo3(signature = (*args, **kwargs))]
     #[classmethod]
-    fn new(class: &Bound<'_, PyType>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+    pub fn new(
+        class: &Bound<'_, PyType>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
         // Whatever the subclass's __init__ takes.
         let _ = (args, kwargs);
         check_callbacks(class, &CALLBACKS)?;
@@ -650,7 +670,7 @@ impl Connection {
     /// Socket, unread input and queued output move to ``other``. This object gets ``on_close(None)``, then ``other``
     /// gets ``on_open``, and ``on_read`` if input waits. Timers of this object are cancelled.
     fn hand_over(&self, py: Python<'_>, other: &Bound<'_, Connection>) -> PyResult<()> {
-        self.local("hand_over()", |local| local.dispatch.hand_over(py, local.poller, local.token(), other))
+        hand_over(py, self.remote()?, other)
     }
 
     // ---- timers and calls -----------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@
 //! is in a table by its slot; that reference is what keeps it alive while its connection is open. No borrow of a table
 //! is held while Python code runs or a reference is dropped.
 
+mod protocols;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +16,7 @@ use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple, PyType, PyWeakrefReference};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyMappingProxy, PyString, PyTuple, PyType, PyWeakrefReference};
 use socket2::Socket;
 
 use super::arguments::{inet_object, peer_text, type_name};
@@ -23,7 +25,6 @@ use super::datagram::Datagram;
 use super::errors::{self, ConnectionClosed};
 use super::event_handler::{Descriptors, EventHandler};
 use super::fairness::{Attached, Share, has_lock};
-use super::framing::{Wanted, wanted_by};
 use super::stalls;
 use super::timer::Timer;
 use crate::acceptor::Acceptor;
@@ -41,11 +42,15 @@ use crate::watchdog::Stall;
 const NOT_PLAIN: u32 = 0x20 | 0x80 | 0x100 | 0x200;
 
 /// The callbacks of a connection.
-pub const CALLBACKS: [&str; 10] = [
+pub const CALLBACKS: [&str; 14] = [
     "on_open",
     "on_read",
     "on_message",
     "on_messages",
+    "on_request",
+    "on_body",
+    "on_handshake",
+    "on_pong",
     "on_eof",
     "on_drain",
     "on_stopping",
@@ -81,11 +86,15 @@ struct Names {
     on_eof: Py<PyString>,
     on_message: Py<PyString>,
     on_messages: Py<PyString>,
+    on_request: Py<PyString>,
+    on_body: Py<PyString>,
+    on_pong: Py<PyString>,
     on_error: Py<PyString>,
     on_open: Py<PyString>,
     on_read: Py<PyString>,
     on_stopping: Py<PyString>,
     on_write: Py<PyString>,
+    prologue: Py<PyString>,
     timer_callback: Py<PyString>,
     call_soon_function: Py<PyString>,
 }
@@ -102,6 +111,10 @@ impl Names {
             on_eof: name("on_eof"),
             on_message: name("on_message"),
             on_messages: name("on_messages"),
+            on_request: name("on_request"),
+            on_body: name("on_body"),
+            on_pong: name("on_pong"),
+            prologue: name("_prologue"),
             on_error: name("on_error"),
             on_open: name("on_open"),
             on_read: name("on_read"),
@@ -146,6 +159,12 @@ pub fn with_current<R>(work: impl FnOnce(&Poller, &PyDispatch) -> R) -> Option<R
     // SAFETY: `PyDispatch::dispatch` sets the pair from references that outlive its call and clears it before it
     // returns, and this runs inside that call, on the same thread.
     Some(unsafe { work(poller.as_ref(), dispatch.as_ref()) })
+}
+
+/// Puts another handler into the place of one, on the thread of its poller.
+pub fn hand_over(py: Python<'_>, remote: &Arc<Remote>, other: &Bound<'_, Connection>) -> PyResult<()> {
+    with_poller(&remote.handle, |poller, dispatch| dispatch.hand_over(py, poller, remote.token, other))
+        .unwrap_or_else(|| Err(Error::WrongThread("hand_over()").into()))
 }
 
 /// Whether this thread is inside a callback.
@@ -231,6 +250,8 @@ impl PyDispatch {
         match call {
             Call::Read(token) => self.call_deciding(py, poller, token, self.names.on_read.bind(py)),
             Call::Message(token) => self.call_message(py, poller, token),
+            Call::Request(token) => self.call_request(py, poller, token),
+            Call::Item(token) => self.call_item(py, poller, token),
             Call::Accept(remote, acceptor) => self.accept(py, poller, &remote, &acceptor),
             Call::Open(remote) => self.call_open(py, poller, remote),
             Call::ConnectFailed(token, error) => {
@@ -292,52 +313,14 @@ impl PyDispatch {
         match answer.and_then(|answer| goes_on(name, &answer)) {
             Ok(true) => {}
             Ok(false) => poller.close(token),
-            Err(error) => self.end_by(handler.py(), poller, token, handler, name, error),
+            Err(error) => self.end_by(poller, token, handler, name, error),
         }
-    }
-
-    /// The next message, or all that are there for a handler that takes them so.
-    fn call_message(&self, py: Python<'_>, poller: &Poller, token: Token) {
-        let Some(handler) = get(py, &self.handlers, token) else { return };
-        let handler = handler.bind(py);
-        // Making bytes runs no Python code, so the borrow of the input may last; a list may, by a collection of garbage.
-        let take = || poller.take_message(token, |message| PyBytes::new(py, message));
-        let Some(first) = take() else { return };
-        if !handler.cast::<Connection>().is_ok_and(|connection| connection.get().takes_batches()) {
-            let name = self.names.on_message.bind(py);
-            return self.decide(poller, token, handler, name, handler.call_method1(name, (first,)));
-        }
-        let messages: Vec<_> = std::iter::once(first).chain(std::iter::from_fn(take)).collect();
-        let name = self.names.on_messages.bind(py);
-        let answer = PyList::new(py, messages).and_then(|messages| handler.call_method1(name, (messages,)));
-        self.decide(poller, token, handler, name, answer);
-    }
-
-    /// The first of a handler's callbacks. Its framing has to be known before, since input may be there.
-    fn begin(&self, py: Python<'_>, poller: &Poller, token: Token) {
-        let Some(handler) = get(py, &self.handlers, token) else { return };
-        let handler = handler.bind(py);
-        match self.set_framing(poller, token, handler) {
-            Ok(()) => self.call_deciding(py, poller, token, self.names.on_open.bind(py)),
-            Err(error) => self.end_by(py, poller, token, handler, self.names.framing.bind(py), error),
-        }
-    }
-
-    fn set_framing(&self, poller: &Poller, token: Token, handler: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = handler.py();
-        if let Wanted::Native(framing) = wanted_by(handler, self.names.framing.bind(py))? {
-            poller.set_framing(token, Some(framing.clone()))?;
-            let in_batches = !is_inherited(handler, self.names.on_messages.bind(py));
-            handler.cast::<Connection>()?.get().set_framing(framing, in_batches);
-        }
-        Ok(())
     }
 
     fn call_open(&self, py: Python<'_>, poller: &Poller, remote: Arc<Remote>) {
         let token = remote.token;
-        if let Some(handler) = get(py, &self.handlers, token)
-            && let Ok(connection) = handler.bind(py).cast::<Connection>()
-        {
+        let Some(handler) = get(py, &self.handlers, token) else { return };
+        if let Ok(connection) = handler.bind(py).cast::<Connection>() {
             connection.get().bind_to(remote);
         }
         self.begin(py, poller, token);
@@ -362,7 +345,7 @@ impl PyDispatch {
     fn call_or_close(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
         let Some(handler) = get(py, &self.handlers, token) else { return };
         if is_inherited(handler.bind(py), name) {
-            return poller.close(token);
+            return poller.finish(token);
         }
         self.call_deciding(py, poller, token, name);
     }
@@ -372,7 +355,7 @@ impl PyDispatch {
         let name = self.names.on_drain.bind(py);
         let answer = handler.bind(py).call_method0(name).and_then(|answer| is_none(name, &answer));
         if let Err(error) = answer {
-            self.end_by(py, poller, token, handler.bind(py), name, error);
+            self.end_by(poller, token, handler.bind(py), name, error);
         }
     }
 
@@ -497,7 +480,7 @@ impl PyDispatch {
                     return;
                 };
                 if let Some(handler) = get(py, &self.handlers, owner) {
-                    self.end_by(py, poller, owner, handler.bind(py), name, error);
+                    self.end_by(poller, owner, handler.bind(py), name, error);
                 }
             }
         }
@@ -546,7 +529,7 @@ impl PyDispatch {
         let Err(error) = function.bind(py).call1(args.bind(py)) else { return };
         let name = self.names.call_soon_function.bind(py);
         match owner.and_then(|owner| Some((owner.token, get(py, &self.handlers, owner.token)?))) {
-            Some((token, handler)) => self.end_by(py, poller, token, handler.bind(py), name, error),
+            Some((token, handler)) => self.end_by(poller, token, handler.bind(py), name, error),
             None => drop(self.report(py, poller, function.bind(py), "call_soon function", error)),
         }
     }
@@ -557,7 +540,7 @@ impl PyDispatch {
         let Some(factory) = acceptor.factory.downcast_ref::<Py<PyAny>>() else {
             return poller.reject(remote.token);
         };
-        match make_handler(factory.bind(py), remote) {
+        match self.make_handler(factory.bind(py), remote) {
             Ok(handler) => {
                 put(&self.handlers, remote.token, handler);
                 self.begin(py, poller, remote.token);
@@ -568,6 +551,20 @@ impl PyDispatch {
                 self.report(py, poller, factory.bind(py), &doing, error);
             }
         }
+    }
+
+    fn make_handler(&self, factory: &Bound<'_, PyAny>, remote: &Arc<Remote>) -> PyResult<Py<PyAny>> {
+        let made = factory.call0()?;
+        let Ok(handler) = made.cast::<Connection>() else {
+            let text = format!("the factory must return a goev.Connection, not {} {}", type_name(&made), made.repr()?);
+            return Err(PyTypeError::new_err(text));
+        };
+        if let Some(first) = self.make_prologue(handler, remote)? {
+            return Ok(first);
+        }
+        handler.get().claim("")?;
+        handler.get().bind_to(remote.clone());
+        Ok(made.unbind())
     }
 
     /// Puts another handler into the place of one whose connection is handed over.
@@ -660,20 +657,31 @@ impl PyDispatch {
     /// Ends a connection by what its callback raised.
     fn end_by(
         &self,
-        py: Python<'_>,
         poller: &Poller,
         token: Token,
         handler: &Bound<'_, PyAny>,
         name: &Bound<'_, PyString>,
         error: PyErr,
     ) {
-        if error.is_instance_of::<ConnectionClosed>(py) && !poller.is_open(token) {
-            // Another thread closed it while the callback ran; the handler could not know.
-            return;
-        }
-        if let Some(error) = self.report(py, poller, handler, &name.to_string(), error) {
+        if let Some(error) = self.blame(poller, token, handler, name, error) {
             poller.fail(token, Box::new(error));
         }
+    }
+
+    /// Reports what a callback raised, and gives back what its connection is to end by.
+    fn blame(
+        &self,
+        poller: &Poller,
+        token: Token,
+        handler: &Bound<'_, PyAny>,
+        name: &Bound<'_, PyString>,
+        error: PyErr,
+    ) -> Option<PyErr> {
+        if error.is_instance_of::<ConnectionClosed>(handler.py()) && !poller.is_open(token) {
+            // Another thread closed it while the callback ran; the handler could not know.
+            return None;
+        }
+        self.report(handler.py(), poller, handler, &name.to_string(), error)
     }
 
     /// Logs an `Exception` and gives it back; anything else (`KeyboardInterrupt`, `SystemExit`, …) stops the reactor.
@@ -725,17 +733,6 @@ impl PyDispatch {
     }
 }
 
-fn make_handler(factory: &Bound<'_, PyAny>, remote: &Arc<Remote>) -> PyResult<Py<PyAny>> {
-    let made = factory.call0()?;
-    let Ok(handler) = made.cast::<Connection>() else {
-        let text = format!("the factory must return a goev.Connection, not {} {}", type_name(&made), made.repr()?);
-        return Err(PyTypeError::new_err(text));
-    };
-    handler.get().claim("")?;
-    handler.get().bind_to(remote.clone());
-    Ok(made.unbind())
-}
-
 fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     py.import("logging")?.call_method1("getLogger", ("goev",))
 }
@@ -775,8 +772,13 @@ pub fn check_callbacks(class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResul
 
 /// Whether a handler has the callback from `goev.Connection` itself.
 pub fn is_inherited(handler: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> bool {
+    is_inherited_from::<Connection>(handler, name)
+}
+
+/// Whether a handler has the callback from the class that first has it.
+fn is_inherited_from<Base: PyTypeInfo>(handler: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> bool {
     let own = handler.get_type().getattr(name);
-    let base = Connection::type_object(handler.py()).getattr(name);
+    let base = Base::type_object(handler.py()).getattr(name);
     matches!((own, base), (Ok(own), Ok(base)) if own.is(&base))
 }
 

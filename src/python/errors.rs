@@ -30,6 +30,7 @@ create_exception!(
 );
 create_exception!(goev, OutputOverflow, Error, "More output was queued than max_output.");
 create_exception!(goev, FramingError, Error, "What the peer sent is no message by the connection's framing.");
+create_exception!(goev, ProtocolError, FramingError, "What the peer sent is not HTTP, or not a WebSocket's.");
 create_exception!(goev, MessageTooLong, FramingError, "A message is larger than max_size.");
 create_exception!(goev, DatagramTruncated, Error, "A datagram was larger than max_size and was dropped.");
 create_exception!(goev, StopTimeout, Error, "A callback has not returned although the reactor was stopped.");
@@ -43,6 +44,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("OutputOverflow", py.get_type::<OutputOverflow>())?;
     module.add("DatagramTruncated", py.get_type::<DatagramTruncated>())?;
     module.add("FramingError", py.get_type::<FramingError>())?;
+    module.add("ProtocolError", py.get_type::<ProtocolError>())?;
     module.add("MessageTooLong", py.get_type::<MessageTooLong>())?;
     module.add("StopTimeout", py.get_type::<StopTimeout>())?;
     for (name, class) in timeouts(py)? {
@@ -114,6 +116,8 @@ pub fn of_reason(py: Python<'_>, reason: Reason) -> Option<Py<PyAny>> {
         Reason::Raised(raised) => of_foreign(raised),
         Reason::Expired(expired) => of_expired(py, expired),
         Reason::Framing(error) => error.into(),
+        Reason::WebSocket(violation) => ProtocolError::new_err(violation.to_string()),
+        Reason::Http(refusal) => ProtocolError::new_err(refusal.to_string()),
     };
     Some(error.into_value(py).into_any())
 }
@@ -123,6 +127,7 @@ fn of_expired(py: Python<'_>, expired: Expired) -> PyErr {
         Expired::Idle(_) => "IdleTimeout",
         Expired::FirstByte(_) => "FirstByteTimeout",
         Expired::Write(_) => "WriteTimeout",
+        Expired::Ping(_) => "PingTimeout",
         Expired::Lifetime(_) => "LifetimeExceeded",
         Expired::TooSlow { .. } => "TooSlow",
     };
@@ -146,10 +151,11 @@ fn timeouts(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
     Ok(CLASSES.get_or_try_init(py, make)?.bind(py))
 }
 
-const TIMEOUTS: [(&str, &str); 5] = [
+const TIMEOUTS: [(&str, &str); 6] = [
     ("IdleTimeout", "No byte moved either way for idle_timeout seconds."),
     ("FirstByteTimeout", "The peer sent nothing for first_byte_timeout seconds."),
     ("WriteTimeout", "The peer took none of the waiting output for write_timeout seconds."),
+    ("PingTimeout", "The peer of a WebSocket sent nothing for ping_timeout seconds after a ping."),
     ("LifetimeExceeded", "The connection was open for lifetime seconds."),
     ("TooSlow", "The peer sent less than min_rate."),
 ];

@@ -81,7 +81,7 @@ fn optional_size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<usize>
     optional_integer(value)?.map(|value| size(name, value)).transpose()
 }
 
-fn optional_seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+pub fn optional_seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
     value.extract::<Option<f64>>()?.map(|value| seconds(name, value)).transpose()
 }
 

@@ -1,0 +1,319 @@
+"""WebSockets (RFC 6455), as server and as client::
+
+    import goev
+
+    class Echo(goev.websocket.Connection):
+        def on_message(self, message):
+            self.send(message)
+
+    goev.serve(Echo, ":8080")
+
+What comes behind the handshake is read and written by the poller; the handshake is here.
+"""
+
+import http.client
+import io
+import logging
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from hashlib import sha1
+from os import urandom
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from goev import http as goev_http
+from goev._core import Connection as _Connection
+from goev._core import Connector, Headers, InputOverflow, ProtocolError, Reactor, Request, WebSocketConnection
+from goev._core import WebSocketFraming as Framing
+
+__all__ = ["Connection", "Framing", "ProtocolError", "connect", "upgrade"]
+
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+_MOST_ANSWER = 16 * 1024  # bytes of a server's answer to a handshake
+_NO_TAKEOVER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+_LARGEST_WINDOW = 15  # as a power of two
+
+
+class Connection(WebSocketConnection):
+    """One WebSocket: subclass it and define ``on_message``.
+
+    A server does the handshake by itself, a client by ``connect``. ``on_open`` comes when it is done; one that fails is
+    not told of on a server, and by ``on_connect_fail`` on a client.
+    """
+
+    subprotocols: Sequence[str] = ()
+    """Sub-protocols in the order of our preference; a server takes the first that the client offers, if any."""
+    origins: Collection[str | None] | None = None
+    """Values of ``Origin`` that a server lets in, ``None`` among them for clients that send none; ``None``: all."""
+    max_message_size: int = 1024 * 1024
+    """Bytes of a message from the peer, uncompressed; a larger one ends with ``ProtocolError`` and code 1009."""
+    compression: bool = True
+    """Whether messages may be compressed (RFC 7692): each by itself, so that no connection owns a compressor."""
+    ping_interval: float | None = 20.0
+    """Seconds of silence until the peer is asked whether it is there; ``None``: never."""
+    ping_timeout: float | None = 20.0
+    """Seconds until a peer that was asked and stays silent is given up with ``PingTimeout``; ``None``: never."""
+    open_timeout: float = 10.0
+    """Seconds that a client of a server has for the handshake."""
+
+    request: Request | None = None
+    """The request of the handshake, on a server."""
+    subprotocol: str | None = None
+    """The sub-protocol that was agreed on."""
+
+    def on_handshake(self, request: Request) -> bool | None:
+        """A server is about to agree: look at ``request.path`` and its headers. ``False`` refuses with 403."""
+
+    def _prologue(self) -> _Connection:
+        return _ServerHandshake(self)
+
+
+def upgrade(request: Request, handler: Connection) -> bool:
+    """Answer a request that asks for a WebSocket, and hand its connection over to ``handler``: in ``on_request``.
+
+    Returns whether it came to that; else the request was answered with what is wrong with it: 400, 403, 405 or 426.
+    Raises ``goev.WrongThread`` elsewhere than on the poller's thread. RFC 6455 section 4.2.
+    """
+    wrong = _wrong_with(request, handler)
+    if wrong is not None:
+        status, text, headers = wrong
+        request.respond(status, {"content-type": "text/plain; charset=utf-8", **headers}, f"{text}\n".encode())
+        return False
+    offered = list(_tokens(request.headers, "sec-websocket-protocol"))
+    handler.request = request
+    handler.subprotocol = next((name for name in handler.subprotocols if name in offered), None)
+    answer = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Accept": _accept_of(request.headers["sec-websocket-key"]),
+    }
+    if handler.subprotocol is not None:
+        answer["Sec-WebSocket-Protocol"] = handler.subprotocol
+    window_bits = _window_of(request.headers) if handler.compression else None
+    if window_bits is not None:
+        limited = f"; server_max_window_bits={window_bits}" if window_bits < _LARGEST_WINDOW else ""
+        answer["Sec-WebSocket-Extensions"] = _NO_TAKEOVER + limited
+    handler._agree(client=False, window_bits=window_bits)
+    request.respond(101, answer)
+    request.hand_over(handler)
+    return True
+
+
+def connect(
+    reactor: Reactor,
+    url: str,
+    handler: Connection,
+    *,
+    timeout: float = 10.0,
+    headers: Mapping[str, str] | None = None,
+    **options: Any,
+) -> None:
+    """Connect ``handler`` to a WebSocket server. ``on_open`` or ``on_connect_fail(error)`` follows, once.
+
+    Args:
+        reactor: as for ``goev.connect``.
+        url: ``ws://host:port/path?query``; the port is 80 by default.
+        handler: its ``subprotocols`` and ``compression`` are offered to the server.
+        timeout: seconds for all of it, the handshake included, > 0.
+        headers: further fields of the request, ``Origin`` or ``Cookie`` say.
+        **options: the keyword arguments of ``Connector``.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+        RuntimeError: the reactor has stopped.
+    """
+    if not isinstance(handler, Connection):
+        raise TypeError(f"handler must be a goev.websocket.Connection, not {type(handler).__name__}")
+    parts = urlsplit(url)
+    if parts.scheme != "ws" or not parts.hostname or parts.username is not None or parts.fragment:
+        raise ValueError(f"url must be ws://host:port/path?query, not {url!r}; wss:// needs a proxy that does TLS")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    first = _ClientHandshake(handler, parts, headers or {}, timeout)
+    Connector(reactor, **options).connect(f"{host}:{parts.port or 80}", first, timeout=timeout)
+
+
+class _ServerHandshake(goev_http.Connection):
+    """Speaks HTTP until its only request is answered."""
+
+    limits = goev_http.Limits(max_body=0, max_pending=1)
+
+    def __init__(self, handler: Connection) -> None:
+        self.handler = handler
+
+    def on_open(self) -> None:
+        self.schedule(self.handler.open_timeout, self.abort)
+
+    def on_request(self, request: Request) -> bool:
+        return upgrade(request, self.handler)
+
+
+class _ClientHandshake(_Connection):
+    """Asks for a WebSocket, and hands over when the server agrees."""
+
+    def __init__(self, handler: Connection, url: SplitResult, headers: Mapping[str, str], timeout: float) -> None:
+        self.handler = handler
+        self.deadline = time.monotonic() + timeout
+        self.key = b64encode(urandom(16)).decode()
+        self.request = _request_for(handler, url, headers, self.key)
+        self.failure: Exception | None = None
+        self.agreed = False
+
+    def on_open(self) -> None:
+        self.schedule(max(0.0, self.deadline - time.monotonic()), self.give_up)
+        self.write(self.request)
+
+    def on_read(self) -> bool | None:
+        try:
+            head = self.read_until(b"\r\n\r\n", _MOST_ANSWER)
+            if head is None:
+                return None
+            window_bits = _agreement(head, self.handler, self.key)
+        except (InputOverflow, ProtocolError) as error:
+            self.failure = error
+            return False
+        self.handler._agree(client=True, window_bits=window_bits)
+        self.agreed = True
+        self.hand_over(self.handler)
+        return None
+
+    def give_up(self) -> None:
+        self.failure = TimeoutError("the server did not answer the handshake in time")
+        self.abort()
+
+    def on_close(self, error: BaseException | None) -> None:
+        if not self.agreed:
+            end = error if isinstance(error, Exception) else ProtocolError("the server closed during the handshake")
+            self.on_connect_fail(self.failure or end)
+
+    def on_connect_fail(self, error: Exception) -> None:
+        if type(self.handler).on_connect_fail is _Connection.on_connect_fail:
+            name = type(self.handler).__name__
+            logging.getLogger("goev").error("%s without on_connect_fail", name, exc_info=error)
+        else:
+            self.handler.on_connect_fail(error)
+
+
+def _wrong_with(request: Request, handler: Connection) -> tuple[int, str, dict[str, str]] | None:
+    """What to answer to a request that is no proper handshake, or not wanted: status, text, headers."""
+    headers = request.headers
+    if request.method != "GET" or request.version != "1.1":
+        return 405, "a WebSocket is asked for by GET in HTTP/1.1", {"allow": "GET"}
+    asks = "websocket" in map(str.lower, _tokens(headers, "upgrade"))
+    if not asks or "upgrade" not in map(str.lower, _tokens(headers, "connection")):
+        return 426, "this is a WebSocket", {"upgrade": "websocket", "connection": "upgrade"}
+    if headers.get("sec-websocket-version") != "13":
+        return 426, "only version 13 of the protocol is spoken", {"sec-websocket-version": "13"}
+    if not _is_key(headers.get_all("sec-websocket-key")):
+        return 400, "a malformed Sec-WebSocket-Key", {}
+    if handler.origins is not None and headers.get("origin") not in handler.origins:
+        return 403, "not from this origin", {}
+    if handler.on_handshake(request) is False:
+        return 403, "not here", {}
+    return None
+
+
+def _is_key(keys: list[str]) -> bool:
+    """Whether it is one value of 16 bytes in Base64."""
+    try:
+        return len(keys) == 1 and len(b64decode(keys[0], validate=True)) == 16
+    except ValueError:
+        return False
+
+
+def _accept_of(key: str) -> str:
+    return b64encode(sha1((key + _GUID).encode(), usedforsecurity=False).digest()).decode()
+
+
+def _tokens(headers: Headers | http.client.HTTPMessage, name: str) -> Iterator[str]:
+    """The members of all fields of that name."""
+    values = headers.get_all(name) or []
+    return (token for value in values for token in map(str.strip, value.split(",")) if token)
+
+
+def _window_of(headers: Headers) -> int | None:
+    """The window of our messages by the first offer of permessage-deflate that can be met, if there is one."""
+    for offer in _tokens(headers, "sec-websocket-extensions"):
+        name, *parameters = map(str.strip, offer.split(";"))
+        bits = _window_within(parameters, is_offer=True) if name == "permessage-deflate" else None
+        if bits is not None:
+            return bits
+    return None
+
+
+def _window_within(parameters: list[str], *, is_offer: bool) -> int | None:
+    """The window that parameters of permessage-deflate leave us; none if they are malformed or cannot be met.
+
+    RFC 7692 section 7.1. The peer's own window does not matter: any is read.
+    """
+    bits, seen = _LARGEST_WINDOW, set[str]()
+    for parameter in parameters:
+        name, _, value = map(str.strip, parameter.partition("="))
+        value = value.strip('"')
+        is_size = value.isascii() and value.isdigit() and not value.startswith("0") and 8 <= int(value) <= 15
+        if name in seen:
+            return None
+        seen.add(name)
+        match name:
+            case "server_no_context_takeover" | "client_no_context_takeover" if "=" not in parameter:
+                continue
+            case "client_max_window_bits" if is_offer and (is_size or "=" not in parameter):
+                continue
+            case "server_max_window_bits" if is_size:
+                if is_offer:
+                    bits = int(value)
+            case _:
+                return None
+    return bits if bits > 8 else None  # zlib cannot write the smallest one
+
+
+def _request_for(handler: Connection, url: SplitResult, headers: Mapping[str, str], key: str) -> bytes:
+    """The request of a client (RFC 6455 section 4.1)."""
+    fields = {
+        "Host": url.netloc,
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": key,
+        "Sec-WebSocket-Version": "13",
+    }
+    if handler.subprotocols:
+        fields["Sec-WebSocket-Protocol"] = ", ".join(handler.subprotocols)
+    if handler.compression:
+        fields["Sec-WebSocket-Extensions"] = _NO_TAKEOVER
+    for name, value in headers.items():
+        if name.lower() in map(str.lower, fields):
+            raise ValueError(f"headers: {name} is made by the handshake")
+        fields[name] = value
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    if not all(line.isprintable() for line in lines) or " " in target:
+        raise ValueError(f"url and headers must have no control characters and no spaces in the target: {lines}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _agreement(head: bytes, handler: Connection, key: str) -> int | None:
+    """Sets what a server agreed to, and returns the window of our messages if they may be compressed.
+
+    Raises ``ProtocolError`` for what is no agreement (RFC 6455 section 4.1).
+    """
+    status, _, rest = head.partition(b"\r\n")
+    if not status.startswith(b"HTTP/1.1 101"):
+        raise ProtocolError(f"the server refused the handshake: {status[:200].decode('latin-1')}")
+    headers = http.client.parse_headers(io.BytesIO(rest))
+    if "websocket" not in map(str.lower, _tokens(headers, "upgrade")):
+        raise ProtocolError("the server's answer to the handshake is no upgrade to a WebSocket")
+    if headers.get_all("sec-websocket-accept") != [_accept_of(key)]:
+        raise ProtocolError("the server's answer to the handshake is not one to this request")
+    subprotocol = headers.get("sec-websocket-protocol")
+    if subprotocol is not None and subprotocol not in handler.subprotocols:
+        raise ProtocolError(f"the server chose the sub-protocol {subprotocol!r}, which was not offered")
+    handler.subprotocol = subprotocol
+    extensions = list(_tokens(headers, "sec-websocket-extensions"))
+    if not extensions:
+        return None
+    name, *parameters = map(str.strip, extensions[0].split(";"))
+    window_bits = _window_within(parameters, is_offer=False)
+    agrees = handler.compression and name == "permessage-deflate" and len(extensions) == 1
+    if not agrees or window_bits is None or "server_no_context_takeover" not in parameters:
+        raise ProtocolError(f"the server chose extensions that were not offered: {', '.join(extensions)}")
+    return window_bits

@@ -1,0 +1,180 @@
+//! HTTP on a poller: requests are handed out, answers put in their order, refusals answered.
+
+use super::{Data, Source, State, list_if_ready, open, queue_if_due};
+use crate::clock::with_http_date;
+use crate::connection::Connection;
+use crate::error::{Error, Foreign, Reason};
+use crate::http::{Event, Place, Refusal, Then, error_answer};
+use crate::slots::Token;
+use crate::websocket::{Farewell, GOING_AWAY};
+
+/// RFC 9110 section 15.2.1
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+impl State {
+    pub(super) fn take_request<R>(&mut self, token: Token, show: impl FnOnce(u64, Event<'_>) -> R) -> Option<R> {
+        let connection = open(&mut self.sources, token)?;
+        if connection.http()?.requests.take_continue() {
+            connection.look(&mut self.arena);
+            // It is open, so the write is not refused.
+            let _ = self.write(token, Data::Bytes(CONTINUE));
+            return None;
+        }
+        let value = connection.take_request(&mut self.arena, show);
+        list_if_ready(connection, &mut self.ready, token);
+        if value.is_none()
+            && let Some(refusal) = connection.http()?.requests.take_refusal()
+        {
+            self.refuse_request(token, refusal);
+        }
+        value
+    }
+
+    /// What came is no request: the answers that are due go out, then one that says so, then the end.
+    fn refuse_request(&mut self, token: Token, refusal: Refusal) {
+        let Some(http) = open(&mut self.sources, token).and_then(Connection::http) else { return };
+        let number = if http.requests.is_in_body() {
+            // The answer to the request whose body it is, if nobody has begun with one.
+            http.answers.last_untouched()
+        } else {
+            Some(http.answers.expect())
+        };
+        http.requests.give_up();
+        http.reason = Some(Reason::Http(refusal));
+        match number {
+            Some(number) => {
+                let answer = with_http_date(|date| error_answer(refusal, date));
+                // The number is the next or the last one, so there is a place for it.
+                let _ = self.answer(token, number, [Data::Bytes(&answer)], Then::Close);
+            }
+            None => self.close_because(token, Reason::Http(refusal)),
+        }
+    }
+
+    /// The handler wants the body of a request whose peer waits to be asked for it.
+    pub(super) fn continue_body(&mut self, token: Token, number: u64) {
+        let Some(http) = open(&mut self.sources, token).and_then(Connection::http) else { return };
+        if http.answers.last_untouched() == Some(number) && http.answers.due() == 1 {
+            // Nothing of the answer went out, and nothing has closed it.
+            let _ = self.write(token, Data::Bytes(CONTINUE));
+        }
+    }
+
+    /// Takes a part of an answer: writes it if it is its turn, else keeps it.
+    pub(super) fn answer<'a>(
+        &mut self,
+        token: Token,
+        number: u64,
+        parts: impl IntoIterator<Item = Data<'a>>,
+        then: Then,
+    ) -> Result<(), Error> {
+        let http = open(&mut self.sources, token).and_then(Connection::http).ok_or(Error::Closed)?;
+        match http.answers.place(number) {
+            Place::Never => Err(Error::State("the request was answered before".into())),
+            Place::Later => {
+                parts.into_iter().for_each(|part| self.keep_answer(token, number, part));
+                if then != Then::More {
+                    self.end_answer_later(token, number, then);
+                }
+                Ok(())
+            }
+            Place::Now => {
+                http.answers.begin();
+                for part in parts {
+                    self.write(token, part)?;
+                }
+                self.advance(token, then);
+                Ok(())
+            }
+        }
+    }
+
+    fn keep_answer(&mut self, token: Token, number: u64, part: Data<'_>) {
+        let Some(connection) = open(&mut self.sources, token) else { return };
+        let most = connection.options.max_output;
+        let Some(http) = connection.http() else { return };
+        let kept = match part {
+            Data::Bytes(bytes) => http.answers.keep(number, bytes),
+            Data::Held(held) => {
+                let kept = http.answers.keep(number, held.bytes());
+                self.pool.release(held);
+                kept
+            }
+            // Nobody answers by a file.
+            Data::File(_) => return,
+        };
+        if kept > most {
+            self.overflow(token);
+        }
+    }
+
+    fn end_answer_later(&mut self, token: Token, number: u64, then: Then) {
+        if let Some(http) = open(&mut self.sources, token).and_then(Connection::http) {
+            http.answers.end(number, then);
+        }
+    }
+
+    /// After a part of the oldest answer: if it was the last one, those behind it that were given meanwhile follow.
+    fn advance(&mut self, token: Token, mut then: Then) {
+        while then != Then::More {
+            let Some(http) = open(&mut self.sources, token).and_then(Connection::http) else { return };
+            match then {
+                Then::Close => return self.close_answered(token),
+                Then::Switch => http.requests.give_up(),
+                Then::More | Then::Next => {}
+            }
+            let (bytes, next) = http.answers.advance();
+            if http.answers.due() == 0 && http.answers.finishing {
+                return self.close_answered(token);
+            }
+            if !bytes.is_empty() && self.write(token, Data::Bytes(&bytes)).is_err() {
+                return;
+            }
+            then = next;
+        }
+        self.look_on(token);
+    }
+
+    /// An answer may have been what the next request waited for.
+    fn look_on(&mut self, token: Token) {
+        let Some(connection) = open(&mut self.sources, token) else { return };
+        connection.look(&mut self.arena);
+        list_if_ready(connection, &mut self.ready, token);
+        queue_if_due(connection, &mut self.turns, token);
+    }
+
+    fn close_answered(&mut self, token: Token) {
+        let Some(http) = open(&mut self.sources, token).and_then(Connection::http) else { return };
+        match http.reason.take() {
+            Some(reason) => self.close_because(token, reason),
+            None => self.close(token),
+        }
+    }
+
+    /// As `fail`, but behind the answers that are due before the one that says so.
+    pub(super) fn fail_answered(&mut self, token: Token, raised: Foreign) -> Option<Foreign> {
+        match open(&mut self.sources, token).and_then(Connection::http) {
+            Some(http) if http.answers.due() > 1 => {
+                http.requests.give_up();
+                http.answers.finishing = true;
+                http.reason.get_or_insert(Reason::Raised(raised));
+                None
+            }
+            _ => self.fail(token, raised),
+        }
+    }
+
+    /// Closes in order, behind the answers that are due.
+    pub(super) fn finish_connection(&mut self, token: Token) {
+        if let Some(Source::Connection(connection)) = self.sources.get_mut(token)
+            && let (eof, Some(http)) = (connection.eof, connection.http())
+            // A body whose end never comes is nothing to wait for.
+            && http.answers.due() > 0
+            && !(eof && http.requests.is_in_body())
+        {
+            http.answers.finishing = true;
+            return http.requests.end();
+        }
+        self.close_with(token, Farewell::new(GOING_AWAY));
+    }
+}

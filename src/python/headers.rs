@@ -1,0 +1,106 @@
+//! `request.headers`: the fields of a head, looked at when they are asked for.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+use pyo3::types::{PyIterator, PyList, PyString};
+
+use crate::http::Lines;
+
+/// The fields of a request: a read-only mapping of ``str`` to ``str``, whose names are found in any case.
+///
+/// Names are iterated in lower case, each once. The values of a name that is there several times are joined by ``", "``;
+/// ``get_all`` has them apart. Bytes are read as ISO-8859-1 (RFC 9110 section 5.5).
+#[pyclass(frozen, mapping, module = "goev.http")]
+pub struct Headers {
+    head: Arc<[u8]>,
+}
+
+impl Headers {
+    pub fn new(head: Arc<[u8]>) -> Self {
+        Self { head }
+    }
+
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        Lines::of(&self.head).filter(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    fn joined(&self, name: &str) -> Option<Vec<u8>> {
+        let mut values = self.values(name);
+        let mut joined = values.next()?.to_vec();
+        for value in values {
+            joined.extend_from_slice(b", ");
+            joined.extend_from_slice(value);
+        }
+        Some(joined)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut seen = HashSet::new();
+        let names = Lines::of(&self.head).map(|(name, _)| latin1(name).to_ascii_lowercase());
+        names.filter(|name| seen.insert(name.clone())).collect()
+    }
+}
+
+#[pymethods]
+impl Headers {
+    fn __getitem__(&self, name: &Bound<'_, PyAny>) -> PyResult<String> {
+        let text = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
+        let value = text.and_then(|name| self.joined(name));
+        value.map(|value| latin1(&value)).ok_or_else(|| PyKeyError::new_err(name.clone().unbind()))
+    }
+
+    /// The value of ``name``, or ``default``.
+    #[pyo3(signature = (name, default = None, /))]
+    fn get<'py>(&self, name: &Bound<'py, PyAny>, default: Option<Bound<'py, PyAny>>) -> Option<Bound<'py, PyAny>> {
+        let value = self.__getitem__(name).ok();
+        value.map_or(default, |value| Some(PyString::new(name.py(), &value).into_any()))
+    }
+
+    /// All values of ``name``, in the order in which they came.
+    fn get_all(&self, name: &str) -> Vec<String> {
+        self.values(name).map(latin1).collect()
+    }
+
+    fn __contains__(&self, name: &Bound<'_, PyAny>) -> bool {
+        self.__getitem__(name).is_ok()
+    }
+
+    fn __len__(&self) -> usize {
+        self.names().len()
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        PyList::new(py, self.names())?.try_iter()
+    }
+
+    /// The names, in lower case, each once.
+    fn keys(&self) -> Vec<String> {
+        self.names()
+    }
+
+    /// The values, those of one name joined.
+    #[pyo3(name = "values")]
+    fn all_values(&self) -> Vec<String> {
+        self.items().into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// Names and values.
+    fn items(&self) -> Vec<(String, String)> {
+        let item = |name: String| {
+            let value = self.joined(&name).unwrap_or_default();
+            (name, latin1(&value))
+        };
+        self.names().into_iter().map(item).collect()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<goev.http.Headers {:?}>", self.items())
+    }
+}
+
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}

@@ -1,0 +1,275 @@
+//! `goev.websocket`: connections behind the handshake. What they mean on the wire is in `src/websocket/`.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+
+use super::arguments::{bytes_of, integer, size_within};
+use super::connection::{Connection, held};
+use super::dispatch::{PyDispatch, with_poller};
+use super::errors::ConnectionClosed;
+use super::options::optional_seconds;
+use crate::error::{Expired, Reason};
+use crate::poller::Poller;
+use crate::random;
+use crate::websocket::{Deflate, Farewell, MOST_REASON, Opcode, Settings, frame, head, is_sendable_code};
+
+/// From this size on a message is sent from where it is, behind its head.
+const SENT_APART: usize = 4096;
+
+/// "No close frame was received" (RFC 6455 section 7.4.1).
+const ABNORMAL: u16 = 1006;
+
+thread_local! {
+    /// Where frames are put together.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How messages become frames: what ``goev.Group`` wants to send to WebSockets of a server.
+///
+/// ``frame`` takes ``str`` for a message of text and bytes-like objects for one of bytes. They go out as they are, not compressed.
+#[pyclass(frozen, module = "goev.websocket", name = "Framing")]
+pub struct WebSocketFraming;
+
+#[pymethods]
+impl WebSocketFraming {
+    #[new]
+    fn new() -> Self {
+        Self
+    }
+
+    /// The frame of a message.
+    fn frame<'py>(&self, py: Python<'py>, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        with_payload(message, |opcode, payload| {
+            Ok(PyBytes::new(py, &[head(opcode, payload.len(), None).bytes(), payload].concat()))
+        })
+    }
+
+    fn __repr__(&self) -> &'static str {
+        "goev.websocket.Framing()"
+    }
+}
+
+/// What every WebSocket is, on either side; ``goev.websocket.Connection`` adds the handshake.
+#[pyclass(name = "WebSocketConnection", extends = Connection, subclass, frozen, module = "goev._core")]
+pub struct WebSocketConnection {
+    settings: OnceLock<Arc<Settings>>,
+    /// The last word of either side.
+    parting: Mutex<Option<Farewell>>,
+    /// When the peer was last heard as a ping went out, and when that was.
+    pinged: Mutex<Option<(u64, u64)>>,
+}
+
+impl WebSocketConnection {
+    /// What was agreed in the handshake; an error before it.
+    pub fn settings(&self) -> PyResult<&Arc<Settings>> {
+        self.settings.get().ok_or_else(|| ConnectionClosed::new_err("the WebSocket is not open yet"))
+    }
+
+    /// The peer has said its last word.
+    pub fn part(&self, farewell: Farewell) {
+        *lock(&self.parting) = Some(farewell);
+    }
+
+    fn parting(&self) -> Option<Farewell> {
+        lock(&self.parting).clone()
+    }
+}
+
+/// The kind of message that an object is, and its bytes.
+fn with_payload<R>(message: &Bound<'_, PyAny>, use_it: impl FnOnce(Opcode, &[u8]) -> PyResult<R>) -> PyResult<R> {
+    if let Ok(text) = message.cast::<PyString>() {
+        return use_it(Opcode::Text, text.to_str()?.as_bytes());
+    }
+    bytes_of(message, |bytes| use_it(Opcode::Binary, bytes))
+}
+
+fn write_frame(base: &Connection, settings: &Settings, opcode: Opcode, payload: &[u8]) -> PyResult<()> {
+    let key = settings.client.then(random::four).transpose()?;
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    frame(opcode, payload, settings, key, &mut buffer);
+    base.write_copied(&buffer)?;
+    if buffer.capacity() <= 16 * SENT_APART {
+        BUFFER.set(buffer);
+    }
+    Ok(())
+}
+
+#[pymethods]
+impl WebSocketConnection {
+    #[new]
+    #[pyo3(signature = (*args, **kwargs))]
+    #[classmethod]
+    fn new(
+        class: &Bound<'_, PyType>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let connection = Connection::new(class, args, kwargs)?;
+        let this = Self { settings: OnceLock::new(), parting: Mutex::default(), pinged: Mutex::default() };
+        Ok(PyClassInitializer::from(connection).add_subclass(this))
+    }
+
+    /// A message came: ``str`` if it is text, ``bytes`` if not. ``False`` closes.
+    fn on_message(&self, message: &Bound<'_, PyAny>) {
+        let _ = message;
+    }
+
+    /// A pong came, as the answer to a ``ping`` with the same ``data``, or unasked. ``False`` closes.
+    fn on_pong(&self, data: &Bound<'_, PyAny>) {
+        let _ = data;
+    }
+
+    /// Send a message: ``str`` as text, any bytes-like object as bytes. From any thread.
+    ///
+    /// Compressed if that was agreed and makes it smaller. Raises ``ConnectionClosed`` before ``on_open``, and after the end or
+    /// ``close()``.
+    fn send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        let settings = slf.get().settings()?;
+        let base = slf.as_super().get();
+        with_payload(message, |opcode, payload| {
+            let apart = payload.len() >= SENT_APART && !settings.client && settings.deflate.is_none();
+            match held(message).filter(|_| apart) {
+                Some(bytes) => base.write_framed(head(opcode, payload.len(), None).bytes(), payload, b"", Some(bytes)),
+                None => write_frame(base, settings, opcode, payload),
+            }
+        })
+    }
+
+    /// ``send`` each of ``messages`` in order.
+    fn send_messages(slf: &Bound<'_, Self>, messages: &Bound<'_, PyAny>) -> PyResult<()> {
+        messages.try_iter()?.try_for_each(|message| Self::send(slf, &message?))
+    }
+
+    /// Ask the peer for a pong with the same ``data``, at most 125 bytes; ``on_pong`` gets it. From any thread.
+    ///
+    /// Pings of the peer are answered without being told.
+    #[pyo3(signature = (data = None), text_signature = "($self, data=b'')")]
+    fn ping(slf: &Bound<'_, Self>, data: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let settings = slf.get().settings()?;
+        let send = |data: &[u8]| {
+            size_within("the length of data", data.len() as i64, 0..=125)?;
+            write_frame(slf.as_super().get(), settings, Opcode::Ping, data)
+        };
+        data.map_or_else(|| send(b""), |data| bytes_of(data, send))
+    }
+
+    /// Send what is queued, then the reason why, then close. From any thread, any number of times: the first one counts.
+    ///
+    /// ``code`` is one of RFC 6455 section 7.4, or 3000 to 4999; ``reason`` at most 123 bytes of UTF-8.
+    #[pyo3(signature = (code = 1000, reason = ""))]
+    fn close(slf: &Bound<'_, Self>, #[pyo3(from_py_with = integer)] code: i64, reason: &str) -> PyResult<()> {
+        let Some(sendable) = u16::try_from(code).ok().filter(|code| is_sendable_code(*code)) else {
+            let text = format!("code must be 1000 to 1003, 1007 to 1014 or 3000 to 4999, not {code}");
+            return Err(PyValueError::new_err(text));
+        };
+        size_within("the length of reason in bytes", reason.len() as i64, 0..=MOST_REASON)?;
+        let remote = slf.as_super().get().remote()?;
+        let farewell = Farewell { code: sendable, reason: reason.into() };
+        if !remote.is_closed() {
+            slf.get().part(farewell.clone());
+        }
+        with_poller(&remote.handle, |poller, _| poller.close_with(remote.token, farewell.clone()))
+            .unwrap_or_else(|| remote.close_with(farewell));
+        Ok(())
+    }
+
+    /// The close code of the peer, or ours if it sent none, or 1006 when the connection ended without; ``None`` while it is open.
+    #[getter]
+    fn close_code(slf: &Bound<'_, Self>) -> Option<u16> {
+        let is_over = slf.as_super().get().bound().is_some_and(|remote| remote.is_closed());
+        let parting = slf.get().parting().map(|farewell| farewell.code);
+        parting.or(is_over.then_some(ABNORMAL))
+    }
+
+    /// What was said with ``close_code``.
+    #[getter]
+    fn close_reason(&self) -> String {
+        self.parting().map_or_else(String::new, |farewell| farewell.reason)
+    }
+
+    /// Whether messages may be compressed (permessage-deflate, RFC 7692).
+    #[getter]
+    fn compressed(&self) -> bool {
+        self.settings.get().is_some_and(|settings| settings.deflate.is_some())
+    }
+
+    /// The handshake is done, and this is what was agreed: called once, by whoever did it.
+    #[pyo3(signature = (*, client, window_bits))]
+    fn _agree(slf: &Bound<'_, Self>, client: bool, window_bits: Option<u8>) -> PyResult<()> {
+        let max_message = integer(&slf.getattr("max_message_size")?)?;
+        let max_message = size_within("max_message_size", max_message, 1..=1 << 30)?;
+        let unfit = |bits| PyValueError::new_err(format!("window_bits must be from 9 to 15, not {bits}"));
+        let deflate = window_bits.map(|bits| Deflate::new(bits).ok_or_else(|| unfit(bits))).transpose()?;
+        slf.get().settings.get_or_init(|| Arc::new(Settings { client, max_message, deflate }));
+        Ok(())
+    }
+
+    /// Sends a ping when it is time for one, and gives a silent peer up; then sets the timer that calls this again.
+    fn _keep_alive(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let Some(interval) = optional_seconds("ping_interval", &slf.getattr("ping_interval")?)? else { return Ok(()) };
+        let timeout = optional_seconds("ping_timeout", &slf.getattr("ping_timeout")?)?;
+        let remote = slf.as_super().get().remote()?;
+        let Some((now, heard)) = with_poller(&remote.handle, |poller, _| {
+            let now = poller.now();
+            // Where reading is paused nobody knows.
+            (now, poller.last_heard(remote.token).unwrap_or(now))
+        }) else {
+            return Ok(());
+        };
+        let until = slf.get().ping_if_silent(slf, now, heard, interval)?;
+        let next = match until {
+            Pinged::No { at } => Some(at),
+            Pinged::Yes { since } => timeout.map(|timeout| since + nanos(timeout)),
+        };
+        // Without a limit it is looked at again when a ping may be due.
+        let next = next.unwrap_or(now + nanos(interval));
+        let callback = slf.getattr("_keep_alive")?.unbind();
+        let set = |poller: &Poller, dispatch: &PyDispatch| match (until, timeout) {
+            (Pinged::Yes { .. }, Some(timeout)) if next <= now => {
+                poller.close_because(remote.token, Reason::Expired(Expired::Ping(timeout)));
+                Ok(())
+            }
+            _ => dispatch.set_timer(poller, next, 0, Some(remote.token), callback).map(drop),
+        };
+        // It is the thread of the poller, as above.
+        Ok(with_poller(&remote.handle, set).unwrap_or(Ok(()))?)
+    }
+}
+
+/// How the matter of a silent peer stands.
+#[derive(Clone, Copy)]
+enum Pinged {
+    /// A ping is due then, unless it says something.
+    No { at: u64 },
+    /// It has said nothing since.
+    Yes { since: u64 },
+}
+
+impl WebSocketConnection {
+    fn ping_if_silent(&self, slf: &Bound<'_, Self>, now: u64, heard: u64, interval: Duration) -> PyResult<Pinged> {
+        let mut pinged = lock(&self.pinged);
+        match *pinged {
+            Some((before, since)) if before == heard => return Ok(Pinged::Yes { since }),
+            _ if now < heard + nanos(interval) => return Ok(Pinged::No { at: heard + nanos(interval) }),
+            _ => *pinged = Some((heard, now)),
+        }
+        drop(pinged);
+        write_frame(slf.as_super().get(), self.settings()?, Opcode::Ping, b"")?;
+        Ok(Pinged::Yes { since: now })
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    duration.as_nanos() as u64
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock is held cannot leave a plain value half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

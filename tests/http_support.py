@@ -1,0 +1,174 @@
+"""What the tests of HTTP share: requests as bytes, and a client that takes an answer apart and forgives nothing."""
+
+import re
+import select
+import socket
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from support import PATIENCE, Server, settle
+
+STATUS = re.compile(rb"HTTP/1\.1 ([1-5]\d\d) ([\t -~]*)\r\n")  # the space is there even without a reason (9112-4)
+FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*\r\n")
+CHUNK = re.compile(rb"([0-9A-Fa-f]+)\r\n")
+ONCE = ("content-length", "transfer-encoding", "date", "connection")
+
+
+def get(target: str = "/", *fields: str, version: str = "1.1", method: str = "GET") -> bytes:
+    """A request without a body."""
+    return "\r\n".join([f"{method} {target} HTTP/{version}", "Host: test", *fields, "", ""]).encode("latin-1")
+
+
+def post(target: str, body: bytes, *fields: str, version: str = "1.1") -> bytes:
+    """A request with a body of known length."""
+    return get(target, f"Content-Length: {len(body)}", *fields, method="POST", version=version) + body
+
+
+def chunked(*chunks: bytes) -> bytes:
+    """The body of these chunks, none of which may be empty, with its end."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+
+
+def post_chunked(target: str, *chunks: bytes) -> bytes:
+    return get(target, "Transfer-Encoding: chunked", method="POST") + chunked(*chunks)
+
+
+@dataclass
+class Answer:
+    status: int
+    reason: str
+    fields: list[tuple[str, str]]  # names in lower case, in the order sent
+    body: bytes = b""
+    chunks: list[bytes] = field(default_factory=list)  # of a chunked body, the last and empty one left out
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.fields if key == name]
+
+    def __getitem__(self, name: str) -> str | None:
+        """The value of a field that must not be there twice, or None."""
+        values = self.all(name)
+        assert len(values) <= 1, f"{name} is there {len(values)} times: {self.fields}"
+        return values[0] if values else None
+
+
+class HttpClient:
+    """A raw client of a server, with a buffer. It ends with a reset: no half-open connection outlives its test."""
+
+    def __init__(self, stack: ExitStack, server: Server, **options: Any) -> None:
+        self.server = server
+        self.raw = server.connect(**options)
+        if not isinstance(server.address, str):
+            self.raw.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = b""
+        stack.callback(self.reset)
+
+    def send(self, data: bytes) -> None:
+        self.raw.send(data)
+
+    def send_bytewise(self, data: bytes) -> None:
+        """Each byte in a segment of its own, and the poller went round before the next."""
+        for position in range(len(data)):
+            self.raw.send(data[position : position + 1])
+            settle(self.server.reactor, 1)
+
+    def finish(self) -> None:
+        self.raw.finish()
+
+    def reset(self) -> None:
+        with suppress(OSError):
+            self.raw.reset()
+
+    def ask(self, request: bytes) -> Answer:
+        """Send a request, return its answer."""
+        self.send(request)
+        return self.answer(request.split(b" ", 1)[0].decode())
+
+    def answer(self, method: str = "GET") -> Answer:
+        """The next answer, whole; an interim one (1xx) counts as one."""
+        answer = self.head()
+        if method == "HEAD" or answer.status < 200 or answer.status in (204, 304):
+            return answer
+        if answer["transfer-encoding"] is not None:
+            assert answer["transfer-encoding"] == "chunked"
+            answer.chunks = self._chunks()
+            answer.body = b"".join(answer.chunks)
+        elif answer["content-length"] is not None:
+            answer.body = self.take(int(answer["content-length"]))
+        else:
+            answer.body = self.rest()
+        return answer
+
+    def head(self) -> Answer:
+        """The head of the next answer, which must be a proper one; what follows stays unread."""
+        head = self.take_until(b"\r\n\r\n")
+        status = STATUS.match(head)
+        assert status, head
+        fields, position = [], status.end()
+        while position < len(head) - 2:
+            line = FIELD.match(head, position)
+            assert line, head
+            fields.append((line[1].decode().lower(), line[2].decode("latin-1")))
+            position = line.end()
+        answer = Answer(int(status[1]), status[2].decode(), fields)
+        for name in ONCE:
+            assert len(answer.all(name)) <= 1, head
+        framed = [answer["content-length"], answer["transfer-encoding"]]
+        assert None in framed, f"9112-6.2: both lengths in {head!r}"
+        if answer.status < 200 or answer.status == 204:
+            assert framed == [None, None], f"9110-8.6, 9112-6.1: a length in {head!r}"
+        return answer
+
+    def _chunks(self) -> list[bytes]:
+        chunks = []
+        while True:
+            size = CHUNK.fullmatch(self.take_until(b"\r\n"))
+            assert size, "no chunk size"
+            data = self.take(int(size[1], 16) + 2)
+            assert data.endswith(b"\r\n"), data[-10:]
+            if len(data) == 2:
+                return chunks
+            chunks.append(data[:-2])
+
+    def take(self, count: int) -> bytes:
+        """Exactly so many bytes."""
+        parts, missing = [self._buffer], count - len(self._buffer)
+        while missing > 0:
+            parts.append(self._received())
+            missing -= len(parts[-1])
+        data = b"".join(parts)
+        self._buffer = data[count:]
+        return data[:count]
+
+    def take_until(self, end: bytes) -> bytes:
+        while end not in self._buffer:
+            self._buffer += self._received()
+        data, _, self._buffer = self._buffer.partition(end)
+        return data + end
+
+    def _received(self) -> bytes:
+        data = self.raw.socket.recv(1 << 18)
+        if not data:
+            pytest.fail(f"the connection ended early; unread: {self._buffer[:200]!r}")
+        return data
+
+    def rest(self) -> bytes:
+        """Everything up to the end of the stream."""
+        data, self._buffer = self._buffer + self.raw.receive_all(), b""
+        return data
+
+    def is_silent(self, wait: float = 0.0) -> bool:
+        """Whether nothing is there to be read, nor an end, within so many seconds."""
+        return not self._buffer and not select.select([self.raw.socket], [], [], wait)[0]
+
+    def survives_until_end(self) -> bytes:
+        """What comes up to the end, whether it ends with FIN or RST."""
+        data, end = self._buffer, time.monotonic() + PATIENCE
+        with suppress(ConnectionResetError):
+            while part := self.raw.socket.recv(1 << 18):
+                data += part
+                assert time.monotonic() < end
+        return data
