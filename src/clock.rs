@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Copied to whoever needs the time; each copy tells the same.
 #[derive(Clone, Copy)]
@@ -29,12 +29,19 @@ pub(crate) fn with_http_date<R>(use_it: impl FnOnce(&[u8]) -> R) -> R {
     thread_local! {
         static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
     }
-    // A clock before 1970 is as good as none.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = system_seconds();
     LAST.with_borrow_mut(|(second, text)| {
         if *second != now || text.is_empty() {
             (*second, *text) = (now, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now)));
         }
         use_it(text.as_bytes())
     })
+}
+
+/// Since 1970, as of the last tick of the system, which takes no look at the hardware.
+fn system_seconds() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec of ours. It fails for clocks that the system does not have only.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &raw mut now) };
+    u64::try_from(now.tv_sec).unwrap_or(0)
 }

@@ -96,9 +96,10 @@ pub struct Head {
 }
 
 impl Head {
-    fn of(bytes: &[u8]) -> Self {
-        let mut head = Self { len: bytes.len(), ..Self::default() };
-        head.bytes[..bytes.len()].copy_from_slice(bytes);
+    /// The first `len` of eight bytes.
+    fn of(bytes: [u8; 8], len: usize) -> Self {
+        let mut head = Self { len, ..Self::default() };
+        head.bytes[..8].copy_from_slice(&bytes);
         head
     }
 
@@ -195,6 +196,21 @@ impl Framing {
         }
     }
 
+    /// Appends `message` to `out` with what comes before and behind it in the stream.
+    pub fn append(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), FramingError> {
+        let (head, tail) = self.wrap(message)?;
+        out.reserve(head.bytes.len() + message.len() + tail.len());
+        let end = out.len() + head.len;
+        // A copy of a known size is a store or two.
+        out.extend_from_slice(&head.bytes);
+        out.truncate(end);
+        out.extend_from_slice(message);
+        if !tail.is_empty() {
+            out.extend_from_slice(tail);
+        }
+        Ok(())
+    }
+
     /// What comes before and behind `message` in the stream.
     pub fn wrap(&self, message: &[u8]) -> Result<(Head, &[u8]), FramingError> {
         let size = message.len();
@@ -222,13 +238,25 @@ fn length_of(length: Length, input: &[u8]) -> Result<Option<(usize, u64)>, Frami
         Length::Varint => varint_of(input),
         Length::Fixed { width, little, includes_itself } => {
             let Some(bytes) = input.get(..width) else { return Ok(None) };
-            let push = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
-            let value = if little { bytes.iter().rev().fold(0, push) } else { bytes.iter().fold(0, push) };
+            let value = number_in(bytes, input.first_chunk(), little);
             if !includes_itself {
                 return Ok(Some((width, value)));
             }
             let rest = value.checked_sub(width as u64).ok_or(FramingError::Short { length: value, width })?;
             Ok(Some((width, rest)))
+        }
+    }
+}
+
+/// The number in 1 to 8 bytes, which begin `chunk`, if there is so much.
+fn number_in(bytes: &[u8], chunk: Option<&[u8; 8]>, little: bool) -> u64 {
+    let unused = 64 - 8 * bytes.len();
+    match chunk {
+        Some(chunk) if little => u64::from_le_bytes(*chunk) << unused >> unused,
+        Some(chunk) => u64::from_be_bytes(*chunk) >> unused,
+        None => {
+            let push = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
+            if little { bytes.iter().rev().fold(0, push) } else { bytes.iter().fold(0, push) }
         }
     }
 }
@@ -255,9 +283,8 @@ fn head_of(length: Length, size: u64) -> Result<Head, FramingError> {
         let text = format!("a message of {size} bytes: its length does not fit into {width} bytes");
         return Err(FramingError::Unfit(text));
     }
-    let big = value.to_be_bytes();
-    let little_end = value.to_le_bytes();
-    Ok(Head::of(if little { &little_end[..width] } else { &big[8 - width..] }))
+    let bytes = if little { value.to_le_bytes() } else { (value << (64 - 8 * width)).to_be_bytes() };
+    Ok(Head::of(bytes, width))
 }
 
 /// Whether the delimiter behind `message` would not be the first one: there is one in it, or one begins in it.

@@ -448,6 +448,14 @@ impl Poller {
         Some(value)
     }
 
+    /// Takes all whole messages that are there, without a look at how long that takes.
+    pub fn take_messages(&self, token: Token, mut show: impl FnMut(&[u8])) {
+        let state = &mut *self.state.borrow_mut();
+        let Some(connection) = open(&mut state.sources, token) else { return };
+        while connection.take_message(&mut state.arena, &mut show).is_some() {}
+        list_if_ready(connection, &mut state.ready, token);
+    }
+
     /// Takes the next request, or a piece of the body of the last one, with the number of the request; `None` when there
     /// is nothing that may be handed out now.
     pub fn take_request<R>(&self, token: Token, show: impl FnOnce(u64, Event<'_>) -> R) -> Option<R> {

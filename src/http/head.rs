@@ -192,10 +192,12 @@ fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
 
 /// Whether two digits follow each percent sign (RFC 3986 section 2.1).
 fn is_escaped(target: &str) -> bool {
-    target.split('%').skip(1).all(|rest| {
-        matches!(rest.as_bytes(), [high, low, ..]
+    // Mostly there is none.
+    !target.contains('%')
+        || target.split('%').skip(1).all(|rest| {
+            matches!(rest.as_bytes(), [high, low, ..]
         if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
-    })
+        })
 }
 
 fn is_absolute(target: &str) -> bool {
@@ -209,7 +211,7 @@ fn is_absolute(target: &str) -> bool {
 /// A host, perhaps with a port (RFC 3986 section 3.2). Where the port is optional the host may be empty, as a `Host` is of a
 /// target without one (RFC 9112 section 3.2).
 fn is_authority(value: &[u8], whole: bool) -> bool {
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
+    let is_name = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&'..=b',' | b';' | b'=');
     let is_address = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
     let (host, rest) = match value {
         [b'[', inside @ ..] => match memchr::memchr(b']', inside) {

@@ -1,5 +1,6 @@
 //! `goev.Connection`: what users subclass.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -9,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyMappingProxy, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple, PyType};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use super::arguments::{
@@ -39,6 +40,14 @@ const SMALL_FRAME: usize = 512;
 
 /// Up to this size a part of a file is read at once: each one that waits to be sent costs a descriptor.
 const FILE_COPIED_TO: u64 = 16 * 1024;
+
+/// How much memory for frames a thread keeps.
+const MOST_KEPT: usize = 64 * 1024;
+
+thread_local! {
+    /// Where frames are put together.
+    static FRAMES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// One connection of a stream socket: subclass it and define the callbacks you need.
 ///
@@ -213,23 +222,24 @@ impl Connection {
 
     /// Writes messages as `send_framed` does, small ones together. Those before one that is refused are sent.
     fn send_all_framed(&self, framing: &Framing, messages: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut frames = Vec::new();
-        let push = |frames: &mut Vec<u8>, message: PyResult<Bound<'_, PyAny>>| {
-            let message = message?;
-            if held(&message).is_some() {
-                self.write_copied(&std::mem::take(frames))?;
-                return self.send_framed(framing, &message);
+        let mut frames = FRAMES.take();
+        frames.clear();
+        let mut push = |message: &Bound<'_, PyAny>| {
+            if held(message).is_some() {
+                self.write_copied(&frames)?;
+                frames.clear();
+                return self.send_framed(framing, message);
             }
-            bytes_of(&message, |data| {
-                let (head, tail) = framing.wrap(data)?;
-                for part in [head.bytes(), data, tail] {
-                    frames.extend_from_slice(part);
-                }
-                Ok(())
-            })
+            bytes_of(message, |data| Ok(framing.append(data, &mut frames)?))
         };
-        let result = messages.try_iter()?.try_for_each(|message| push(&mut frames, message));
+        let result = match messages.cast_exact::<PyList>() {
+            Ok(list) => list.iter().try_for_each(|message| push(&message)),
+            Err(_) => messages.try_iter()?.try_for_each(|message| push(&message?)),
+        };
         self.write_copied(&frames)?;
+        if frames.capacity() <= MOST_KEPT {
+            FRAMES.set(frames);
+        }
         result
     }
 

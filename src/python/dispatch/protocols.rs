@@ -77,16 +77,19 @@ impl PyDispatch {
         let Some(handler) = get(py, &self.handlers, token) else { return };
         let handler = handler.bind(py);
         // Making bytes runs no Python code, so the borrow of the input may last; a list may, by a collection of garbage.
-        let take = || poller.take_message(token, |message| PyBytes::new(py, message));
-        let Some(first) = take() else { return };
-        if !handler.cast::<Connection>().is_ok_and(|connection| connection.get().takes_batches()) {
-            let name = self.names.on_message.bind(py);
-            return self.decide(poller, token, handler, name, handler.call_method1(name, (first,)));
+        if handler.cast::<Connection>().is_ok_and(|connection| connection.get().takes_batches()) {
+            let mut messages = Vec::new();
+            poller.take_messages(token, |message| messages.push(PyBytes::new(py, message)));
+            if messages.is_empty() {
+                return;
+            }
+            let name = self.names.on_messages.bind(py);
+            let answer = PyList::new(py, messages).and_then(|messages| handler.call_method1(name, (messages,)));
+            return self.decide(poller, token, handler, name, answer);
         }
-        let messages: Vec<_> = std::iter::once(first).chain(std::iter::from_fn(take)).collect();
-        let name = self.names.on_messages.bind(py);
-        let answer = PyList::new(py, messages).and_then(|messages| handler.call_method1(name, (messages,)));
-        self.decide(poller, token, handler, name, answer);
+        let Some(message) = poller.take_message(token, |message| PyBytes::new(py, message)) else { return };
+        let name = self.names.on_message.bind(py);
+        self.decide(poller, token, handler, name, handler.call_method1(name, (message,)));
     }
 
     /// The next request, or a piece of a body.
