@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import broadcast, datagrams, measure, messages, resp, streams
+from harness import broadcast, datagrams, http, measure, messages, resp, streams, websocket
 from harness.measure import Bench, Run
 from harness.peers import Peer
 
@@ -72,12 +72,32 @@ def _wrk(connections: int, depth: int = 1) -> Callable[[Bench, Peer], Run]:
     return lambda bench, peer: measure.requests(bench, peer, connections, depth)
 
 
+def _http(connections: int, depth: int = 1) -> Callable[[Bench, Peer], Run]:
+    return lambda bench, peer: http.requests(bench, peer, connections, depth)
+
+
+def _websocket(size: int) -> Callable[[Bench, Peer], Run]:
+    return lambda bench, peer: websocket.echoes(bench, peer, size)
+
+
 def _download(connections: int) -> Callable[[Bench, Peer], Run]:
     return lambda bench, peer: streams.download(bench, peer, connections)
 
 
 _STREAM = ("throughput", "byte_cpu")
-_HTTP = ("rate", "p50", "p99", "cpu")
+_REQUESTS = ("rate", "p50", "p99", "cpu")
+_ECHOES = ("echoes", "cpu")
+_HTTP_SERVERS = (
+    "goev",
+    "goev-1",
+    "granian",
+    "granian-x2",
+    "socketify",
+    "socketify-x2",
+    "gnet",
+    "gnet-1",
+)
+_WEBSOCKET_SERVERS = ("goev-1", "picows", "websockets")
 _FAST = ("goev", "go-goev", "gnet", "uvloop", "uvloop-x2", "core", "bare-epoll")
 
 CASES = {
@@ -85,7 +105,7 @@ CASES = {
         title="Headline: 2 connections",
         description="`wrk -c 2 -t 2`, the test that the Go original is shown with.",
         peers=("goev-steered", "goev", "go-goev", "gnet", "core-steered", "bare-epoll"),
-        metrics=_HTTP,
+        metrics=_REQUESTS,
         measure=_wrk(2),
         timed=True,
         goals=(
@@ -99,7 +119,7 @@ CASES = {
         title="64 connections",
         description="`wrk -c 64 -t 2`.",
         peers=("goev", "goev-1", "go-goev", "gnet", "asyncio", "uvloop", "uvloop-x2", "rloop", "core", "bare-epoll"),
-        metrics=_HTTP,
+        metrics=_REQUESTS,
         measure=_wrk(64),
         timed=True,
         goals=(
@@ -118,7 +138,7 @@ CASES = {
         title="1,000 connections",
         description="`wrk -c 1000 -t 2`.",
         peers=_FAST,
-        metrics=_HTTP,
+        metrics=_REQUESTS,
         measure=_wrk(1000),
         timed=True,
         goals=(
@@ -131,13 +151,39 @@ CASES = {
         title="64 connections, 16 requests pipelined",
         description="`wrk -c 64 -t 2`, where each write of a client holds 16 requests.",
         peers=_FAST,
-        metrics=_HTTP,
+        metrics=_REQUESTS,
         measure=_wrk(64, depth=16),
         timed=True,
         goals=(
             Goal("goev", "rate", 1.4, "go-goev"),
             Goal("goev", "rate", 1.15, "gnet"),
             Goal("goev", "rate", 0.9, "core"),
+        ),
+    ),
+    "http": Case(
+        title="HTTP: 64 connections",
+        description="`wrk -c 64 -t 2` of servers that parse HTTP/1.1; gnet does it with the parser wildcat.",
+        peers=_HTTP_SERVERS,
+        metrics=_REQUESTS,
+        measure=_http(64),
+        timed=True,
+        goals=(
+            Goal("goev", "rate", 2.0, "granian-x2"),
+            Goal("goev", "rate", 1.2, "socketify-x2"),
+            Goal("goev", "rate", 1.0, "gnet"),
+        ),
+    ),
+    "http-pipelined": Case(
+        title="HTTP: 64 connections, 16 requests pipelined",
+        description="The same, where each write of a client holds 16 requests. goev calls Python for each of them.",
+        peers=_HTTP_SERVERS,
+        metrics=_REQUESTS,
+        measure=_http(64, depth=16),
+        timed=True,
+        goals=(
+            Goal("goev", "rate", 8.0, "granian-x2"),
+            Goal("goev", "rate", 2.5, "socketify-x2"),
+            Goal("goev", "rate", 0.6, "gnet"),
         ),
     ),
     "churn": Case(
@@ -215,7 +261,7 @@ CASES = {
             "each, of a client in Rust that checks every echo. The protocol on uvloop does the framing in Python."
         ),
         peers=("goev-1", "goev-batches", "asyncio-streams", "uvloop"),
-        metrics=("echoes", "cpu"),
+        metrics=_ECHOES,
         measure=messages.echoes,
         goals=(
             Goal("goev-1", "echoes", 5.0, "asyncio-streams"),
@@ -224,6 +270,27 @@ CASES = {
             Goal("goev-batches", "echoes", 2.5, "uvloop"),
         ),
         timed=True,
+    ),
+    "websocket": Case(
+        title="WebSocket echo, 64 bytes",
+        description="A client in Rust with 16 connections, each with four messages under way, without compression.",
+        peers=_WEBSOCKET_SERVERS,
+        metrics=_ECHOES,
+        measure=_websocket(64),
+        timed=True,
+        goals=(
+            Goal("goev-1", "echoes", 1.3, "picows"),
+            Goal("goev-1", "echoes", 4.0, "websockets"),
+        ),
+    ),
+    "websocket-64k": Case(
+        title="WebSocket echo, 64 KiB",
+        description="The same with messages of 65,536 bytes.",
+        peers=_WEBSOCKET_SERVERS,
+        metrics=_ECHOES,
+        measure=_websocket(65_536),
+        timed=True,
+        goals=(Goal("goev-1", "echoes", 1.0, "picows"),),
     ),
     "broadcast": Case(
         title="Broadcast to 5,000 members",

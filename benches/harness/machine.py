@@ -27,8 +27,13 @@ def describe(goev_python: Path) -> dict[str, str]:
         "nginx": _nginx(),
         "uvloop": _package("uvloop"),
         "rloop": _package("rloop"),
+        "granian": _package("granian"),
+        "socketify": _package("socketify"),
+        "picows": _package("picows"),
+        "websockets": _package("websockets"),
         "Go goev": _go_module("goev", "github.com/shaovie/goev"),
         "gnet": _go_module("gnet", "github.com/panjf2000/gnet/v2"),
+        "wildcat": _go_module("gnet", "github.com/evanphx/wildcat"),
     }
     return {name: version for name, version in versions.items() if version}
 

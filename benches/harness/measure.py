@@ -63,14 +63,20 @@ class Bench:
 
 
 def requests(bench: Bench, peer: Peer, connections: int, depth: int) -> Run:
-    """Requests per second by wrk, and the server's CPU time for each."""
-    wrk = [*bench.programs.command("wrk"), "-t", "2", "-c", str(connections), "-d", str(bench.effort.seconds)]
-    environment = {"CONNECTIONS": str(connections), "DEPTH": str(depth)}
+    """Requests per second of plaintext."""
+    bench.programs.command("wrk")  # before a server waits for it
     with bench.serve(peer) as running:
-        url = f"http://127.0.0.1:{running.port}/"
-        before = running.cpu_seconds()
-        seen = run_program([*wrk, "--timeout", "5", "-s", str(BENCHES / "wrk.lua"), url], environment)
-        cpu = running.cpu_seconds() - before
+        return wrk(bench, running, connections, depth)
+
+
+def wrk(bench: Bench, running: Server, connections: int, depth: int) -> Run:
+    """Requests per second by wrk, and the server's CPU time for each."""
+    load = [*bench.programs.command("wrk"), "-t", "2", "-c", str(connections), "-d", str(bench.effort.seconds)]
+    environment = {"CONNECTIONS": str(connections), "DEPTH": str(depth)}
+    url = f"http://127.0.0.1:{running.port}/"
+    before = running.cpu_seconds()
+    seen = run_program([*load, "--timeout", "5", "-s", str(BENCHES / "wrk.lua"), url], environment)
+    cpu = running.cpu_seconds() - before
     if seen["failed"] or not seen["requests"]:
         raise Unavailable(f"wrk counted {seen['failed']:.0f} failures and {seen['requests']:.0f} replies")
     return {
@@ -119,11 +125,11 @@ def idle(bench: Bench, peer: Peer) -> Run:
         return {"bytes": (running.resident_bytes() - before) / count}
 
 
-def echo_load(bench: Bench, running: Server, program: str) -> tuple[Run, Run]:
+def echo_load(bench: Bench, running: Server, program: str, *arguments: str) -> tuple[Run, Run]:
     """Echoes per second and the server's CPU time for each, under a program that counts them; and what it counted."""
     load = bench.programs.command(program)
     before = running.cpu_seconds()
-    seen = run_program([*load, str(running.port), str(bench.effort.seconds)])
+    seen = run_program([*load, str(running.port), str(bench.effort.seconds), *arguments])
     cpu = running.cpu_seconds() - before
     if not seen["echoes"]:
         raise Unavailable("no echo came")

@@ -33,15 +33,17 @@ class Programs:
             "goev pool": lambda: self._goev("pool_peer.py"),
             "goev relay": lambda: self._goev(EXAMPLES / "proxy.py"),
             "goev messages": lambda: self._goev("messages_peer.py"),
+            "goev http": lambda: self._goev("http_peer.py"),
+            "goev websocket": lambda: self._goev("websocket_peer.py"),
+            "granian http": lambda: _python("granian_peer.py", "granian", "uvloop"),
+            "socketify http": lambda: _python("socketify_peer.py", "socketify"),
+            "picows websocket": lambda: _python("picows_peer.py", "picows", "uvloop"),
+            "websockets websocket": lambda: _python("websockets_peer.py", "websockets", "uvloop"),
             "goev broadcast": lambda: self._goev("broadcast_peer.py"),
             "uvloop broadcast": partial(_event_loop, "broadcast_peer.py", "uvloop"),
-            "broadcast load": lambda: [str(venv.PYTHON), str(PEERS / "broadcast_load.py")],
+            "broadcast load": lambda: _python("broadcast_load.py"),
             "goev resp": lambda: self._goev(EXAMPLES / "redis_server.py"),
-            "redis resp": lambda: [
-                str(venv.PYTHON),
-                str(PEERS / "redis_peer.py"),
-                *("--redis-server", _redis("redis-server")),
-            ],
+            "redis resp": lambda: [*_python("redis_peer.py"), "--redis-server", _redis("redis-server")],
             "redis-benchmark": lambda: [_redis("redis-benchmark")],
             "goev udp": lambda: self._goev(EXAMPLES / "udp_echo.py"),
             "goev download": lambda: [*self._goev(EXAMPLES / "download.py"), "--sendfile", "--rate", NO_LIMIT],
@@ -49,12 +51,14 @@ class Programs:
             "go-goev timers": lambda: [_go_build("goev", "./timers")],
             "gnet": lambda: [_go_build("gnet", ".")],
             "gnet relay": lambda: [_go_build("gnet", "./relay")],
+            "gnet http": lambda: [_go_build("gnet", "./http")],
             "nginx download": _nginx,
             "core": lambda: [_cargo_build("core_plaintext")],
             "bare-epoll": lambda: [_cargo_build("bare_epoll")],
             "churn": lambda: [_cargo_build("churn")],
             "relay load": lambda: [_cargo_build("relay_load")],
             "messages load": lambda: [_cargo_build("messages_load")],
+            "websocket load": lambda: [_cargo_build("websocket_load")],
             "udp load": lambda: [_cargo_build("udp_load")],
             "download load": lambda: [_cargo_build("download_load")],
             "wrk": lambda: [_wrk()],
@@ -87,10 +91,15 @@ class Programs:
         return [str(self._goev_python), str(PEERS / script)]
 
 
+def _python(script: str, *packages: str) -> Command:
+    for package in packages:
+        venv.require(package)
+    return [str(venv.PYTHON), str(PEERS / script)]
+
+
 def _event_loop(script: str, loop: str) -> Command:
-    if loop != "asyncio":
-        venv.require(loop)
-    return [str(venv.PYTHON), str(PEERS / script), "--loop", loop]
+    packages = () if loop == "asyncio" else (loop,)
+    return [*_python(script, *packages), "--loop", loop]
 
 
 def _go_build(module: str, package: str) -> str:
@@ -135,7 +144,7 @@ def _nginx() -> Command:
     found = find_nginx()
     if found is None:
         raise Unavailable("nginx is not installed (Debian: apt-get install nginx-light)")
-    return [str(venv.PYTHON), str(PEERS / "nginx_peer.py"), "--nginx", found]
+    return [*_python("nginx_peer.py"), "--nginx", found]
 
 
 def _run(command: Sequence[str | Path], reason: str, cwd: Path | None = None) -> str:

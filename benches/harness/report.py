@@ -19,6 +19,10 @@ time of all threads and processes of the server during the run, divided by its r
 moves far less than requests/s do. Latencies are those that `wrk` measured, without those that it adds on presumption
 (its correction for coordinated omission, which is wrong where requests are pipelined).
 
+In the cases named HTTP every server parses the requests in full and answers each with the same status, body,
+`Content-Type` and `Content-Length`; `Date`, `Server` and the like are as each sends them. WebSocket servers echo each
+message, text or binary, without compression; those that are one process run on one thread.
+
 Relays, UDP servers and downloads are measured with clients of our own in Rust, and are shown to pass on or to send the
 proper bytes before each run. nginx runs with a configuration of its own; its master process counts as well. A GB is
 10^9 bytes.

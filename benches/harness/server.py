@@ -1,4 +1,4 @@
-"""A server under test: started on a free port, and ended; if of plaintext, found to answer properly and warmed up."""
+"""A server under test: started on a free port, and ended; if it answers requests, found to do so properly first."""
 
 import os
 import select
@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -23,12 +23,16 @@ WARM_UP_CONNECTIONS = 16
 WARM_UP_ROUNDS = 100
 
 # What is sent, piece by piece, and how many replies it must get: whole, pipelined, cut, and cut inside the separator.
-EXCHANGES: tuple[tuple[tuple[bytes, ...], int], ...] = (
+Exchanges = tuple[tuple[tuple[bytes, ...], int], ...]
+EXCHANGES: Exchanges = (
     ((REQUEST,), 1),
     ((REQUEST * 3,), 3),
     ((REQUEST[:9], REQUEST[9:]), 1),
     ((REQUEST + REQUEST[:-2], REQUEST[-2:] + REQUEST), 3),
 )
+
+
+Take = Callable[[socket.socket, int], None]  # takes exactly so many replies, and raises Unavailable for others
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,18 @@ class Server:
         return connection
 
 
+def take_plaintext(connection: socket.socket, replies: int) -> None:
+    expect(connection, RESPONSE * replies)
+
+
 @contextmanager
-def serve(command: Command) -> Iterator[Server]:
-    """Runs a plaintext server, which is shown to answer properly and warmed up."""
+def serve(
+    command: Command, take: Take = take_plaintext, exchanges: Exchanges = EXCHANGES
+) -> Iterator[Server]:
+    """Runs a server of such replies, which is shown to answer properly and warmed up."""
     with start(command) as server:
-        _check(server)
-        _warm_up(server)
+        _check(server, take, exchanges)
+        _warm_up(server, take)
         yield server
 
 
@@ -79,13 +89,15 @@ def start(command: Command) -> Iterator[Server]:
             _stop(child)
 
 
-def exchange(connection: socket.socket, pieces: tuple[bytes, ...], replies: int) -> None:
+def exchange(
+    connection: socket.socket, pieces: tuple[bytes, ...], replies: int, take: Take = take_plaintext
+) -> None:
     """Sends the pieces one after the other and takes exactly the replies that are due."""
     for index, piece in enumerate(pieces):
         if index > 0:
             time.sleep(0.01)  # so that the server reads them one by one
         connection.sendall(piece)
-    expect(connection, RESPONSE * replies)
+    take(connection, replies)
 
 
 def expect(connection: socket.socket, expected: bytes) -> None:
@@ -120,18 +132,18 @@ def _wait_until_ready(child: subprocess.Popen[bytes]) -> None:
     raise Unavailable(f"it was not ready after {START_TIMEOUT:.0f} s")
 
 
-def _check(server: Server) -> None:
+def _check(server: Server, take: Take, exchanges: Exchanges) -> None:
     with server.connect() as connection:
-        for pieces, replies in EXCHANGES:
-            exchange(connection, pieces, replies)
+        for pieces, replies in exchanges:
+            exchange(connection, pieces, replies, take)
 
 
-def _warm_up(server: Server) -> None:
+def _warm_up(server: Server, take: Take) -> None:
     with ExitStack() as stack:
         connections = [stack.enter_context(server.connect()) for _ in range(WARM_UP_CONNECTIONS)]
         for _ in range(WARM_UP_ROUNDS):
             for connection in connections:
-                exchange(connection, (REQUEST,), 1)
+                exchange(connection, (REQUEST,), 1, take)
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

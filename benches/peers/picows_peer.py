@@ -1,0 +1,37 @@
+"""Echoes WebSocket messages on picows, on uvloop."""
+
+import argparse
+import asyncio
+
+import uvloop
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+
+
+class Echo(WSListener):
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(WSCloseCode.OK)
+            transport.disconnect()
+        else:
+            transport.send(frame.msg_type, frame.get_payload_as_memoryview())
+
+
+async def serve(port: int, read_buffer: int, fastnet: bool) -> None:
+    server = await ws_create_server(
+        lambda _: Echo(), "127.0.0.1", port, read_buffer_init_size=read_buffer, use_aiofastnet=fastnet
+    )
+    print("ready", flush=True)
+    await server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=9999)
+    parser.add_argument("--read-buffer", type=int, default=16384)
+    parser.add_argument("--no-fastnet", action="store_true")
+    arguments = parser.parse_args()
+    uvloop.run(serve(arguments.port, arguments.read_buffer, not arguments.no_fastnet))
+
+
+if __name__ == "__main__":
+    main()
