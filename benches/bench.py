@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares goev with the Go original, gnet, asyncio and servers on it, granian, … and writes docs/benchmarks.md.
+"""Compares goev with the Go original, gnet, asyncio on several loops, and servers of HTTP, WebSocket and Redis.
 
 Needs only Python's standard library to begin with: what else it takes is installed or built in benches/, and what
 cannot be had is skipped by name. The client and all servers run on this machine and talk over 127.0.0.1.

@@ -168,7 +168,9 @@ CASES = {
         measure=_http(64),
         timed=True,
         goals=(
+            Goal("goev", "rate", 2.0, "granian"),
             Goal("goev", "rate", 2.0, "granian-x2"),
+            Goal("goev", "rate", 1.2, "socketify"),
             Goal("goev", "rate", 1.2, "socketify-x2"),
             Goal("goev", "rate", 1.0, "gnet"),
         ),
@@ -181,7 +183,9 @@ CASES = {
         measure=_http(64, depth=16),
         timed=True,
         goals=(
+            Goal("goev", "rate", 8.0, "granian"),
             Goal("goev", "rate", 8.0, "granian-x2"),
+            Goal("goev", "rate", 2.5, "socketify"),
             Goal("goev", "rate", 2.5, "socketify-x2"),
             Goal("goev", "rate", 0.6, "gnet"),
         ),

@@ -57,9 +57,7 @@ def take_plaintext(connection: socket.socket, replies: int) -> None:
 
 
 @contextmanager
-def serve(
-    command: Command, take: Take = take_plaintext, exchanges: Exchanges = EXCHANGES
-) -> Iterator[Server]:
+def serve(command: Command, take: Take = take_plaintext, exchanges: Exchanges = EXCHANGES) -> Iterator[Server]:
     """Runs a server of such replies, which is shown to answer properly and warmed up."""
     with start(command) as server:
         _check(server, take, exchanges)
@@ -89,9 +87,7 @@ def start(command: Command) -> Iterator[Server]:
             _stop(child)
 
 
-def exchange(
-    connection: socket.socket, pieces: tuple[bytes, ...], replies: int, take: Take = take_plaintext
-) -> None:
+def exchange(connection: socket.socket, pieces: tuple[bytes, ...], replies: int, take: Take = take_plaintext) -> None:
     """Sends the pieces one after the other and takes exactly the replies that are due."""
     for index, piece in enumerate(pieces):
         if index > 0:

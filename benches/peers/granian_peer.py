@@ -1,4 +1,4 @@
-"""Answers HTTP requests on granian, by its own interface RSGI, in one worker process or several."""
+"""Answers HTTP requests on granian, by its own interface RSGI on uvloop, in one worker process or several."""
 
 import argparse
 import asyncio
@@ -32,22 +32,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--pollers", type=int, default=1, help="worker processes")
-    parser.add_argument("--loop", choices=["asyncio", "uvloop", "rloop"], default="uvloop")
-    parser.add_argument("--runtime-mode", choices=["st", "mt"], default="mt")
-    parser.add_argument("--pipeline-flush", action="store_true")
     arguments = parser.parse_args()
 
     multiprocessing.set_start_method("fork")  # the workers share the barrier
-    application = Hello(arguments.pollers)
+    application: Any = Hello(arguments.pollers)
     server = Granian(
-        "the application is handed over by the loader below",
+        "handed over by the loader below",
         port=arguments.port,
         interface=Interfaces.RSGI,
         workers=arguments.pollers,
-        loop=Loops(arguments.loop),
-        runtime_mode=arguments.runtime_mode,
+        loop=Loops.uvloop,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(pipeline_flush=arguments.pipeline_flush),
+        http1_settings=HTTP1Settings(pipeline_flush=True),  # one write for pipelined answers
         websockets=False,
         log_enabled=False,
     )

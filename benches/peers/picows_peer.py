@@ -1,10 +1,9 @@
 """Echoes WebSocket messages on picows, on uvloop."""
 
 import argparse
-import asyncio
 
 import uvloop
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 
 class Echo(WSListener):
@@ -16,10 +15,8 @@ class Echo(WSListener):
             transport.send(frame.msg_type, frame.get_payload_as_memoryview())
 
 
-async def serve(port: int, read_buffer: int, fastnet: bool) -> None:
-    server = await ws_create_server(
-        lambda _: Echo(), "127.0.0.1", port, read_buffer_init_size=read_buffer, use_aiofastnet=fastnet
-    )
+async def serve(port: int) -> None:
+    server = await ws_create_server(lambda _: Echo(), "127.0.0.1", port)
     print("ready", flush=True)
     await server.serve_forever()
 
@@ -27,10 +24,9 @@ async def serve(port: int, read_buffer: int, fastnet: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=9999)
-    parser.add_argument("--read-buffer", type=int, default=16384)
-    parser.add_argument("--no-fastnet", action="store_true")
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments.port, arguments.read_buffer, not arguments.no_fastnet))
+
+    uvloop.run(serve(arguments.port))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Echoes WebSocket messages on the package websockets, without compression."""
+"""Echoes WebSocket messages on the package websockets, without compression, on uvloop."""
 
 import argparse
-import asyncio
-import importlib
 
+import uvloop
 from websockets.asyncio.server import ServerConnection, serve
 
 
@@ -21,12 +20,9 @@ async def run(port: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=9999)
-    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="uvloop")
     arguments = parser.parse_args()
 
-    loop: asyncio.AbstractEventLoop = importlib.import_module(arguments.loop).new_event_loop()
-    asyncio.set_event_loop(loop)
-    loop.run_until_complete(run(arguments.port))
+    uvloop.run(run(arguments.port))
 
 
 if __name__ == "__main__":
