@@ -57,6 +57,22 @@ impl Limits {
     }
 }
 
+/// A set of bytes: letters, digits, and others.
+const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
+    let mut set = [false; 256];
+    let mut byte = 0;
+    while byte < set.len() {
+        set[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        set[others[at] as usize] = true;
+        at += 1;
+    }
+    set
+}
+
 /// Why a request is refused, and with which status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{status} {}: {text}", response::reason(*.status))]

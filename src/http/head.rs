@@ -6,10 +6,13 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Request, Status};
 
-use super::{Limits, Refusal};
+use super::{Limits, Refusal, alphanumeric_and};
 
 /// As many fields as a head may have at most.
 pub(super) const MOST_HEADERS: usize = 256;
+
+/// The bytes of a name in a host (RFC 3986 section 3.2.2).
+static HOST: [bool; 256] = alphanumeric_and(b"-._~%!$&'()*+,;=");
 
 /// Which HTTP/1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,13 @@ pub struct Facts {
     /// The peer waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     pub(super) body: Body,
+}
+
+impl Facts {
+    /// Whether the next request may be looked at, whatever becomes of this one.
+    pub(super) fn is_followed(&self) -> bool {
+        self.keep_alive && !self.may_switch
+    }
 }
 
 /// What the fields say, as they are read.
@@ -127,17 +137,39 @@ impl Codings {
     }
 }
 
+/// The head at the front of the input, and where it ends, if it is as nearly all are: whole and well formed. For anything else
+/// [`end_of`] and [`parse`] tell what is missing or wrong.
+pub(super) fn read(input: &[u8], limits: &Limits) -> Option<(usize, Facts)> {
+    let mut space = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+    let mut request = Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(input, &mut space[..limits.max_headers]);
+    let Ok(Status::Complete(end)) = parsed else { return None };
+    // `httparse` takes a bare LF for an end, too.
+    let mut starts = request.headers.iter().map(|header| header.name.as_ptr().addr() - input.as_ptr().addr());
+    let ends_well = |start: usize| input[..start].ends_with(b"\r\n");
+    if end > limits.max_head || !input[..end].ends_with(b"\r\n\r\n") || !starts.all(ends_well) {
+        return None;
+    }
+    let facts = facts_of(&request, limits).ok()?;
+    let is_first = request.method.is_some_and(|method| method.as_ptr() == input.as_ptr());
+    let line = facts.target + " HTTP/1.1".len();
+    (is_first && line <= limits.max_line).then_some((end, facts))
+}
+
 /// Reads a whole head, which ends with an empty line and begins with the request line.
 pub(super) fn parse(head: &[u8], limits: &Limits) -> Result<Facts, Refusal> {
-    let mut space = [const { MaybeUninit::<Header<'_>>::uninit() }; MOST_HEADERS];
+    let mut space = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut request = Request::new(&mut []);
     match request.parse_with_uninit_headers(head, &mut space[..limits.max_headers]) {
-        Ok(Status::Complete(end)) if end == head.len() => {}
+        Ok(Status::Complete(end)) if end == head.len() => facts_of(&request, limits),
         // Only a line that ends otherwise than the scan thought could bring this about.
-        Ok(_) => return Err(Refusal::bad("a malformed head")),
-        Err(httparse::Error::Version) => return parse_other_version(head, limits),
-        Err(error) => return Err(refusal(error)),
+        Ok(_) => Err(Refusal::bad("a malformed head")),
+        Err(httparse::Error::Version) => parse_other_version(head, limits),
+        Err(error) => Err(refusal(error)),
     }
+}
+
+fn facts_of(request: &Request<'_, '_>, limits: &Limits) -> Result<Facts, Refusal> {
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
         return Err(Refusal::bad("a malformed request line"));
     };
@@ -211,7 +243,7 @@ fn is_absolute(target: &str) -> bool {
 /// A host, perhaps with a port (RFC 3986 section 3.2). Where the port is optional the host may be empty, as a `Host` is of a
 /// target without one (RFC 9112 section 3.2).
 fn is_authority(value: &[u8], whole: bool) -> bool {
-    let is_name = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&'..=b',' | b';' | b'=');
+    let is_name = |byte: &u8| HOST[usize::from(*byte)];
     let is_address = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
     let (host, rest) = match value {
         [b'[', inside @ ..] => match memchr::memchr(b']', inside) {

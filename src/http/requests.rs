@@ -1,13 +1,17 @@
 //! Finds the requests in the input of one connection, one after the other.
 //!
-//! Only the next thing to hand out is located; what was found stays in the input, but for chunked bodies that are wanted
-//! whole. After a refusal, or a request that ends the connection, nothing is looked at any more.
+//! Only the next thing to hand out is located, and of pipelined requests without a body some that follow it; what was found
+//! stays in the input, but for chunked bodies that are wanted whole. After a refusal, or a request that ends the connection, nothing is looked at any more.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::chunks::{Chunks, Next as Chunk};
 use super::head::{self, Body, Facts};
 use super::{Limits, Refusal};
+
+/// So many pipelined requests are looked at ahead of their turn: as the poller reads, that takes nothing from handlers.
+const MOST_AHEAD: usize = 32;
 
 /// What is handed out.
 pub enum Event<'a> {
@@ -70,6 +74,8 @@ pub(crate) struct Requests {
     /// What comes behind the body that is being streamed.
     then: State,
     found: Option<Found>,
+    /// Requests without a body behind the one that was found: their heads.
+    ahead: VecDeque<(usize, Facts)>,
     refusal: Option<Refusal>,
     /// The peer waits for `100 Continue`.
     continues: bool,
@@ -80,7 +86,17 @@ pub(crate) struct Requests {
 impl Requests {
     pub fn new(limits: Arc<Limits>, streams: bool) -> Self {
         let (state, then) = (State::Head(0), State::Over);
-        Self { limits, streams, state, then, found: None, refusal: None, continues: false, gathered: None }
+        Self {
+            limits,
+            streams,
+            state,
+            then,
+            found: None,
+            ahead: VecDeque::new(),
+            refusal: None,
+            continues: false,
+            gathered: None,
+        }
     }
 
     /// The most input that is needed at a time.
@@ -120,6 +136,7 @@ impl Requests {
     /// Looks at nothing any more.
     pub fn give_up(&mut self) {
         (self.state, self.then, self.found, self.gathered) = (State::Over, State::Over, None, None);
+        self.ahead = VecDeque::new();
     }
 
     /// Looks at no further request.
@@ -127,12 +144,15 @@ impl Requests {
         if self.is_in_body() {
             self.then = State::Over;
         } else {
-            (self.state, self.found, self.gathered) = (State::Over, None, None);
+            self.give_up();
         }
     }
 
     /// Looks for what comes next; returns how many bytes at the front of the input are done with.
     pub fn look(&mut self, input: &[u8], due: usize) -> usize {
+        if self.found.is_some() || self.found_ahead() {
+            return 0;
+        }
         let mut done = 0;
         while self.found.is_none() && self.refusal.is_none() {
             match self.step(&input[done..], due) {
@@ -141,7 +161,30 @@ impl Requests {
                 Err(refusal) => self.refusal = Some(refusal),
             }
         }
+        self.look_ahead(&input[done..]);
         done
+    }
+
+    /// Looks at requests behind the one that was found, as far as they are as nearly all are.
+    fn look_ahead(&mut self, input: &[u8]) {
+        let Some(Found::Whole { head, body, facts }) = self.found else { return };
+        let (mut at, mut last) = (head + body, facts);
+        while !self.streams && last.is_followed() && self.ahead.len() < MOST_AHEAD {
+            let read = head::read(&input[at..], &self.limits).filter(|(_, facts)| facts.body == Body::Length(0));
+            let Some((head, facts)) = read else { return };
+            self.ahead.push_back((head, facts));
+            (at, last) = (at + head, facts);
+        }
+    }
+
+    fn found_ahead(&mut self) -> bool {
+        let Some((head, facts)) = self.ahead.pop_front() else { return false };
+        self.found = Some(Found::Whole { head, body: 0, facts });
+        if self.ahead.is_empty() {
+            // An idle connection owns nothing.
+            self.ahead = VecDeque::new();
+        }
+        true
     }
 
     /// One step, which is done with so many bytes; none when it takes more input.
@@ -179,11 +222,17 @@ impl Requests {
     }
 
     fn look_for_head(&mut self, input: &[u8], searched: usize) -> Result<Option<usize>, Refusal> {
-        let Some(end) = head::end_of(input, searched, &self.limits)? else {
-            self.state = State::Head(input.len());
-            return Ok(None);
+        let plain = if searched == 0 { head::read(input, &self.limits) } else { None };
+        let (end, facts) = match plain {
+            Some(plain) => plain,
+            None => match head::end_of(input, searched, &self.limits)? {
+                Some(end) => (end, head::parse(&input[..end], &self.limits)?),
+                None => {
+                    self.state = State::Head(input.len());
+                    return Ok(None);
+                }
+            },
         };
-        let facts = head::parse(&input[..end], &self.limits)?;
         self.continues = facts.expects_continue;
         match facts.body {
             _ if self.streams => return Ok(self.find(Found::Whole { head: end, body: 0, facts }, 0)),
@@ -256,9 +305,9 @@ impl Requests {
 
     fn go_on_after(&mut self, facts: Facts) {
         let next = match facts {
+            _ if facts.is_followed() => State::Head(0),
             Facts { keep_alive: false, .. } => State::Over,
-            Facts { may_switch: true, .. } => State::Held,
-            _ => State::Head(0),
+            _ => State::Held,
         };
         self.state = match facts.body {
             _ if !self.streams => next,

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Refusal, Version};
+use super::{Refusal, Version, alphanumeric_and};
 
 /// Why an answer cannot be sent so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,10 +46,12 @@ impl Head {
 
     /// One field. An error if it is malformed, or one that only the server can know.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Unfit> {
-        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+        if name.is_empty() || !name.iter().all(|byte| TOKEN[usize::from(*byte)]) {
             return Err(Unfit(format!("a field name must be a token, not {:?}", latin1(name))));
         }
-        if !value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)) {
+        // Without a branch for each byte: they are fine as a rule.
+        let is_control = |byte: u8| ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f);
+        if value.iter().fold(false, |found, byte| found | is_control(*byte)) {
             return Err(Unfit(format!("a control character in the field {}: {:?}", latin1(name), latin1(value))));
         }
         match name.len() {
@@ -117,7 +119,9 @@ impl Head {
             _ => None,
         };
         if let Some(length) = length {
-            let _ = write!(self.bytes, "Content-Length: {length}\r\n");
+            for part in [&b"Content-Length: "[..], itoa::Buffer::new().format(length).as_bytes(), b"\r\n"] {
+                self.bytes.extend_from_slice(part);
+            }
         }
         if framed == Framed::Chunked {
             self.bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -157,10 +161,8 @@ fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// `tchar` (RFC 9110 section 5.6.2).
-fn is_token(byte: u8) -> bool {
-    matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
-}
+/// `tchar` (RFC 9110 section 5.6.2)
+static TOKEN: [bool; 256] = alphanumeric_and(b"!#$%&'*+-.^_`|~");
 
 /// The reason phrase, for people (RFC 9110 section 15 and the registry of status codes).
 pub(super) fn reason(status: u16) -> &'static str {
