@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test soak lint rust-test python-test bench wheel clean
+.PHONY: help demo test soak conformance lint rust-test python-test bench wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,9 @@ test: lint rust-test python-test ## everything that CI checks
 
 soak: $(VENV)/built ## random cases for FUZZ=300 seconds each, thread models, the fault suite SOAK=10 times as long
 	FUZZ=$(FUZZ) SOAK=$(SOAK) tests/soak
+
+conformance: $(VENV)/built ## the Autobahn test suite, which needs Python 2.7; writes docs/conformance.md (ARGS=--help for more)
+	$(BIN)/python tests/conformance/run.py $(ARGS)
 
 lint: $(VENV)/built ## formatters, linters, type checks; warnings are errors
 	cargo fmt --check

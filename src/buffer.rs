@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ const CHUNK: usize = 16 * 1024;
 const FIRST_CAPACITY: usize = 1024;
 /// How many emptied queues and buffers a pool keeps: what one batch of events can use, less what is seldom.
 const POOLED: usize = 64;
+/// Room is made for so many bytes at a time: who only says that much will come shall not cost more.
+const MOST_ROOM: usize = 256 * 1024;
 /// How many chunks one `writev` takes.
 const GATHER: usize = 64;
 
@@ -71,7 +74,7 @@ impl Input {
             self.arena_len = received.len() as u32;
             return true;
         }
-        self.settle(arena);
+        self.settle(arena, received.len());
         self.own.drain(..self.start as usize);
         self.start = 0;
         self.own.extend_from_slice(&arena[received]);
@@ -90,12 +93,35 @@ impl Input {
         }
     }
 
-    /// Copies what still lies in the arena, which is about to be used again.
-    pub fn settle(&mut self, arena: &[u8]) {
+    /// Copies what still lies in the arena, which is about to be used again; with room for as much more as is known to come.
+    pub fn settle(&mut self, arena: &[u8], more: usize) {
         if self.arena_len > 0 {
-            self.own = self.bytes(arena).to_vec();
+            let mut own = Vec::with_capacity(self.len() + more.min(MOST_ROOM));
+            own.extend_from_slice(self.bytes(arena));
+            self.own = own;
             (self.start, self.arena_len) = (0, 0);
         }
+    }
+
+    /// Whether what waits is in memory of its own.
+    pub fn is_settled(&self) -> bool {
+        self.arena_len == 0 && !self.own.is_empty()
+    }
+
+    /// Takes in, behind what waits in memory of its own, what `read` puts at the front of the room it is given: `most` bytes,
+    /// or less.
+    pub fn receive_into<E>(
+        &mut self,
+        most: usize,
+        read: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        self.own.reserve(most.min(MOST_ROOM));
+        let spare = self.own.spare_capacity_mut();
+        let room = spare.len().min(most);
+        let count = read(&mut spare[..room])?.min(room);
+        // SAFETY: `read` has written the first `count` bytes of the room, which lies right behind the length.
+        unsafe { self.own.set_len(self.own.len() + count) };
+        Ok(count)
     }
 }
 
@@ -322,18 +348,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn input_comes_out_as_it_went_in(parts in prop::collection::vec((prop::collection::vec(any::<u8>(), 1..50), 0usize..60, any::<bool>()), 1..40)) {
+        fn input_comes_out_as_it_went_in(parts in prop::collection::vec((prop::collection::vec(any::<u8>(), 1..50), 0usize..60, any::<bool>(), any::<bool>()), 1..40)) {
             let (mut input, mut expected, mut arena) = (Input::default(), Vec::<u8>::new(), vec![0; 64]);
-            for (part, consumed, settles) in parts {
-                arena[..part.len()].copy_from_slice(&part);
-                input.receive(&arena, 0..part.len());
+            for (part, consumed, settles, direct) in parts {
+                if direct && input.is_settled() {
+                    let room = |room: &mut [MaybeUninit<u8>]| {
+                        room.iter_mut().zip(&part).for_each(|(place, byte)| _ = place.write(*byte));
+                        Ok::<_, ()>(part.len())
+                    };
+                    prop_assert_eq!(input.receive_into(part.len(), room), Ok(part.len()));
+                } else {
+                    arena[..part.len()].copy_from_slice(&part);
+                    input.receive(&arena, 0..part.len());
+                }
                 expected.extend(&part);
                 let consumed = consumed.min(expected.len());
                 input.consume(consumed);
                 expected.drain(..consumed);
                 prop_assert_eq!(input.bytes(&arena), &expected[..]);
                 if settles || !input.is_empty() {
-                    input.settle(&arena);
+                    input.settle(&arena, consumed);
                     arena.fill(0);
                 }
                 prop_assert_eq!(input.bytes(&arena), &expected[..]);
@@ -382,7 +416,7 @@ mod tests {
         let arena = [1, 2, 3, 4];
         input.receive(&arena, 0..4);
         input.consume(1);
-        input.settle(&arena);
+        input.settle(&arena, 0);
         assert_eq!(input.bytes(&arena), [2, 3, 4]);
         input.consume(3);
         assert_eq!(input.own.capacity(), 0);

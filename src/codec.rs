@@ -53,6 +53,15 @@ impl Codec {
         }
     }
 
+    /// How much the input that waits lacks of being whole, if that is known; else nothing.
+    pub fn missing(&self, input: &[u8]) -> usize {
+        match self {
+            Self::Frames(frames) => frames.missing(input),
+            Self::Http(http) => http.requests.missing(input.len()),
+            Self::WebSocket(socket) => socket.messages.missing(input.len()),
+        }
+    }
+
     /// Whether there is something to tell.
     pub fn has_news(&self) -> bool {
         match self {

@@ -23,8 +23,8 @@ use crate::websocket::{Item, WebSocket};
 
 /// At most so many bytes of one file go out per turn, so that a fast peer does not starve the others.
 const FILE_BUDGET: usize = 256 * 1024;
-/// At most so many bytes are read from one connection per turn.
-const READ_BUDGET: usize = 64 * 1024;
+/// At most so many bytes are read from one connection per turn: 64 KiB, and what frames a message of that size.
+const READ_BUDGET: usize = 65 * 1024;
 
 /// The life of a connection, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,6 +194,14 @@ impl Connection {
     /// Reads once into `arena[at..]`, or to the end when that is known to be near; returns how much of it is in use.
     pub fn receive(&mut self, arena: &mut [u8], at: usize, now: u64) -> usize {
         let room = self.max_input().saturating_sub(self.input.len());
+        if self.input.is_settled() {
+            let missing = self.missing(arena).min(room);
+            if missing > 0 {
+                self.receive_missing(missing, now);
+                self.look(arena);
+                return 0;
+            }
+        }
         let budget = READ_BUDGET.min(arena.len() - at).min(room);
         let mut end = at;
         while end < at + budget {
@@ -215,6 +223,29 @@ impl Connection {
         let in_arena = self.input.receive(arena, at..end);
         self.look(arena);
         if in_arena { end - at } else { 0 }
+    }
+
+    /// Reads the rest of what waits, or a part of it, where that is: nothing has to be moved then.
+    fn receive_missing(&mut self, missing: usize, now: u64) {
+        let (socket, wanted) = (&self.socket, missing.min(READ_BUDGET));
+        let read = self.input.receive_into(wanted, |room| socket.recv(room));
+        let count = read.as_ref().copied().unwrap_or(0);
+        self.note_read(read, wanted);
+        if count > 0 {
+            self.guards.received(now, count);
+            self.remote.handle.counters.bytes_in.add(count as u64);
+        }
+    }
+
+    /// How much is known to be missing of what waits.
+    fn missing(&self, arena: &[u8]) -> usize {
+        self.codec.as_ref().map_or(0, |codec| codec.missing(self.input.bytes(arena)))
+    }
+
+    /// Moves what waits out of the arena, which is about to be used again.
+    pub fn settle(&mut self, arena: &[u8]) {
+        let missing = self.missing(arena);
+        self.input.settle(arena, missing);
     }
 
     /// How much input may wait: also one whole message, however large.

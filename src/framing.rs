@@ -179,6 +179,18 @@ impl Framing {
         Ok((input.len() >= end).then_some(Frame { message: width..end, end }))
     }
 
+    /// Where the first frame will end, if that is known before it does.
+    fn end_of_first(&self, input: &[u8]) -> Option<usize> {
+        match &self.kind {
+            Kind::Fixed => Some(self.max_size),
+            Kind::Prefixed(length) => {
+                let (width, size) = length_of(*length, input).ok()??;
+                usize::try_from(size).ok().filter(|size| *size <= self.max_size).map(|size| width + size)
+            }
+            Kind::Delimited(_) => None,
+        }
+    }
+
     fn first_delimited(
         &self,
         delimiter: &Finder<'_>,
@@ -318,6 +330,12 @@ impl Frames {
             Ok(None) => self.looked = input.len(),
             Err(error) => self.error = Some(error),
         }
+    }
+
+    /// How much the input lacks of the next message, if its length is there.
+    pub fn missing(&self, input: &[u8]) -> usize {
+        let known = self.next.is_none() && self.error.is_none();
+        if known { self.framing.end_of_first(input).map_or(0, |end| end.saturating_sub(input.len())) } else { 0 }
     }
 
     /// Someone took bytes from the input: everything is elsewhere now.

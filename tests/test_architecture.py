@@ -88,9 +88,18 @@ def test_a_source_holds_one_idea(path: Path):
     assert len(outside_tests(path.read_text()).splitlines()) < 1000
 
 
-@pytest.mark.parametrize("name", ["error.rs", "timer.rs", "buffer.rs", "framing.rs"])
-def test_pure_modules_have_no_socket_and_no_clock(name):
-    text = "\n".join(code(line) for line in outside_tests((ROOT / "src" / name).read_text()).splitlines())
+PURE = [
+    *(
+        ROOT / "src" / name
+        for name in ("error.rs", "timer.rs", "buffer.rs", "codec.rs", "framing.rs", "http.rs", "websocket.rs")
+    ),
+    *(path for folder in ("http", "websocket") for path in sorted((ROOT / "src" / folder).glob("*.rs"))),
+]
+
+
+@pytest.mark.parametrize("path", PURE, ids=lambda path: path.stem)
+def test_pure_modules_have_no_socket_and_no_clock(path):
+    text = "\n".join(code(line) for line in outside_tests(path.read_text()).splitlines())
     assert not re.search(r"\b(mio|socket2|Instant::now|SystemTime|TcpStream|libc::(read|write|send|recv)\w*)\b", text)
 
 

@@ -1,4 +1,4 @@
-"""The README tells the truth: its Python blocks and those of the page on messages run, the commands it names exist."""
+"""The README tells the truth: its Python blocks and those of the pages on messages run, the commands it names exist."""
 
 import os
 import re
@@ -13,8 +13,12 @@ from support import ROOT, Child
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
 BLOCK = re.compile(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```")
 BLOCKS = BLOCK.findall(README)
-MESSAGES = BLOCK.findall((ROOT / "docs" / "messages.md").read_text())
-PYTHON = [text for language, text in BLOCKS + MESSAGES if language == "python"]
+PAGES = [
+    block
+    for name in ("messages", "http", "websocket")
+    for block in BLOCK.findall((ROOT / "docs" / f"{name}.md").read_text())
+]
+PYTHON = [text for language, text in BLOCKS + PAGES if language == "python"]
 SHELL = [text for language, text in BLOCKS if language in ("sh", "shell", "bash", "console")]
 
 

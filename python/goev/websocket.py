@@ -257,10 +257,11 @@ def _window_within(parameters: list[str], *, is_offer: bool) -> int | None:
         match name:
             case "server_no_context_takeover" | "client_no_context_takeover" if "=" not in parameter:
                 continue
-            case "client_max_window_bits" if is_offer and (is_size or "=" not in parameter):
+            case "client_max_window_bits" if is_offer and "=" not in parameter:
                 continue
-            case "server_max_window_bits" if is_size:
-                if is_offer:
+            case "server_max_window_bits" | "client_max_window_bits" if is_size:
+                # Who is offered something is the server, and who is answered the client.
+                if name.startswith("server") == is_offer:
                     bits = int(value)
             case _:
                 return None
@@ -279,7 +280,7 @@ def _request_for(handler: Connection, url: SplitResult, headers: Mapping[str, st
     if handler.subprotocols:
         fields["Sec-WebSocket-Protocol"] = ", ".join(handler.subprotocols)
     if handler.compression:
-        fields["Sec-WebSocket-Extensions"] = _NO_TAKEOVER
+        fields["Sec-WebSocket-Extensions"] = f"{_NO_TAKEOVER}; client_max_window_bits"
     for name, value in headers.items():
         if name.lower() in map(str.lower, fields):
             raise ValueError(f"headers: {name} is made by the handshake")

@@ -106,6 +106,14 @@ impl Requests {
         self.limits.max_head.max(2 * super::chunks::MOST_SIZE_LINE) + body + 1
     }
 
+    /// How much the input lacks of a body that is awaited whole.
+    pub fn missing(&self, input: usize) -> usize {
+        match self.state {
+            State::Awaiting { head, body, .. } => (head + body).saturating_sub(input),
+            _ => 0,
+        }
+    }
+
     /// Whether there is something to hand out while so many answers are due, or a refusal.
     pub fn has_news(&self, due: usize) -> bool {
         match &self.found {

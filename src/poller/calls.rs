@@ -158,7 +158,7 @@ impl State {
     fn leave(&mut self, token: Token) {
         if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
             connection.queued = false;
-            connection.input.settle(&self.arena);
+            connection.settle(&self.arena);
             list_if_ready(connection, &mut self.ready, token);
         }
     }
@@ -180,7 +180,7 @@ impl State {
             if let Turn::Connection(token) = turn
                 && let Some(Source::Connection(connection)) = self.sources.get_mut(*token)
             {
-                connection.input.settle(&self.arena);
+                connection.settle(&self.arena);
             }
         }
     }

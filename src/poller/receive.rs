@@ -132,7 +132,7 @@ impl State {
                     queue_if_due(connection, &mut self.turns, token);
                     if !connection.queued {
                         // A part of a message: no turn will move it out of the arena.
-                        connection.input.settle(&self.arena);
+                        connection.settle(&self.arena);
                     }
                 }
                 Some(Source::Listener(listener)) => {

@@ -193,6 +193,14 @@ impl Messages {
         self.state = State::Failed(violation);
     }
 
+    /// How much the input lacks of a message that waits in it.
+    pub fn missing(&self, input: usize) -> usize {
+        match self.state {
+            State::Payload(Frame { fragment: false, len, .. }) => len.saturating_sub(input),
+            _ => 0,
+        }
+    }
+
     /// Whether there is something to tell: an item or a violation.
     #[inline]
     pub fn has_news(&self) -> bool {

@@ -1,0 +1,200 @@
+"""A chat in the browser: rooms, names, who is there, the last 50 messages. Page and WebSocket come from one port.
+
+Start it and open the address that it prints in two windows. What both sides say to each other is JSON:
+
+    page:   {"type": "join", "room": "lobby", "name": "Ada"}      {"type": "say", "text": "Hello"}
+    server: "welcome" to who joins, "message" and "people" to the room, "stats" to all each second, "error" to who asked
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import re
+import threading
+import time
+import unicodedata
+from base64 import b64encode
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import goev
+
+MAX_NAME, MAX_ROOM, MAX_TEXT = 24, 32, 500  # characters
+MAX_ROOMS, MAX_PEOPLE = 200, 100  # at once, and in a room
+MAX_RATE = 10  # requests of one client in a second
+HISTORY = 50  # messages of a room for those who come later
+
+PAGE = Path(__file__).with_suffix(".html").read_text()
+
+
+def sources(tag: str) -> str:
+    """What a policy allows of the page: the inline style or script whose hash this is, and no other."""
+    found = re.findall(rf"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)
+    return " ".join(f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in found)
+
+
+HEADERS = {
+    "content-type": "text/html; charset=utf-8",
+    "content-security-policy": f"default-src 'none'; script-src {sources('script')}; style-src {sources('style')}; "
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+class Refused(Exception):
+    """What a client asked for and does not get. It is told why, and goes on."""
+
+
+def clean(what: str, text: str, limit: int, *, joiners: str = "") -> str:
+    """The text on one line, without control characters: they could make one name look like another."""
+    text = unicodedata.normalize("NFC", text)
+    kept = [character for character in text if character.isprintable() or character.isspace() or character in joiners]
+    shown = " ".join("".join(kept).split())
+    if not 0 < len(shown) <= limit:
+        raise Refused(f"A {what} has 1 to {limit} characters, not {len(shown)}.")
+    return shown
+
+
+class Room:
+    def __init__(self, name: str) -> None:
+        self.name, self.since = name, time.time_ns() // 1000  # tells this room from a later one of the same name
+        self.group = goev.Group(goev.websocket.Framing(), when_behind="end")  # who cannot keep up comes again
+        self.people: dict[str, Chatter] = {}  # by name, in small letters
+        self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
+        self.number = 0
+
+    def names(self) -> list[str]:
+        return [chatter.name for chatter in self.people.values()]
+
+    def tell(self, kind: str, **content: Any) -> dict[str, Any]:
+        """Send it to all. Two pollers may hand on what two have said in either order: the page sorts by number."""
+        self.number += 1
+        event = {"type": kind, "room": self.name, "number": self.number, "time": time.time_ns() // 1_000_000, **content}
+        self.group.send(json.dumps(event))
+        return event
+
+
+lock = threading.Lock()  # for all that is below; there may be several pollers
+rooms: dict[str, Room] = {}
+everyone = goev.Group(goev.websocket.Framing())
+said = 0  # messages, since the last second
+
+
+class Chatter(goev.websocket.Connection):
+    max_message_size = 8192
+
+    def __init__(self) -> None:
+        self.room: Room | None = None
+        self.name = ""
+        self.asked: deque[float] = deque(maxlen=MAX_RATE)  # when
+
+    def on_handshake(self, request: goev.http.Request) -> bool:
+        """Not for the pages of other sites, which a visitor's browser would connect as readily."""
+        origin = request.headers.get("origin")
+        return origin is None or origin.partition("://")[2] == request.headers.get("host")
+
+    def on_open(self) -> None:
+        everyone.add(self)
+
+    def on_message(self, message: str | bytes) -> None:
+        try:
+            self.answer(message)
+        except Refused as error:
+            self.send(json.dumps({"type": "error", "text": str(error)}))
+
+    def answer(self, message: str | bytes) -> None:
+        now = time.monotonic()
+        if len(self.asked) == MAX_RATE and now - self.asked[0] < 1:
+            raise Refused(f"Not so fast: {MAX_RATE} messages a second.")
+        self.asked.append(now)
+        try:
+            request = json.loads(message)
+        except (ValueError, RecursionError):
+            raise Refused("That is no JSON.") from None
+        with lock:
+            match request:
+                case {"type": "join", "room": str(room), "name": str(name)}:
+                    self.join(clean("room's name", room, MAX_ROOM).lower(), clean("name", name, MAX_NAME))
+                case {"type": "say", "text": str(text)}:
+                    self.say(clean("message", text, MAX_TEXT, joiners="\u200c\u200d"))
+                case _:
+                    raise Refused('Expected {"type": "join", "room": …, "name": …} or {"type": "say", "text": …}.')
+
+    def join(self, room_name: str, name: str) -> None:
+        room = rooms.get(room_name) or Room(room_name)
+        if room_name not in rooms and len(rooms) >= MAX_ROOMS:
+            raise Refused(f"There are {MAX_ROOMS} rooms already. Join one of them.")
+        if room is not self.room and len(room.people) >= MAX_PEOPLE:
+            raise Refused(f"There are {MAX_PEOPLE} people in “{room_name}” already.")
+        self.leave()
+        spellings = itertools.chain([name], (f"{name} {number}" for number in itertools.count(2)))
+        self.name = next(spelling for spelling in spellings if spelling.lower() not in room.people)
+        self.room = rooms[room_name] = room
+        room.people[self.name.lower()] = self
+        room.tell("people", names=room.names(), joined=self.name)
+        room.group.add(self)
+        welcome = {"room": room_name, "since": room.since, "number": room.number, "name": self.name}
+        self.send(json.dumps({"type": "welcome", **welcome, "names": room.names(), "history": list(room.history)}))
+
+    def say(self, text: str) -> None:
+        global said
+        if not self.room:
+            raise Refused("Join a room first.")
+        said += 1
+        self.room.history.append(self.room.tell("message", name=self.name, text=text))
+
+    def leave(self) -> None:
+        if room := self.room:
+            self.room = None
+            room.group.discard(self)
+            del room.people[self.name.lower()]
+            if room.people:
+                room.tell("people", names=room.names(), left=self.name)
+            else:
+                del rooms[room.name]
+
+    def on_close(self, error: BaseException | None) -> None:
+        with lock:
+            self.leave()
+
+
+class Page(goev.http.Connection):
+    def on_request(self, request: goev.http.Request) -> None:
+        if request.path == "/chat":
+            goev.websocket.upgrade(request, Chatter())
+        elif request.path != "/":
+            request.respond(404, {"content-type": "text/plain"}, b"Not found\n")
+        elif request.method not in ("GET", "HEAD"):
+            request.respond(405, {"allow": "GET, HEAD"})
+        else:
+            request.respond(200, HEADERS, PAGE.encode())
+
+
+def tell_everyone() -> None:
+    global said
+    with lock:
+        popular = sorted(rooms.values(), key=lambda room: -len(room.people))[:20]
+        stats = {"connections": len(everyone), "rate": said, "rooms": {room.name: len(room.people) for room in popular}}
+        said = 0
+    everyone.send(json.dumps({"type": "stats", **stats}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=8080, help="TCP port, 0 for a free one (default: %(default)s)")
+    parser.add_argument("--pollers", type=int, default=1, help="threads, each with its own event loop (default: 1)")
+    args = parser.parse_args()
+    with goev.Reactor(args.pollers) as reactor, suppress(KeyboardInterrupt):
+        acceptor = goev.Acceptor(reactor, f"127.0.0.1:{args.port}", Page, idle_timeout=60)
+        reactor.schedule(1, tell_everyone, every=1)
+        print("chat on http://{}:{}".format(*acceptor.address), flush=True)
+        reactor.run()
+
+
+if __name__ == "__main__":
+    main()
