@@ -97,14 +97,12 @@ impl PyDispatch {
         let Some(handler) = get(py, &self.handlers, token) else { return };
         let handler = handler.bind(py);
         let Ok(http) = handler.cast::<HttpConnection>() else { return };
-        let Some(remote) = handler.cast::<Connection>().ok().and_then(|base| base.get().bound().cloned()) else {
-            return;
-        };
+        let Some(remote) = http.as_super().get().bound() else { return };
         // Making bytes and an object of ours runs no Python code, so the borrow of the input may last.
         let came = poller.take_request(token, |number, event| match event {
             Event::Request { head, facts, body } => {
                 let body = body.map(|body| PyBytes::new(py, body));
-                Ok(Came::Request(Bound::new(py, Request::new(&remote, number, head, facts, body))?))
+                Ok(Came::Request(Bound::new(py, Request::new(remote, number, head, facts, body))?))
             }
             Event::Body(piece) => Ok(Came::Body(PyBytes::new(py, piece))),
             Event::End => Ok(Came::End),
