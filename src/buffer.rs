@@ -143,6 +143,7 @@ enum Chunk {
 }
 
 impl Chunk {
+    #[inline]
     fn unsent(&self) -> &[u8] {
         match self {
             Self::Own { bytes, start } => &bytes[*start..],

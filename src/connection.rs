@@ -3,7 +3,7 @@
 //! Reads and writes its socket when the poller says so; never calls a handler and never decides when to do I/O. Only
 //! the results of reads and writes end a connection, never event flags.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use crate::guards::{Facts, Guards};
 use crate::http::{Event as HttpEvent, Http};
 use crate::options::ConnectionOptions;
 use crate::remote::Remote;
+use crate::socket;
 use crate::timer::TimerId;
 use crate::websocket::{Item, WebSocket};
 
@@ -206,7 +207,7 @@ impl Connection {
         let mut end = at;
         while end < at + budget {
             let wanted = at + budget - end;
-            let read = (&self.socket).read(&mut arena[end..at + budget]);
+            let read = socket::receive(&self.socket, &mut arena[end..at + budget]);
             let count = read.as_ref().copied().unwrap_or(0);
             end += count;
             self.note_read(read, wanted);
@@ -368,7 +369,7 @@ impl Connection {
     /// Throws away what has arrived, once; returns how many bytes. `eof` then tells whether the peer is done.
     pub fn skip_input(&mut self, arena: &mut [u8]) -> usize {
         let wanted = arena.len().min(READ_BUDGET);
-        let read = (&self.socket).read(&mut arena[..wanted]);
+        let read = socket::receive(&self.socket, &mut arena[..wanted]);
         let count = read.as_ref().copied().unwrap_or(0);
         self.note_read(read, wanted);
         count
@@ -554,11 +555,9 @@ struct Sent {
 /// One system call for the head of a queue.
 fn send(socket: &Socket, head: Head<'_>, file_budget: usize) -> io::Result<Sent> {
     match head {
-        Head::Bytes([one]) => socket.send_with_flags(one, libc::MSG_NOSIGNAL).map(|bytes| Sent {
-            bytes,
-            all: bytes == one.len(),
-            from_file: false,
-        }),
+        Head::Bytes([one]) => {
+            socket::send(socket, one).map(|bytes| Sent { bytes, all: bytes == one.len(), from_file: false })
+        }
         Head::Bytes(slices) => {
             let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
             socket.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL).map(|bytes| Sent {

@@ -869,8 +869,10 @@ fn stream_interests(watches_writes: bool) -> Interest {
     if watches_writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
 }
 
+#[inline]
 fn list_if_ready(connection: &mut Connection, ready: &mut VecDeque<Token>, token: Token) {
-    if connection.wants_read() && !connection.listed {
+    // Mostly there is nothing to read, and it was asked for at every step of a turn.
+    if connection.readable && !connection.listed && connection.wants_read() {
         connection.listed = true;
         ready.push_back(token);
     }

@@ -1,6 +1,8 @@
-//! The options of stream sockets, applied: one list for listeners and outgoing connections.
+//! What stream sockets need of the system: their options, one list for listeners and outgoing connections, and bytes.
 
 use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr;
 
 use socket2::{Domain, Socket, TcpKeepalive};
 
@@ -20,4 +22,55 @@ pub(crate) fn apply(options: &SocketOptions, socket: &Socket) -> io::Result<()> 
 
 fn to_system(keepalive: Keepalive) -> TcpKeepalive {
     TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval).with_retries(keepalive.count)
+}
+
+/// Receives into `buffer`, as recv(2). Not by the C library's own recv: in a process of more than one thread that looks
+/// before and after each call whether someone wants to cancel the thread, which nobody does here.
+pub(crate) fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+    let nowhere = ptr::null_mut::<libc::c_void>();
+    let (fd, flags) = (libc::c_long::from(socket.as_raw_fd()), libc::c_long::from(0));
+    // SAFETY: the descriptor is open for the length of the call, which writes into the buffer only.
+    let count =
+        unsafe { libc::syscall(libc::SYS_recvfrom, fd, buffer.as_mut_ptr(), buffer.len(), flags, nowhere, nowhere) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends from `bytes`, as send(2) and not by the C library's own; a peer that is gone raises no signal.
+pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    let nowhere = ptr::null::<libc::c_void>();
+    let (fd, flags) = (libc::c_long::from(socket.as_raw_fd()), libc::c_long::from(libc::MSG_NOSIGNAL));
+    // SAFETY: the descriptor is open for the length of the call, which reads the bytes only.
+    let count = unsafe { libc::syscall(libc::SYS_sendto, fd, bytes.as_ptr(), bytes.len(), flags, nowhere, 0_usize) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::Type;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_received_and_the_ends_are_those_of_the_system() {
+        let (ours, theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("a pair of sockets");
+        ours.set_nonblocking(true).expect("a socket");
+        theirs.set_nonblocking(true).expect("a socket");
+        let kind = |result: io::Result<usize>| result.map_err(|error| error.kind());
+        let mut buffer = [0; 8];
+        assert_eq!(kind(receive(&ours, &mut buffer)), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(kind(send(&theirs, b"hello")), Ok(5));
+        assert_eq!((kind(receive(&ours, &mut buffer[..3])), &buffer[..3]), (Ok(3), &b"hel"[..]));
+        assert_eq!((kind(receive(&ours, &mut buffer)), &buffer[..2]), (Ok(2), &b"lo"[..]));
+        let full = loop {
+            match send(&theirs, &[0; 65_536]) {
+                Ok(count) => assert!(count > 0),
+                Err(error) => break error.kind(),
+            }
+        };
+        assert_eq!(full, io::ErrorKind::WouldBlock);
+        drop(theirs);
+        while matches!(receive(&ours, &mut buffer), Ok(1..)) {}
+        assert_eq!(kind(receive(&ours, &mut buffer)), Ok(0));
+        assert_eq!(kind(send(&ours, b"x")), Err(io::ErrorKind::BrokenPipe));
+    }
 }

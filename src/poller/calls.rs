@@ -164,9 +164,20 @@ impl State {
     }
 
     /// After `on_read`: was it of use?
+    #[inline]
     fn settle_read(&mut self, token: Token) {
         let Some(connection) = open(&mut self.sources, token) else { return };
-        if connection.settle_read() {
+        let stuck = connection.settle_read();
+        if stuck || connection.codec().is_some() {
+            self.judge_input(token, stuck);
+        }
+    }
+
+    /// Kept out of [`Self::settle_read`], which is passed at every call, and mostly to no end.
+    #[inline(never)]
+    fn judge_input(&mut self, token: Token, stuck: bool) {
+        let Some(connection) = open(&mut self.sources, token) else { return };
+        if stuck {
             self.input_overflow(token);
         } else if let Some(reason) = connection.violation() {
             // What the handler answered to the messages before goes out.
