@@ -87,7 +87,8 @@ impl Acceptor {
         });
         for group in sockets {
             for (bound, poller) in group.into_iter().zip(pollers) {
-                let listener = Listener { bound, acceptor: acceptor.clone(), listed: false, resting: None };
+                let listener =
+                    Listener { bound, acceptor: acceptor.clone(), watched: false, listed: false, resting: None };
                 poller.post(Message::Listen(listener)).map_err(|_| Error::stopped())?;
             }
         }
@@ -172,6 +173,8 @@ pub(crate) enum Admitted {
 pub(crate) struct Listener {
     bound: Bound,
     pub acceptor: Arc<Acceptor>,
+    /// The poll tells of its connections.
+    pub watched: bool,
     /// In the poller's ready list.
     pub listed: bool,
     /// The timer that ends its rest.

@@ -22,7 +22,12 @@ pub trait Wake {
 
 impl Wake for mio::Waker {
     fn wake(&self) -> io::Result<()> {
-        mio::Waker::wake(self)
+        loop {
+            match mio::Waker::wake(self) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
     }
 }
 

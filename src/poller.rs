@@ -592,9 +592,10 @@ impl Poller {
         let timers = state.cancel_all(timers);
         state.push_task(farewell);
         state.queue(renewed);
-        self.registry
-            .reregister(&mut SourceFd(&fd), mio_token(renewed), interests)
-            .map_err(Error::io("cannot watch the socket for its new handler"))?;
+        if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), mio_token(renewed), interests) {
+            // The old handler is told of its end already; so the new one has both its callbacks.
+            state.end(renewed, Reason::Io(error));
+        }
         Ok((remote, timers))
     }
 

@@ -26,17 +26,30 @@ impl State {
         if let Some(cpu) = listener.cpu() {
             self.pin(cpu);
         }
-        let fd = listener.socket().as_raw_fd();
         let token = self.sources.insert_with(|_| Source::Listener(listener));
-        if self.registry.register(&mut SourceFd(&fd), mio_token(token), Interest::READABLE).is_ok() {
-            self.listeners.push(token);
-        } else {
-            self.sources.remove(token);
+        self.listeners.push(token);
+        self.watch_listener(token);
+    }
+
+    /// Whether the poll tells of its connections. That takes memory; without it is tried again after a rest, since peers are
+    /// in the backlog already.
+    fn watch_listener(&mut self, token: Token) -> bool {
+        let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return false };
+        if !listener.watched {
+            let fd = listener.socket().as_raw_fd();
+            match self.registry.register(&mut SourceFd(&fd), mio_token(token), Interest::READABLE) {
+                Ok(()) => listener.watched = true,
+                Err(error) => self.run_short(token, error),
+            }
         }
+        matches!(self.sources.get(token), Some(Source::Listener(listener)) if listener.watched)
     }
 
     /// Takes connections out of the backlog, as many as may come in.
     pub(super) fn accept(&mut self, token: Token) {
+        if !self.watch_listener(token) {
+            return;
+        }
         for _ in 0..BUDGET {
             let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return };
             let admitted = match listener.acceptor.admit(self.batch.now) {
