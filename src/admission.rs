@@ -5,8 +5,20 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+#[cfg(not(loom))]
+use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize},
+};
+
+#[cfg(loom)]
+use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize},
+};
 
 use crate::options::AdmissionOptions;
 
@@ -128,7 +140,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -186,5 +198,40 @@ mod tests {
         let next = gate.too_fast(start).expect("the burst is used up");
         assert_eq!(next, start + BURST / 10);
         assert_eq!(gate.too_fast(next), None);
+    }
+}
+
+/// Every order of steps, as for the mailbox.
+#[cfg(all(test, loom))]
+mod models {
+    use loom::sync::Notify;
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn who_found_no_room_is_told_when_there_is_some_and_never_are_there_too_many() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let bell = loom::sync::Arc::new(Notify::new());
+            let told = bell.clone();
+            let options = AdmissionOptions { max_connections: Some(1), ..Default::default() };
+            let gate = Admission::new(options, move || told.notify()).expect("there is a limit");
+            let inside = gate.reserve().expect("there is room");
+            let leaving = thread::spawn(move || drop(inside));
+            // A listener asks again each time that it is told.
+            let permit = loop {
+                if let Some(permit) = gate.reserve() {
+                    break permit;
+                }
+                // Room that is not told ends here: loom fails when everybody sleeps.
+                bell.wait();
+            };
+            assert!(gate.reserve().is_none());
+            leaving.join().expect("it ends well");
+            drop(permit);
+            assert!(gate.reserve().is_some());
+        });
     }
 }
