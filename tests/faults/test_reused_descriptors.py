@@ -1,6 +1,7 @@
 """Handlers that close themselves and others while new connections take the freed descriptors: no byte goes astray."""
 
 import contextlib
+import os
 import random
 import threading
 
@@ -9,7 +10,8 @@ import pytest
 import goev
 from support import Client, eventually, in_thread, open_fds
 
-ROUNDS = 10_000
+SOAK = int(os.environ.get("GOEV_SOAK", "1"))
+ROUNDS = 10_000 * SOAK
 AT_ONCE = 50
 
 
@@ -56,7 +58,7 @@ def visit(address, tags: range, wrong: list[bytes]) -> None:
                     wrong.append(answer)
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(90 * SOAK)
 @pytest.mark.parametrize("pollers", [1, 2])
 def test_ten_thousand_connections_never_get_a_byte_of_another(start, pollers):
     before, wrong, strangers = open_fds(), [], []
@@ -73,10 +75,10 @@ def test_ten_thousand_connections_never_get_a_byte_of_another(start, pollers):
     each = ROUNDS // AT_ONCE
     visits = [in_thread(visit, server.address, range(n * each, (n + 1) * each), wrong) for n in range(AT_ONCE)]
     for future in visits:
-        future.result(60)
+        future.result(60 * SOAK)
     assert (wrong, strangers) == ([], [])
     eventually(lambda: sum(poller["open"] for poller in server.reactor.stats()) == 0, "all have ended")
     stats = server.reactor.stats()
     assert sum(poller["accepted"] for poller in stats) == sum(poller["closed"] for poller in stats) == ROUNDS
-    assert sum(poller["closed_by"]["aborted"] for poller in stats) > 0
+    assert sum(poller["closed_by"]["aborted"] for poller in stats) > ROUNDS // 100
     eventually(lambda: open_fds() <= before + 20, "the descriptors are closed")
