@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from support import Child, Echo
+from support import Child, Echo, Recorder, held
 
 PINGS = """
     import select, socket, sys, time
@@ -89,3 +89,26 @@ def test_a_thousand_bytes_of_everybody_come_through_a_firehose(stack, start):
         client.send(data)
     for client in clients:
         assert client.receive(len(data)) == data
+
+
+def test_what_a_firehose_has_sent_before_is_read_a_turn_at_a_time_and_the_pingers_come_between(start, events):
+    """Whatever the machine is busy with: the order of what one poller does."""
+
+    class Tells(Recorder):
+        def on_read(self):
+            self.events("read", self.skip(self.pending_input))
+
+    server = start(lambda: Tells(events))
+    hose, *pingers = [server.connect() for _ in range(51)]
+    events.times("open", 51)
+    for _ in range(3):
+        before = len(events.history)
+        with held(server.reactor):
+            sprayed = hose.fill(bytes(8_000_000))
+            for client in pingers:
+                client.send(b"ping")
+        assert sprayed > 1_000_000, "the hose has much more waiting than anybody is read at a time"
+        while (taken := [event[1] for event in events.history[before:]]).count(4) < 50 or sum(taken) < sprayed + 200:
+            events.next()
+        last = max(index for index, count in enumerate(taken) if count == 4)
+        assert sum(count for count in taken[:last] if count != 4) <= 64 * 1024

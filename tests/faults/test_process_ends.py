@@ -12,7 +12,7 @@ ROUNDS = 100 * int(os.environ.get("GOEV_SOAK", "1"))
 AT_ONCE = 4
 
 RUNNING = """
-    import os, socket, sys, warnings
+    import os, signal, socket, sys, warnings
     import goev
 
     # Since Python 3.12 a fork beside threads warns; here it is what is tried.
@@ -97,6 +97,22 @@ for client in clients:
     client.close()
 """
 
+# The second one comes while a handler stays, for the whole grace.
+TWO_SIGNALS = """
+class Stays(goev.Connection):
+    def on_open(self):
+        os.kill(os.getpid(), FIRST)
+    def on_stopping(self):
+        os.kill(os.getpid(), SECOND)
+    def on_close(self, error):
+        assert type(error) is ConnectionAbortedError
+own = goev.Reactor(pollers=2)
+listening = goev.Acceptor(own, "127.0.0.1:0", Stays)
+own.call_soon(lambda: clients.append(socket.create_connection(listening.address, timeout=10)))
+assert own.run(grace=1000) == goev.StopReport(closed=0, aborted=1)
+ask(acceptor)
+"""
+
 # How the program ends, with which status, and the last line on standard error.
 ENDS = {
     "falls off its end": ("os.write(1, b'end')", 0, ""),
@@ -112,6 +128,8 @@ ENDS = {
         5,
         "",
     ),
+    "by SIGINT twice": (TWO_SIGNALS.replace("FIRST", "signal.SIGINT").replace("SECOND", "signal.SIGINT"), 0, ""),
+    "by SIGTERM and SIGINT": (TWO_SIGNALS.replace("FIRST", "signal.SIGTERM").replace("SECOND", "signal.SIGINT"), 0, ""),
     "after os.fork": (FORK, 0, ""),
     "after multiprocessing by fork": (
         MULTIPROCESSING.replace("METHOD", "fork").replace("TARGET", "in_child"),

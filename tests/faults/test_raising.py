@@ -23,9 +23,13 @@ class Base(Recorder):
         self.events("read", self.read())
 
 
+FRAMED = ("on_message", "on_messages")
+
 PROVOKED = {
     "on_open": lambda client, connection: None,
     "on_read": lambda client, connection: client.send(b"x"),
+    "on_message": lambda client, connection: client.send(b"x\n"),
+    "on_messages": lambda client, connection: client.send(b"x\ny\n"),
     "on_eof": lambda client, connection: client.finish(),
     "on_timeout": lambda client, connection: on_poller(connection, lambda: connection.schedule(0.0)),
     "a timer": lambda client, connection: on_poller(
@@ -38,6 +42,8 @@ PROVOKED = {
 @pytest.mark.parametrize("where", PROVOKED)
 def test_it_ends_with_what_was_raised_and_what_was_written_arrives(start, events, log, where):
     members = {where: raises} if where.startswith("on_") else {}
+    if where in FRAMED:
+        members["framing"] = goev.Delimited()
     handlers = iter([type("Raises", (Base,), members)(events), Echo()])
     server = start(handlers.__next__)
     client = server.connect()

@@ -32,3 +32,36 @@ def test_the_plan_of_a_seed_is_always_the_same():
             return child.line()
 
     assert plan("1") == plan("1") != plan("2")
+
+
+BROKEN = """
+    import sys
+    sys.path.insert(0, sys.argv.pop(1))
+    import random_operations as program
+
+    write_some = program.Handler.write_some
+
+    def write_wrong(handler):
+        # What only some plans lead to: a stream of this length, at this place.
+        if len(handler.plan.down) == 5000 and handler.sent == 0 and handler.plan.number % 7 == 3:
+            handler.plan.down = bytes(byte ^ 1 for byte in handler.plan.down)
+        write_some(handler)
+
+    program.Handler.write_some = write_wrong
+    sys.exit(program.main())
+"""
+
+
+def test_a_fault_is_found_and_its_seed_finds_it_again():
+    """With a handler that writes other bytes than planned on some connections."""
+
+    def found(*seed: str) -> tuple[str, set[str]]:
+        with Child.running(BROKEN, str(Path(PROGRAM).parent), "--seconds", "3", *seed) as child:
+            said = child.line()
+            assert child.end(60) == 1, "it is told by the status"
+            return said.removeprefix("seed "), set(re.findall(r"seed \d+: (\d+/\d+): what the client", child.errors))
+
+    seed, first = found()
+    again, second = found("--seed", seed)
+    assert again == seed
+    assert first & second, "the same connections"
