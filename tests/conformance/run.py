@@ -283,9 +283,9 @@ def echo_server():
         yield int(port)
         if process.poll() is not None:
             raise CannotRun(f"the server has ended with {process.returncode}")
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # not SIGINT, which a shell may have its background jobs ignore
         if process.wait(30) != 0:
-            raise CannotRun(f"the server ended with {process.returncode} on SIGINT")
+            raise CannotRun(f"the server ended with {process.returncode} on SIGTERM")
 
 
 @contextmanager
