@@ -16,6 +16,7 @@ use crate::remote::Remote;
 use crate::slots::Token;
 use crate::timer::TimerId;
 use crate::watchdog::Stall;
+use crate::websocket::Farewell;
 
 /// The next thing to call.
 pub enum Call {
@@ -48,6 +49,8 @@ pub enum Call {
         token: Token,
         /// Why it ended.
         reason: Reason,
+        /// What we said last, of a WebSocket.
+        farewell: Option<Farewell>,
         /// Its timers, which will not fire any more.
         timers: Vec<TimerId>,
     },

@@ -41,6 +41,8 @@ pub(crate) struct Guards {
     heard: bool,
     last_heard: u64,
     stuck: Option<Box<Stuck>>,
+    /// A limit was overstepped: only what goes out still has one.
+    over: bool,
     /// When the window of `min_rate` began, and what was read in it.
     window: u64,
     window_bytes: u64,
@@ -56,6 +58,7 @@ impl Guards {
             heard: false,
             last_heard: now,
             stuck: None,
+            over: false,
             window: now,
             window_bytes: 0,
             timer: None,
@@ -101,15 +104,24 @@ impl Guards {
         (self.window, self.window_bytes) = (now, 0);
     }
 
+    /// The connection closes because of a limit; what is queued still goes out.
+    pub fn overstepped(&mut self) {
+        self.over = true;
+    }
+
     /// When to look again.
     pub fn next(&self, options: &ConnectionOptions) -> Option<u64> {
         let write = options.write_timeout.zip(self.stuck.as_deref());
+        let write = write.map(|(limit, stuck)| (stuck.looked + nanos(limit) / LOOKS).min(stuck.since + nanos(limit)));
+        if self.over {
+            return write;
+        }
         [
             options.idle_timeout.map(|limit| self.moved + nanos(limit)),
             options.first_byte_timeout.filter(|_| !self.heard).map(|limit| self.opened + nanos(limit)),
             options.lifetime.map(|limit| self.opened + nanos(limit)),
             options.min_rate.map(|rate| self.window + nanos(rate.window)),
-            write.map(|(limit, stuck)| (stuck.looked + nanos(limit) / LOOKS).min(stuck.since + nanos(limit))),
+            write,
         ]
         .into_iter()
         .flatten()
@@ -124,15 +136,18 @@ impl Guards {
         }
         self.look(now, facts.unsent);
         let over = |since: u64, limit: Duration| now >= since + nanos(limit);
+        let stuck = self.stuck.as_deref().copied();
+        let write = options.write_timeout.filter(|limit| stuck.is_some_and(|stuck| over(stuck.since, *limit)));
+        if self.over {
+            return write.map(Expired::Write);
+        }
         if let Some(limit) = options.lifetime.filter(|limit| over(self.opened, *limit)) {
             return Some(Expired::Lifetime(limit));
         }
         if let Some(limit) = options.first_byte_timeout.filter(|limit| !self.heard && over(self.opened, *limit)) {
             return Some(Expired::FirstByte(limit));
         }
-        let stuck = self.stuck.as_deref().copied();
-        if let Some(limit) = options.write_timeout.filter(|limit| stuck.is_some_and(|stuck| over(stuck.since, *limit)))
-        {
+        if let Some(limit) = write {
             return Some(Expired::Write(limit));
         }
         if let Some(limit) = options.idle_timeout.filter(|limit| over(self.moved, *limit)) {

@@ -494,6 +494,13 @@ impl Poller {
         self.state.borrow_mut().answer(token, number, parts, then)
     }
 
+    /// Whether the answer to this request is the only one that is due.
+    pub fn is_alone(&self, token: Token, number: u64) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let http = open(&mut state.sources, token).and_then(Connection::http);
+        http.is_some_and(|http| http.answers.due() == 1 && http.answers.last() == number)
+    }
+
     /// Asks for the body of a request that expects it, unless it was answered.
     pub fn continue_body(&self, token: Token, number: u64) {
         self.state.borrow_mut().continue_body(token, number);
@@ -507,6 +514,11 @@ impl Poller {
     /// Queues output; above the high-water mark it is sent at once as far as the socket takes it.
     pub fn write(&self, token: Token, data: Data<'_>) -> Result<(), Error> {
         self.state.borrow_mut().write(token, data)
+    }
+
+    /// Queues parts of one whole: they count as a single write.
+    pub fn write_parts<'a>(&self, token: Token, parts: impl IntoIterator<Item = Data<'a>>) -> Result<(), Error> {
+        self.state.borrow_mut().write_parts(token, parts)
     }
 
     /// Queues a message to all members of a group.
@@ -572,7 +584,10 @@ impl Poller {
     pub fn hand_over(&self, token: Token, farewell: Foreign) -> Result<(Arc<Remote>, Vec<TimerId>), Error> {
         let state = &mut *self.state.borrow_mut();
         // Not before its own `on_open`: it would get an `on_close` without one.
-        open(&mut state.sources, token).filter(|connection| connection.phase == Phase::Open).ok_or(Error::Closed)?;
+        let connection = open(&mut state.sources, token).filter(|connection| connection.phase == Phase::Open);
+        if connection.ok_or(Error::Closed)?.http().is_some_and(|http| http.answers.due() > 0) {
+            return Err(Error::State("answers are due, and would be lost: give them before hand_over()".into()));
+        }
         let renewed = state.sources.renew(token).ok_or(Error::Closed)?;
         let Some(connection) = open(&mut state.sources, renewed) else { return Err(Error::Closed) };
         let old = connection.remote.clone();

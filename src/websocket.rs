@@ -155,12 +155,14 @@ impl Farewell {
         Some(Self { code, reason: reason.to_string() })
     }
 
-    pub(crate) fn into_payload(self) -> Vec<u8> {
+    /// What a close frame carries of it, which is all that is left of it then.
+    pub(crate) fn cut(&mut self) -> Vec<u8> {
         let mut end = self.reason.len().min(MOST_REASON);
         while !self.reason.is_char_boundary(end) {
             end -= 1;
         }
-        close_payload(self.code, &self.reason[..end])
+        self.reason.truncate(end);
+        close_payload(self.code, &self.reason)
     }
 }
 
@@ -168,7 +170,7 @@ impl Farewell {
 pub(crate) struct WebSocket {
     pub messages: Messages,
     pub settings: Arc<Settings>,
-    /// What will be said last, with 1000 for no reason in particular; none where the peer gave none.
+    /// What will be said last, or was, with 1000 for no reason in particular; none where the peer gave none.
     pub farewell: Option<Farewell>,
     /// It was said.
     pub has_parted: bool,
@@ -178,6 +180,11 @@ impl WebSocket {
     pub fn new(settings: Arc<Settings>) -> Self {
         let messages = Messages::new(settings.clone());
         Self { messages, settings, farewell: Some(Farewell::new(NORMAL)), has_parted: false }
+    }
+
+    /// What was said last.
+    pub fn said(&mut self) -> Option<Farewell> {
+        self.farewell.take_if(|_| self.has_parted)
     }
 }
 

@@ -14,12 +14,14 @@ use goev::codec::Protocol;
 use goev::connector::Request;
 use goev::error::{Error, Reason};
 use goev::framing::Framing;
-use goev::handlers::{Context, Handler, Handlers, Task};
+use goev::handlers::{Context, Handler, Handlers, Request as HttpRequest, Task};
+use goev::http::{Limits, Then};
 use goev::options::AcceptorOptions;
-use goev::poller::Poller;
+use goev::poller::{Data, Poller};
 use goev::reactor::{Outcome, Reactor};
 use goev::slots::Token;
 use goev::timer::TimerId;
+use goev::websocket::{Opcode, Settings, close_payload, frame};
 use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -337,6 +339,86 @@ fn messages_come_whole_and_what_is_none_ends_the_connection_behind_the_answers()
     let mut answers = Vec::new();
     client.read_to_end(&mut answers).expect("an end in order");
     assert_eq!(answers, b"one\ntwo\n");
+}
+
+/// Answers requests with what they asked for, but `/chat` by a WebSocket that echoes bytes.
+struct Web(Teller);
+
+const CLIENT: Settings = Settings { client: true, max_message: 1000, deflate: None };
+const SERVER: Settings = Settings { client: false, ..CLIENT };
+
+impl Handler for Web {
+    fn on_open(&mut self, connection: &Context<'_>) {
+        let http = Protocol::Http { limits: Arc::new(Limits::default()), streams: false };
+        connection.poller.set_protocol(connection.token, http).expect("open");
+    }
+    fn on_request(&mut self, connection: &Context<'_>, number: u64, request: HttpRequest) {
+        let target = &request.head[request.facts.method + 1..request.facts.target];
+        let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", target.len()).into_bytes();
+        answer.extend_from_slice(target);
+        answer.extend_from_slice(&request.body);
+        let Context { poller, token } = *connection;
+        if target != b"/chat" {
+            return poller.answer(token, number, [Data::Bytes(&answer)], Then::Next).expect("open");
+        }
+        let switch = Data::Bytes(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+        poller.answer(token, number, [switch], Then::Switch).expect("open");
+        poller.set_protocol(token, Protocol::WebSocket(Arc::new(SERVER))).expect("open");
+    }
+    fn on_message(&mut self, connection: &Context<'_>, message: Vec<u8>) {
+        connection.write(&framed(Opcode::Binary, &message, &SERVER)).expect("open");
+        tell(&self.0, Told::Read(message));
+    }
+    fn on_close(&mut self, reason: Reason) {
+        tell(&self.0, Told::Close(name(&reason)));
+    }
+}
+
+fn framed(opcode: Opcode, payload: &[u8], settings: &Settings) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame(opcode, payload, settings, settings.client.then_some([1, 2, 3, 4]), &mut bytes);
+    bytes
+}
+
+#[test]
+fn requests_are_answered_and_one_begins_a_websocket() {
+    let server = Server::start_with(1, "127.0.0.1:0", &defaults(), |teller| Box::new(Web(teller)));
+    for (last, said, reason) in [
+        (framed(Opcode::Close, &close_payload(3000, "bye"), &CLIENT), 3000_u16, "orderly"),
+        (framed(Opcode::Binary, &[0; 1001], &CLIENT), 1009, "websocket"),
+        (framed(Opcode::Text, b"not masked", &SERVER), 1002, "websocket"),
+    ] {
+        let mut client = server.connect();
+        client.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        let answers = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n/aHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n/b";
+        assert_eq!(receive_exactly(&mut client, answers.len()), answers.as_bytes());
+        let mut chat = b"GET /chat HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n".to_vec();
+        chat.extend(framed(Opcode::Text, b"right behind", &CLIENT));
+        chat.extend(framed(Opcode::Ping, b"there?", &CLIENT));
+        chat.extend(last);
+        client.write_all(&chat).expect("sent");
+        let mut expected = b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec();
+        expected.extend(framed(Opcode::Binary, b"right behind", &SERVER));
+        expected.extend(framed(Opcode::Pong, b"there?", &SERVER));
+        assert_eq!(receive_exactly(&mut client, expected.len()), expected);
+        let mut farewell = Vec::new();
+        client.read_to_end(&mut farewell).expect("an end in order");
+        assert_eq!((farewell[0], &farewell[2..4]), (0x88, &said.to_be_bytes()[..]));
+        assert_eq!(server.next(), Told::Read(b"right behind".to_vec()));
+        assert_eq!(server.next(), Told::Close(reason));
+    }
+}
+
+#[test]
+fn what_is_no_request_is_refused_behind_the_answers() {
+    let server = Server::start_with(1, "127.0.0.1:0", &defaults(), |teller| Box::new(Web(teller)));
+    let mut client = server.connect();
+    client.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET  /b HTTP/1.1\r\n\r\n").expect("sent");
+    let mut answers = String::new();
+    client.read_to_string(&mut answers).expect("an end in order");
+    let both = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n/aHTTP/1.1 400 Bad Request\r\n";
+    assert!(answers.starts_with(both), "{answers}");
+    assert_eq!(server.next(), Told::Close("http"));
 }
 
 #[test]

@@ -1542,6 +1542,16 @@ def test_an_async_callback_is_refused_when_its_class_is_first_used(name):
         wrong()
 
 
+def test_one_answer_into_an_empty_queue_always_fits(connected):
+    class Large(goev.http.Connection):
+        def on_request(self, request):
+            request.respond(200, None, DATA)
+
+    client = connected(Large, max_output=100_000, **SMALL_BUFFERS)
+    for _ in range(2):
+        assert sha256(client.ask(get()).body) == sha256(DATA)
+
+
 # --- upgrades ---
 
 

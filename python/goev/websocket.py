@@ -14,9 +14,11 @@ What comes behind the handshake is read and written by the poller; the handshake
 import http.client
 import io
 import logging
+import re
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from errno import ECONNABORTED
 from hashlib import sha1
 from os import urandom
 from typing import Any
@@ -33,6 +35,8 @@ _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _MOST_ANSWER = 16 * 1024  # bytes of a server's answer to a handshake
 _NO_TAKEOVER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 _LARGEST_WINDOW = 15  # as a power of two
+_WINDOWS = {str(bits): bits for bits in range(8, _LARGEST_WINDOW + 1)}
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 
 
 class Connection(WebSocketConnection):
@@ -73,9 +77,33 @@ def upgrade(request: Request, handler: Connection) -> bool:
     """Answer a request that asks for a WebSocket, and hand its connection over to ``handler``: in ``on_request``.
 
     Returns whether it came to that; else the request was answered with what is wrong with it: 400, 403, 405 or 426.
-    Raises ``goev.WrongThread`` elsewhere than on the poller's thread. RFC 6455 section 4.2.
+
+    Raises:
+        TypeError, ValueError: ``handler`` has been used, or an attribute of it is wrong.
+        goev.WrongThread: this is not the poller's thread.
+
+    RFC 6455 section 4.2.
     """
-    wrong = _wrong_with(request, handler)
+    _check(handler)
+    return _upgrade(request, handler)
+
+
+def _upgrade(request: Request, handler: Connection) -> bool:
+    is_alone, agreed = request._is_alone(), False
+    handler._claim()
+    try:
+        agreed = _answer(request, handler, is_alone=is_alone)
+    finally:
+        if not agreed:
+            handler._release()
+    if agreed:
+        request.hand_over(handler)
+    return agreed
+
+
+def _answer(request: Request, handler: Connection, *, is_alone: bool) -> bool:
+    """Agrees, or says what is wrong."""
+    wrong = _wrong_with(request, handler, is_alone=is_alone)
     if wrong is not None:
         status, text, headers = wrong
         request.respond(status, {"content-type": "text/plain; charset=utf-8", **headers}, f"{text}\n".encode())
@@ -90,13 +118,11 @@ def upgrade(request: Request, handler: Connection) -> bool:
     }
     if handler.subprotocol is not None:
         answer["Sec-WebSocket-Protocol"] = handler.subprotocol
-    window_bits = _window_of(request.headers) if handler.compression else None
-    if window_bits is not None:
-        limited = f"; server_max_window_bits={window_bits}" if window_bits < _LARGEST_WINDOW else ""
-        answer["Sec-WebSocket-Extensions"] = _NO_TAKEOVER + limited
-    handler._agree(client=False, window_bits=window_bits)
+    window_bits, accepted = (_offer_met(request.headers) if handler.compression else None) or (None, None)
+    if accepted is not None:
+        answer["Sec-WebSocket-Extensions"] = accepted
     request.respond(101, answer)
-    request.hand_over(handler)
+    handler._agree(client=False, window_bits=window_bits)
     return True
 
 
@@ -120,17 +146,20 @@ def connect(
         **options: the keyword arguments of ``Connector``.
 
     Raises:
-        TypeError, ValueError: an argument is wrong.
+        TypeError, ValueError: an argument is wrong, or an attribute of ``handler``, or it has been used.
         RuntimeError: the reactor has stopped.
     """
-    if not isinstance(handler, Connection):
-        raise TypeError(f"handler must be a goev.websocket.Connection, not {type(handler).__name__}")
-    parts = urlsplit(url)
-    if parts.scheme != "ws" or not parts.hostname or parts.username is not None or parts.fragment:
-        raise ValueError(f"url must be ws://host:port/path?query, not {url!r}; wss:// needs a proxy that does TLS")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    first = _ClientHandshake(handler, parts, headers or {}, timeout)
-    Connector(reactor, **options).connect(f"{host}:{parts.port or 80}", first, timeout=timeout)
+    _check(handler)
+    parts, address = _parts_of(url)
+    connector = Connector(reactor, **options)
+    most = min(_MOST_ANSWER, options.get("max_input", _MOST_ANSWER))
+    first = _ClientHandshake(handler, _request_for(handler, parts, headers or {}), timeout, most)
+    handler._claim()
+    try:
+        connector.connect(address, first, timeout=timeout)
+    except BaseException:
+        handler._release()
+        raise
 
 
 class _ServerHandshake(goev_http.Connection):
@@ -142,20 +171,21 @@ class _ServerHandshake(goev_http.Connection):
         self.handler = handler
 
     def on_open(self) -> None:
+        _check(self.handler)
         self.schedule(self.handler.open_timeout, self.abort)
 
     def on_request(self, request: Request) -> bool:
-        return upgrade(request, self.handler)
+        return _upgrade(request, self.handler)
 
 
 class _ClientHandshake(_Connection):
     """Asks for a WebSocket, and hands over when the server agrees."""
 
-    def __init__(self, handler: Connection, url: SplitResult, headers: Mapping[str, str], timeout: float) -> None:
+    def __init__(self, handler: Connection, request: tuple[str, bytes], timeout: float, most: int) -> None:
         self.handler = handler
+        self.key, self.request = request
         self.deadline = time.monotonic() + timeout
-        self.key = b64encode(urandom(16)).decode()
-        self.request = _request_for(handler, url, headers, self.key)
+        self.most = most
         self.failure: Exception | None = None
         self.agreed = False
 
@@ -165,7 +195,7 @@ class _ClientHandshake(_Connection):
 
     def on_read(self) -> bool | None:
         try:
-            head = self.read_until(b"\r\n\r\n", _MOST_ANSWER)
+            head = self.read_until(b"\r\n\r\n", self.most)
             if head is None:
                 return None
             window_bits = _agreement(head, self.handler, self.key)
@@ -173,9 +203,13 @@ class _ClientHandshake(_Connection):
             self.failure = error
             return False
         self.handler._agree(client=True, window_bits=window_bits)
-        self.agreed = True
         self.hand_over(self.handler)
+        self.agreed = True
         return None
+
+    def on_stopping(self) -> bool:
+        self.failure = ConnectionAbortedError(ECONNABORTED, "the reactor stops")
+        return False
 
     def give_up(self) -> None:
         self.failure = TimeoutError("the server did not answer the handshake in time")
@@ -187,6 +221,7 @@ class _ClientHandshake(_Connection):
             self.on_connect_fail(self.failure or end)
 
     def on_connect_fail(self, error: Exception) -> None:
+        self.handler._release()
         if type(self.handler).on_connect_fail is _Connection.on_connect_fail:
             name = type(self.handler).__name__
             logging.getLogger("goev").error("%s without on_connect_fail", name, exc_info=error)
@@ -194,23 +229,42 @@ class _ClientHandshake(_Connection):
             self.handler.on_connect_fail(error)
 
 
-def _wrong_with(request: Request, handler: Connection) -> tuple[int, str, dict[str, str]] | None:
+def _check(handler: Connection) -> None:
+    """Raises ``TypeError`` and ``ValueError`` for what is no handler, or an attribute of one that makes no sense."""
+    if not isinstance(handler, Connection):
+        raise TypeError(f"handler must be a goev.websocket.Connection, not {type(handler).__name__}")
+    handler._check_limits()
+    names, origins = handler.subprotocols, handler.origins
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"subprotocols must be a sequence of str, not {names!r}")
+    for name in names:
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"subprotocols: {name!r} is no token")
+    if isinstance(origins, str):
+        raise TypeError(f"origins must be a collection of str or None, not {origins!r}")
+
+
+def _wrong_with(request: Request, handler: Connection, *, is_alone: bool) -> tuple[int, str, dict[str, str]] | None:
     """What to answer to a request that is no proper handshake, or not wanted: status, text, headers."""
     headers = request.headers
-    if request.method != "GET" or request.version != "1.1":
-        return 405, "a WebSocket is asked for by GET in HTTP/1.1", {"allow": "GET"}
-    asks = "websocket" in map(str.lower, _tokens(headers, "upgrade"))
+    if request.method != "GET":
+        return 405, "a WebSocket is asked for by GET", {"allow": "GET"}
+    # In HTTP/1.0 nothing can be upgraded (RFC 9110 section 7.8).
+    asks = request.version == "1.1" and "websocket" in map(str.lower, _tokens(headers, "upgrade"))
     if not asks or "upgrade" not in map(str.lower, _tokens(headers, "connection")):
         return 426, "this is a WebSocket", {"upgrade": "websocket", "connection": "upgrade"}
     if headers.get("sec-websocket-version") != "13":
         return 426, "only version 13 of the protocol is spoken", {"sec-websocket-version": "13"}
     if not _is_key(headers.get_all("sec-websocket-key")):
         return 400, "a malformed Sec-WebSocket-Key", {}
+    if not is_alone:
+        return 400, "a WebSocket cannot follow requests that are not answered yet", {}
     if handler.origins is not None and headers.get("origin") not in handler.origins:
         return 403, "not from this origin", {}
-    if handler.on_handshake(request) is False:
-        return 403, "not here", {}
-    return None
+    wanted = handler.on_handshake(request)
+    if wanted is not None and not isinstance(wanted, bool):
+        raise TypeError(f"on_handshake must return None, True or False, not {type(wanted).__name__} {wanted!r}")
+    return None if wanted is not False else (403, "not here", {})
 
 
 def _is_key(keys: list[str]) -> bool:
@@ -231,13 +285,15 @@ def _tokens(headers: Headers | http.client.HTTPMessage, name: str) -> Iterator[s
     return (token for value in values for token in map(str.strip, value.split(",")) if token)
 
 
-def _window_of(headers: Headers) -> int | None:
-    """The window of our messages by the first offer of permessage-deflate that can be met, if there is one."""
+def _offer_met(headers: Headers) -> tuple[int, str] | None:
+    """The first offer of permessage-deflate that can be met: the window of our messages, and the answer."""
     for offer in _tokens(headers, "sec-websocket-extensions"):
         name, *parameters = map(str.strip, offer.split(";"))
         bits = _window_within(parameters, is_offer=True) if name == "permessage-deflate" else None
         if bits is not None:
-            return bits
+            # Who asks for a limit has to get one (RFC 7692 section 7.1.2.1).
+            is_limited = any(parameter.startswith("server_max_window_bits") for parameter in parameters)
+            return bits, _NO_TAKEOVER + (f"; server_max_window_bits={bits}" if is_limited else "")
     return None
 
 
@@ -249,8 +305,7 @@ def _window_within(parameters: list[str], *, is_offer: bool) -> int | None:
     bits, seen = _LARGEST_WINDOW, set[str]()
     for parameter in parameters:
         name, _, value = map(str.strip, parameter.partition("="))
-        value = value.strip('"')
-        is_size = value.isascii() and value.isdigit() and not value.startswith("0") and 8 <= int(value) <= 15
+        size = _WINDOWS.get(value[1:-1] if value[:1] == value[-1:] == '"' else value)
         if name in seen:
             return None
         seen.add(name)
@@ -259,17 +314,37 @@ def _window_within(parameters: list[str], *, is_offer: bool) -> int | None:
                 continue
             case "client_max_window_bits" if is_offer and "=" not in parameter:
                 continue
-            case "server_max_window_bits" | "client_max_window_bits" if is_size:
+            case "server_max_window_bits" | "client_max_window_bits" if size:
                 # Who is offered something is the server, and who is answered the client.
                 if name.startswith("server") == is_offer:
-                    bits = int(value)
+                    bits = size
             case _:
                 return None
     return bits if bits > 8 else None  # zlib cannot write the smallest one
 
 
-def _request_for(handler: Connection, url: SplitResult, headers: Mapping[str, str], key: str) -> bytes:
-    """The request of a client (RFC 6455 section 4.1)."""
+def _parts_of(url: str) -> tuple[SplitResult, str]:
+    """A URL taken apart, and the address to connect to."""
+    if not isinstance(url, str):
+        raise TypeError(f"url must be a str, not {type(url).__name__}")
+    wrong = ValueError(f"url must be ws://host:port/path?query, not {url!r}; wss:// needs a proxy that does TLS")
+    # urlsplit() would drop some of these without a word.
+    if not (url.isascii() and url.isprintable()) or " " in url or "#" in url:
+        raise wrong
+    try:
+        parts = urlsplit(url)
+        port = 80 if parts.port is None else parts.port
+    except ValueError:
+        raise wrong from None
+    if parts.scheme != "ws" or not parts.hostname or "@" in parts.netloc or port == 0:
+        raise wrong
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return parts, f"{host}:{port}"
+
+
+def _request_for(handler: Connection, url: SplitResult, headers: Mapping[str, str]) -> tuple[str, bytes]:
+    """The key and the request of a client (RFC 6455 section 4.1)."""
+    key = b64encode(urandom(16)).decode()
     fields = {
         "Host": url.netloc,
         "Upgrade": "websocket",
@@ -281,15 +356,18 @@ def _request_for(handler: Connection, url: SplitResult, headers: Mapping[str, st
         fields["Sec-WebSocket-Protocol"] = ", ".join(handler.subprotocols)
     if handler.compression:
         fields["Sec-WebSocket-Extensions"] = f"{_NO_TAKEOVER}; client_max_window_bits"
+    made = {*map(str.lower, fields), "sec-websocket-protocol", "sec-websocket-extensions"}
     for name, value in headers.items():
-        if name.lower() in map(str.lower, fields):
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"headers must be of str, not {name!r}: {value!r}")
+        if name.lower() in made:
             raise ValueError(f"headers: {name} is made by the handshake")
+        if not _TOKEN.fullmatch(name) or not value.isprintable() or max(value, default="") > "\xff":
+            raise ValueError(f"headers: {name!r}: {value!r} cannot be sent")
         fields[name] = value
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    if not all(line.isprintable() for line in lines) or " " in target:
-        raise ValueError(f"url and headers must have no control characters and no spaces in the target: {lines}")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+    return key, "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def _agreement(head: bytes, handler: Connection, key: str) -> int | None:
@@ -298,14 +376,19 @@ def _agreement(head: bytes, handler: Connection, key: str) -> int | None:
     Raises ``ProtocolError`` for what is no agreement (RFC 6455 section 4.1).
     """
     status, _, rest = head.partition(b"\r\n")
-    if not status.startswith(b"HTTP/1.1 101"):
+    if status.split(b" ")[:2] != [b"HTTP/1.1", b"101"]:
         raise ProtocolError(f"the server refused the handshake: {status[:200].decode('latin-1')}")
-    headers = http.client.parse_headers(io.BytesIO(rest))
-    if "websocket" not in map(str.lower, _tokens(headers, "upgrade")):
+    try:
+        headers = http.client.parse_headers(io.BytesIO(rest))
+    except http.client.HTTPException as error:
+        raise ProtocolError(f"the server's answer to the handshake is malformed: {error}") from None
+    upgrades = "websocket" in map(str.lower, _tokens(headers, "upgrade"))
+    if not upgrades or "upgrade" not in map(str.lower, _tokens(headers, "connection")):
         raise ProtocolError("the server's answer to the handshake is no upgrade to a WebSocket")
     if headers.get_all("sec-websocket-accept") != [_accept_of(key)]:
         raise ProtocolError("the server's answer to the handshake is not one to this request")
-    subprotocol = headers.get("sec-websocket-protocol")
+    chosen = headers.get_all("sec-websocket-protocol")
+    subprotocol = None if chosen is None else ", ".join(chosen)
     if subprotocol is not None and subprotocol not in handler.subprotocols:
         raise ProtocolError(f"the server chose the sub-protocol {subprotocol!r}, which was not offered")
     handler.subprotocol = subprotocol

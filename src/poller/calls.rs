@@ -14,6 +14,7 @@ use crate::dispatch::Call;
 use crate::error::Reason;
 use crate::slots::Token;
 use crate::timer::TimerId;
+use crate::websocket::WebSocket;
 
 impl State {
     pub(super) fn next_call(&mut self, over: bool) -> Option<Call> {
@@ -126,6 +127,7 @@ impl State {
         self.current = None;
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
         let reason = connection.reason.take().map_or(Reason::Orderly, |reason| *reason);
+        let farewell = connection.websocket().and_then(WebSocket::said);
         let timers = std::mem::take(&mut connection.timers);
         connection.remote.mark_closed();
         connection.remote.leave_all();
@@ -145,7 +147,7 @@ impl State {
         if self.stopping.is_some() {
             (if in_order { &counters.stopped_in_order } else { &counters.stopped_aborted }).add(1);
         }
-        Some(Call::Close { token, reason, timers })
+        Some(Call::Close { token, reason, farewell, timers })
     }
 
     pub(super) fn cancel_all(&mut self, mut timers: Vec<TimerId>) -> Vec<TimerId> {

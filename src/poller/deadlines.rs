@@ -59,8 +59,8 @@ impl State {
             return self.end(token, reason);
         };
         if connection.phase == Phase::Open {
-            connection.reason.get_or_insert_with(|| Box::new(reason));
-            self.close(token);
+            connection.guards.overstepped();
+            self.close_because(token, reason);
             // What goes out now has its limits too.
             self.guard(token);
         } else {

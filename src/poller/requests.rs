@@ -80,9 +80,7 @@ impl State {
             }
             Place::Now => {
                 http.answers.begin();
-                for part in parts {
-                    self.write(token, part)?;
-                }
+                self.write_parts(token, parts)?;
                 self.advance(token, then);
                 Ok(())
             }

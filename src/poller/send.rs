@@ -98,20 +98,32 @@ impl State {
     }
 
     pub(super) fn write(&mut self, token: Token, data: Data<'_>) -> Result<(), Error> {
+        self.write_parts(token, [data])
+    }
+
+    /// Queues parts of one whole: they count as a single write, which always fits where nothing waits.
+    pub(super) fn write_parts<'a>(
+        &mut self,
+        token: Token,
+        parts: impl IntoIterator<Item = Data<'a>>,
+    ) -> Result<(), Error> {
         let Some(connection) = open(&mut self.sources, token).filter(|connection| !connection.write_shut) else {
-            return Err(self.refuse(data));
+            self.refuse(parts);
+            return Err(Error::Closed);
         };
         if connection.cannot_write() {
             // The peer is gone; `on_close` will say so once the input is delivered.
-            self.refuse(data);
+            self.refuse(parts);
             return Ok(());
         }
         let before = connection.queued_memory() + connection.remote.posted();
         let output = connection.output.get_or_insert_with(|| self.pool.take());
-        match data {
-            Data::Bytes(bytes) => output.push_copy(bytes, &mut self.pool),
-            Data::Held(held) => output.push_held(held),
-            Data::File(range) => output.push_file(range),
+        for part in parts {
+            match part {
+                Data::Bytes(bytes) => output.push_copy(bytes, &mut self.pool),
+                Data::Held(held) => output.push_held(held),
+                Data::File(range) => output.push_file(range),
+            }
         }
         let queued = output.len();
         let options = &connection.options;
@@ -152,11 +164,12 @@ impl State {
     }
 
     /// What is not sent still has to be dropped where its owner can be.
-    fn refuse(&mut self, data: Data<'_>) -> Error {
-        if let Data::Held(held) = data {
-            self.pool.release(held);
+    fn refuse<'a>(&mut self, parts: impl IntoIterator<Item = Data<'a>>) {
+        for part in parts {
+            if let Data::Held(held) = part {
+                self.pool.release(held);
+            }
         }
-        Error::Closed
     }
 
     pub(super) fn write_posted(&mut self, to: &Arc<Remote>, payload: Payload) {

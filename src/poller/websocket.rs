@@ -60,12 +60,14 @@ impl State {
     /// Says the last word of a WebSocket that is about to be closed.
     pub(super) fn say_last_word(&mut self, token: Token) {
         let Some(connection) = open(&mut self.sources, token) else { return };
-        let is_over = connection.eof;
+        let eof = connection.eof;
         let Some(socket) = connection.websocket() else { return };
-        if std::mem::replace(&mut socket.has_parted, true) || is_over {
+        // Who ended without a last word does not wait for one.
+        if socket.has_parted || (eof && !socket.messages.is_closed()) {
             return;
         }
-        let payload = socket.farewell.take().map(Farewell::into_payload).unwrap_or_default();
+        socket.has_parted = true;
+        let payload = socket.farewell.as_mut().map(Farewell::cut).unwrap_or_default();
         self.write_control(token, Opcode::Close, &payload);
     }
 

@@ -211,10 +211,7 @@ impl Connection {
         }
         let written = with_poller(&remote.handle, |poller, _| {
             let body = held.map_or(Data::Bytes(data), |bytes| Data::Held(Box::new(HeldBytes::new(bytes))));
-            for part in [Data::Bytes(head), body, Data::Bytes(tail)] {
-                poller.write(remote.token, part)?;
-            }
-            Ok(())
+            poller.write_parts(remote.token, [Data::Bytes(head), body, Data::Bytes(tail)])
         });
         let whole = || Payload::Copied([head, data, tail].concat());
         Ok(written.unwrap_or_else(|| remote.write(whole()))?)
@@ -284,7 +281,7 @@ impl Drop for Claim {
     }
 }
 
-fn used_twice(argument: &str) -> PyErr {
+pub fn used_twice(argument: &str) -> PyErr {
     PyValueError::new_err(format!("{argument}a handler object serves one connection, once; this one has been used"))
 }
 
@@ -679,6 +676,9 @@ impl Connection {
     ///
     /// Socket, unread input and queued output move to ``other``. This object gets ``on_close(None)``, then ``other``
     /// gets ``on_open``, and ``on_read`` if input waits. Timers of this object are cancelled.
+    ///
+    /// Raises ``RuntimeError`` while answers to HTTP requests are due, ``ValueError`` for a handler that has been used, or for a
+    /// WebSocket without its handshake.
     fn hand_over(&self, py: Python<'_>, other: &Bound<'_, Connection>) -> PyResult<()> {
         hand_over(py, self.remote()?, other)
     }

@@ -27,6 +27,7 @@ use super::event_handler::{Descriptors, EventHandler};
 use super::fairness::{Attached, Share, has_lock};
 use super::stalls;
 use super::timer::Timer;
+use super::websocket::WebSocketConnection;
 use crate::acceptor::Acceptor;
 use crate::connector::Request;
 use crate::datagram::Datagram as CoreDatagram;
@@ -262,10 +263,13 @@ impl PyDispatch {
             Call::Eof(token) => self.call_or_close(py, poller, token, self.names.on_eof.bind(py)),
             Call::Stopping(token) => self.call_or_close(py, poller, token, self.names.on_stopping.bind(py)),
             Call::Drain(token) => self.call_drain(py, poller, token),
-            Call::Close { token, reason, timers } => {
+            Call::Close { token, reason, farewell, timers } => {
                 let handler = take(&self.handlers, token);
                 self.forget_timers(timers);
                 if let Some(handler) = handler {
+                    if let Ok(socket) = handler.bind(py).cast::<WebSocketConnection>() {
+                        socket.get().end(farewell);
+                    }
                     self.call_close(py, poller, handler.bind(py), reason);
                 }
             }
@@ -576,7 +580,11 @@ impl PyDispatch {
         other: &Bound<'_, Connection>,
     ) -> PyResult<()> {
         let Some(old) = get(py, &self.handlers, token) else { return Err(Error::Closed.into()) };
-        other.get().claim("hand_over(other): ")?;
+        match other.cast::<WebSocketConnection>() {
+            // Its handshake has claimed it.
+            Ok(socket) => WebSocketConnection::check_takeover(socket, "hand_over(other): ")?,
+            Err(_) => other.get().claim("hand_over(other): ")?,
+        }
         let handed = poller.hand_over(token, Box::new(PyTask::HandedOver(old)));
         let (remote, timers) = handed.inspect_err(|_| other.get().release())?;
         put(&self.handlers, remote.token, other.clone().into_any().unbind());

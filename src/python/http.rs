@@ -549,6 +549,12 @@ impl Request {
         hand_over(py, &self.remote, other)
     }
 
+    /// Whether its answer is the next one and no other is due, so that another protocol may follow it.
+    fn _is_alone(&self) -> PyResult<bool> {
+        let alone = with_poller(&self.remote.handle, |poller, _| poller.is_alone(self.remote.token, self.number));
+        Ok(alone.ok_or(Error::WrongThread("goev.websocket.upgrade()"))?)
+    }
+
     fn __repr__(&self) -> String {
         format!("<goev.http.Request {} {}>", self.method(), self.target_text())
     }

@@ -4,15 +4,14 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
-use super::arguments::{bytes_of, integer, size_within};
-use super::connection::{Connection, held};
+use super::arguments::{bytes_of, integer, seconds, size_within, type_name};
+use super::connection::{Connection, held, used_twice};
 use super::dispatch::{PyDispatch, with_poller};
 use super::errors::ConnectionClosed;
-use super::options::optional_seconds;
 use crate::error::{Expired, Reason};
 use crate::poller::Poller;
 use crate::random;
@@ -58,13 +57,25 @@ impl WebSocketFraming {
 #[pyclass(name = "WebSocketConnection", extends = Connection, subclass, frozen, module = "goev._core")]
 pub struct WebSocketConnection {
     settings: OnceLock<Arc<Settings>>,
-    /// The last word of either side.
+    /// The last word of the peer, or ours once it has ended.
     parting: Mutex<Option<Farewell>>,
     /// When the peer was last heard as a ping went out, and when that was.
     pinged: Mutex<Option<(u64, u64)>>,
 }
 
 impl WebSocketConnection {
+    /// Refuses to take a connection over without a handshake, and twice.
+    pub fn check_takeover(slf: &Bound<'_, Self>, argument: &str) -> PyResult<()> {
+        if slf.get().settings.get().is_none() {
+            let text = format!("{argument}a WebSocket takes over by its handshake: goev.websocket.upgrade()");
+            return Err(PyValueError::new_err(text));
+        }
+        match slf.as_super().get().bound() {
+            Some(_) => Err(used_twice(argument)),
+            None => Ok(()),
+        }
+    }
+
     /// What was agreed in the handshake; an error before it.
     pub fn settings(&self) -> PyResult<&Arc<Settings>> {
         self.settings.get().ok_or_else(|| ConnectionClosed::new_err("the WebSocket is not open yet"))
@@ -75,8 +86,9 @@ impl WebSocketConnection {
         *lock(&self.parting) = Some(farewell);
     }
 
-    fn parting(&self) -> Option<Farewell> {
-        lock(&self.parting).clone()
+    /// It has ended, and this is what we said last, if anything.
+    pub fn end(&self, farewell: Option<Farewell>) {
+        lock(&self.parting).get_or_insert_with(|| farewell.unwrap_or_else(|| Farewell::new(ABNORMAL)));
     }
 }
 
@@ -85,7 +97,14 @@ fn with_payload<R>(message: &Bound<'_, PyAny>, use_it: impl FnOnce(Opcode, &[u8]
     if let Ok(text) = message.cast::<PyString>() {
         return use_it(Opcode::Text, text.to_str()?.as_bytes());
     }
-    bytes_of(message, |bytes| use_it(Opcode::Binary, bytes))
+    match bytes_of(message, |bytes| Ok(use_it(Opcode::Binary, bytes))) {
+        Ok(used) => used,
+        Err(error) if error.is_instance_of::<PyTypeError>(message.py()) => {
+            let text = format!("message must be a str or a bytes-like object, not {}", type_name(message));
+            Err(PyTypeError::new_err(text))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn write_frame(base: &Connection, settings: &Settings, opcode: Opcode, payload: &[u8]) -> PyResult<()> {
@@ -171,26 +190,22 @@ impl WebSocketConnection {
         size_within("the length of reason in bytes", reason.len() as i64, 0..=MOST_REASON)?;
         let remote = slf.as_super().get().remote()?;
         let farewell = Farewell { code: sendable, reason: reason.into() };
-        if !remote.is_closed() {
-            slf.get().part(farewell.clone());
-        }
         with_poller(&remote.handle, |poller, _| poller.close_with(remote.token, farewell.clone()))
             .unwrap_or_else(|| remote.close_with(farewell));
         Ok(())
     }
 
-    /// The close code of the peer, or ours if it sent none, or 1006 when the connection ended without; ``None`` while it is open.
+    /// The close code of the peer, or ours if it sent none, or 1006 when the connection ended without; ``None`` until it has
+    /// ended, which ``on_close`` tells.
     #[getter]
-    fn close_code(slf: &Bound<'_, Self>) -> Option<u16> {
-        let is_over = slf.as_super().get().bound().is_some_and(|remote| remote.is_closed());
-        let parting = slf.get().parting().map(|farewell| farewell.code);
-        parting.or(is_over.then_some(ABNORMAL))
+    fn close_code(&self) -> Option<u16> {
+        lock(&self.parting).as_ref().map(|farewell| farewell.code)
     }
 
     /// What was said with ``close_code``.
     #[getter]
     fn close_reason(&self) -> String {
-        self.parting().map_or_else(String::new, |farewell| farewell.reason)
+        lock(&self.parting).as_ref().map_or_else(String::new, |farewell| farewell.reason.clone())
     }
 
     /// Whether messages may be compressed (permessage-deflate, RFC 7692).
@@ -199,11 +214,31 @@ impl WebSocketConnection {
         self.settings.get().is_some_and(|settings| settings.deflate.is_some())
     }
 
+    /// Refuses sizes and times that make no sense.
+    fn _check_limits(slf: &Bound<'_, Self>) -> PyResult<()> {
+        max_message_of(slf)?;
+        time_of(slf, "ping_interval")?;
+        time_of(slf, "ping_timeout")?;
+        if time_of(slf, "open_timeout")?.is_none() {
+            return Err(PyTypeError::new_err("open_timeout must be a number, not None"));
+        }
+        Ok(())
+    }
+
+    /// A handshake for it begins: nobody else may use it.
+    fn _claim(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.as_super().get().claim("handler: ")
+    }
+
+    /// The handshake came to nothing.
+    fn _release(slf: &Bound<'_, Self>) {
+        slf.as_super().get().release();
+    }
+
     /// The handshake is done, and this is what was agreed: called once, by whoever did it.
     #[pyo3(signature = (*, client, window_bits))]
     fn _agree(slf: &Bound<'_, Self>, client: bool, window_bits: Option<u8>) -> PyResult<()> {
-        let max_message = integer(&slf.getattr("max_message_size")?)?;
-        let max_message = size_within("max_message_size", max_message, 1..=1 << 30)?;
+        let max_message = max_message_of(slf)?;
         let unfit = |bits| PyValueError::new_err(format!("window_bits must be from 9 to 15, not {bits}"));
         let deflate = window_bits.map(|bits| Deflate::new(bits).ok_or_else(|| unfit(bits))).transpose()?;
         slf.get().settings.get_or_init(|| Arc::new(Settings { client, max_message, deflate }));
@@ -212,8 +247,8 @@ impl WebSocketConnection {
 
     /// Sends a ping when it is time for one, and gives a silent peer up; then sets the timer that calls this again.
     fn _keep_alive(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let Some(interval) = optional_seconds("ping_interval", &slf.getattr("ping_interval")?)? else { return Ok(()) };
-        let timeout = optional_seconds("ping_timeout", &slf.getattr("ping_timeout")?)?;
+        let Some(interval) = time_of(slf, "ping_interval")? else { return Ok(()) };
+        let timeout = time_of(slf, "ping_timeout")?;
         let remote = slf.as_super().get().remote()?;
         let Some((now, heard)) = with_poller(&remote.handle, |poller, _| {
             let now = poller.now();
@@ -223,19 +258,23 @@ impl WebSocketConnection {
             return Ok(());
         };
         let until = slf.get().ping_if_silent(slf, now, heard, interval)?;
-        let next = match until {
-            Pinged::No { at } => Some(at),
-            Pinged::Yes { since } => timeout.map(|timeout| since + nanos(timeout)),
+        // Also where a limit runs it is looked at again as soon as the next ping may be due.
+        let (next, given_up) = match until {
+            Pinged::No { at } => (at, None),
+            Pinged::Yes { since } => {
+                let limit = timeout.map(|timeout| (since + nanos(timeout), timeout));
+                let next = now + nanos(interval);
+                let expired = limit.filter(|(limit, _)| *limit <= now).map(|(_, timeout)| timeout);
+                (limit.map_or(next, |(limit, _)| limit.min(next)), expired)
+            }
         };
-        // Without a limit it is looked at again when a ping may be due.
-        let next = next.unwrap_or(now + nanos(interval));
         let callback = slf.getattr("_keep_alive")?.unbind();
-        let set = |poller: &Poller, dispatch: &PyDispatch| match (until, timeout) {
-            (Pinged::Yes { .. }, Some(timeout)) if next <= now => {
+        let set = |poller: &Poller, dispatch: &PyDispatch| match given_up {
+            Some(timeout) => {
                 poller.close_because(remote.token, Reason::Expired(Expired::Ping(timeout)));
                 Ok(())
             }
-            _ => dispatch.set_timer(poller, next, 0, Some(remote.token), callback).map(drop),
+            None => dispatch.set_timer(poller, next, 0, Some(remote.token), callback).map(drop),
         };
         // It is the thread of the poller, as above.
         Ok(with_poller(&remote.handle, set).unwrap_or(Ok(()))?)
@@ -262,6 +301,26 @@ impl WebSocketConnection {
         drop(pinged);
         write_frame(slf.as_super().get(), self.settings()?, Opcode::Ping, b"")?;
         Ok(Pinged::Yes { since: now })
+    }
+}
+
+fn max_message_of(slf: &Bound<'_, WebSocketConnection>) -> PyResult<usize> {
+    let value = slf.getattr("max_message_size")?;
+    let size = integer(&value)
+        .map_err(|_| PyTypeError::new_err(format!("max_message_size must be an int, not {}", type_name(&value))))?;
+    size_within("max_message_size", size, 1..=1 << 30)
+}
+
+/// An attribute that is a time in seconds, more than none at all, or `None`.
+fn time_of(slf: &Bound<'_, WebSocketConnection>, name: &str) -> PyResult<Option<Duration>> {
+    let value = slf.getattr(name)?;
+    let number: Option<f64> = value
+        .extract()
+        .map_err(|_| PyTypeError::new_err(format!("{name} must be a number or None, not {}", type_name(&value))))?;
+    match number {
+        None => Ok(None),
+        Some(0.0) => Err(PyValueError::new_err(format!("{name} must be more than 0 seconds, not 0"))),
+        Some(number) => seconds(name, number).map(Some),
     }
 }
 

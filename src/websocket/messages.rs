@@ -236,6 +236,11 @@ impl Messages {
         }
     }
 
+    /// Whether the peer's last word was taken.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
     /// Why nothing can follow what was taken.
     pub fn violation(&self) -> Option<&Violation> {
         if let State::Failed(violation) = &self.state { Some(violation) } else { None }
