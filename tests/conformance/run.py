@@ -200,7 +200,7 @@ def run(sides: list[str], cases: list[str], jobs: int, limit: float) -> Results:
     end = time.monotonic() + limit
     began = time.monotonic()
     with ExitStack() as stack:
-        port = stack.enter_context(echo_server()) if "server" in sides else 0
+        server, port = stack.enter_context(echo_server()) if "server" in sides else (None, 0)
         pool = stack.enter_context(ThreadPoolExecutor(jobs))
         stack.callback(stopping.set)  # before the pool is waited for
         futures = [pool.submit(do, job, port, running, stopping) for job in waiting]
@@ -209,6 +209,8 @@ def run(sides: list[str], cases: list[str], jobs: int, limit: float) -> Results:
             done, pending = wait(pending, timeout=max(0.0, min(15.0, end - time.monotonic())))
             for future in done:
                 future.result()
+            if server and server.poll() is not None:  # no case from here on would say anything about it
+                raise CannotRun(f"the server has ended with {server.returncode}")
             minutes = (time.monotonic() - began) / 60
             count = len(futures) - len(pending)
             print(f"{minutes:5.1f} min, {count} of {len(futures)} parts; {'; '.join(map(str, running))}", flush=True)
@@ -280,9 +282,7 @@ def echo_server():
         port = process.stdout.readline()
         if not port:
             raise CannotRun("the server has not started")
-        yield int(port)
-        if process.poll() is not None:
-            raise CannotRun(f"the server has ended with {process.returncode}")
+        yield process, int(port)
         process.terminate()  # not SIGINT, which a shell may have its background jobs ignore
         if process.wait(30) != 0:
             raise CannotRun(f"the server ended with {process.returncode} on SIGTERM")
