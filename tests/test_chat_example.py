@@ -581,9 +581,15 @@ def test_the_page_is_used_by_keyboard_alone(visit):
         ada.sees("Hello")
 
 
+def picture(visitor: Visitor, name: str) -> None:
+    """Taken only on demand, and never halfway through an animation."""
+    if folder := os.environ.get("GOEV_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        visitor.page.screenshot(path=Path(folder) / f"chat-{name}.png", animations="disabled")
+
+
 @pytest.mark.timeout(60)
 def test_pictures_of_a_conversation_where_all_fits_the_width(visit):
-    folder = os.environ.get("GOEV_SCREENSHOTS")
     with serving() as port:
         visitors = {
             "desktop-light": visit(port, DESKTOP, color_scheme="light"),
@@ -595,29 +601,33 @@ def test_pictures_of_a_conversation_where_all_fits_the_width(visit):
         for visitor, name in zip(visitors.values(), names, strict=True):
             visitor.join(name, room="rust & python")
         ada, grace, konrad, namesake = visitors.values()
-        said = [
-            (ada, "Good morning! Has anyone tried the new reactor yet?"),
-            (grace, "Yes: it held ten thousand connections on my laptop."),
-            (grace, "And the fan stayed off."),
-            (konrad, "Which Python was that with? I should like to compare it before we decide on anything."),
-            (ada, "3.13, see https://example.org/" + "a-very-long-address-without-any-break/" * 3),
-            (namesake, "Somebody has my name, so I am the second. שלום"),
+        ordinary = [
+            (ada, "Good morning! Is the review still at ten?"),
+            (grace, "Yes, in the small room next to the stairs."),
+            (grace, "I bring the coffee."),
+            (konrad, "Which branch do we look at?"),
+            (ada, "The one with the timers."),
+            (konrad, "Then I shall read it on the train."),
             (ada, "Lunch at one?"),
         ]
-        for visitor, text in said:
+        for visitor, text in ordinary:
             visitor.say(text)
-        for name, visitor in visitors.items():
+        expect(ada.page.get_by_role("button", name="rust & python, 4 people")).to_be_visible()  # with the next stats
+        for name, visitor in (("desktop", ada), ("phone", grace)):
             visitor.sees("Lunch at one?")
+            expect(visitor.page.get_by_text("4 connections · ")).to_be_visible()
+            picture(visitor, name)
+        ada.say("See https://example.org/" + "a-very-long-address-without-any-break/" * 3)
+        namesake.say("Somebody has my name, so I am the second. שלום")
+        for name, visitor in visitors.items():
+            visitor.sees("Somebody has my name, so I am the second. שלום")
             expect(visitor.page.get_by_text("4 connections · ")).to_be_visible()
             assert visitor.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), name
             assert visitor.page.evaluate("() => log.scrollWidth <= log.clientWidth"), name
-            if folder:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                visitor.page.screenshot(path=Path(folder) / f"chat-{name}.png")
+            picture(visitor, name)
         phone = grace.page
         phone.get_by_role("button", name="4 people").click()
         expect(phone.get_by_role("list", name="People · 4")).to_contain_text("Grace 2")
-        if folder:
-            phone.screenshot(path=Path(folder) / "chat-phone-people.png")
+        picture(grace, "phone-people")
         phone.keyboard.press("Escape")
         expect(phone.get_by_role("list", name="People · 4")).to_be_hidden()
