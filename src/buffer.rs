@@ -187,6 +187,7 @@ impl Output {
     }
 
     /// Appends a copy of `data`.
+    #[inline]
     pub fn push_copy(&mut self, data: &[u8], pool: &mut Pool) {
         self.memory += data.len();
         if let Some(Chunk::Own { bytes, .. }) = self.chunks.back_mut()

@@ -184,6 +184,7 @@ impl Connection {
     }
 
     /// Whether a read would be of use now.
+    #[inline]
     pub fn wants_read(&self) -> bool {
         match self.phase {
             Phase::Open => self.readable && !self.eof && !self.is_paused() && self.input.len() < self.max_input(),
@@ -239,17 +240,20 @@ impl Connection {
     }
 
     /// How much is known to be missing of what waits.
+    #[inline]
     fn missing(&self, arena: &[u8]) -> usize {
         self.codec.as_ref().map_or(0, |codec| codec.missing(self.input.bytes(arena)))
     }
 
     /// Moves what waits out of the arena, which is about to be used again.
+    #[inline]
     pub fn settle(&mut self, arena: &[u8]) {
         let missing = self.missing(arena);
         self.input.settle(arena, missing);
     }
 
     /// How much input may wait: also one whole message, however large.
+    #[inline]
     fn max_input(&self) -> usize {
         let longest = self.codec.as_ref().map_or(0, |codec| codec.longest());
         self.options.max_input.max(longest)
@@ -275,7 +279,16 @@ impl Connection {
     }
 
     /// Looks for what comes next in the input.
+    #[inline]
     pub fn look(&mut self, arena: &mut [u8]) {
+        if self.codec.is_some() {
+            self.look_on(arena);
+        }
+    }
+
+    /// Kept out of [`Self::look`], so that those who have no codec pay for one look at that.
+    #[inline(never)]
+    fn look_on(&mut self, arena: &mut [u8]) {
         if let Some(codec) = &mut self.codec {
             let done = codec.look(self.input.bytes_mut(arena));
             self.input.consume(done);
@@ -340,6 +353,7 @@ impl Connection {
     }
 
     /// Whether there is input that a handler has use for.
+    #[inline]
     fn has_offer(&self) -> bool {
         self.codec.as_ref().map_or(self.news && !self.input.is_empty(), |codec| codec.has_news())
     }
@@ -479,6 +493,7 @@ impl Connection {
         Some(due)
     }
 
+    #[inline]
     fn due(&self) -> Option<Due> {
         match self.phase {
             Phase::New => Some(Due::Open),
@@ -500,16 +515,21 @@ impl Connection {
     ///
     /// When it consumed something and input remains, `on_read` is due again.
     pub fn settle_read(&mut self) -> bool {
-        let (before, now) = (self.offered as usize, self.input.len());
-        self.offered = 0;
-        if self.codec.is_some() {
-            // What was found has been taken, or it is an error.
+        let before = std::mem::take(&mut self.offered) as usize;
+        if before == 0 {
             return false;
         }
-        if before > 0 && now < before {
+        let now = self.input.len();
+        if now < before {
             self.news |= now > 0;
+            return false;
         }
-        before > 0 && now == before && now >= self.max_input() && self.phase == Phase::Open && !self.paused
+        now == before && now >= self.max_input() && self.phase == Phase::Open && !self.paused
+    }
+
+    /// As [`Self::settle_read`], after what the codec had found was taken.
+    pub fn settle_messages(&mut self) {
+        self.offered = 0;
     }
 
     /// Ends the user's pause; input that waited meanwhile is offered again.

@@ -169,19 +169,20 @@ impl State {
     #[inline]
     fn settle_read(&mut self, token: Token) {
         let Some(connection) = open(&mut self.sources, token) else { return };
-        let stuck = connection.settle_read();
-        if stuck || connection.codec().is_some() {
-            self.judge_input(token, stuck);
+        if connection.codec().is_some() {
+            self.settle_messages(token);
+        } else if connection.settle_read() {
+            self.input_overflow(token);
         }
     }
 
-    /// Kept out of [`Self::settle_read`], which is passed at every call, and mostly to no end.
+    /// Kept out of [`Self::settle_read`], which is passed at every call.
     #[inline(never)]
-    fn judge_input(&mut self, token: Token, stuck: bool) {
+    fn settle_messages(&mut self, token: Token) {
         let Some(connection) = open(&mut self.sources, token) else { return };
-        if stuck {
-            self.input_overflow(token);
-        } else if let Some(reason) = connection.violation() {
+        // What was found has been taken, or it is an error.
+        connection.settle_messages();
+        if let Some(reason) = connection.violation() {
             // What the handler answered to the messages before goes out.
             self.close_because(token, reason);
         }
