@@ -9,7 +9,7 @@
 //! * [`dispatch`]: the seam, what a poller asks to be called
 //! * [`acceptor`], [`connector`], `connection`, [`datagram`], `descriptor`: what a poller watches; [`remote`]: what other threads may do to it
 //! * [`group`]: connections that get the same messages
-//! * [`watchdog`], `mailbox`, `resolver`, `random`, `clock`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
+//! * [`watchdog`], `mailbox`, `resolver`, `random`, `clock`, `heap`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
 //! * [`buffer`], [`codec`], [`framing`], [`http`], [`websocket`], [`timer`], `guards`, `admission`, [`slots`], [`error`]: pure, with no sockets, no clock, no Python
 
 pub mod acceptor;
@@ -30,6 +30,7 @@ pub mod framing;
 pub mod group;
 mod guards;
 pub mod handlers;
+mod heap;
 pub mod http;
 mod mailbox;
 pub mod options;

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::error::{Error, Foreign};
 use crate::fork;
+use crate::heap;
 use crate::options::{ReactorOptions, within};
 use crate::poller::{Failure, Poller};
 use crate::remote::{Message, PollerHandle};
@@ -84,6 +85,7 @@ impl<D: Dispatch> Reactor<D> {
     ) -> Result<Arc<Self>, Error> {
         within("pollers", pollers, 1, MAX_POLLERS)?;
         options.validate(&steering::allowed_cpus().map_err(Error::io("cannot read the CPU affinity"))?)?;
+        heap::keep_free_memory();
         let birth = fork::generation();
         let (clock, resolver) = (Clock::of_process(), Resolver::default());
         let mut handles = Vec::new();

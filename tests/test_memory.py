@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 import goev
-from support import Child, Client, Echo, eventually, on_poller, open_fds, resident, settle
+from support import Child, Client, Echo, eventually, on_poller, open_fds, page_faults, resident, settle
 
 
 @pytest.fixture
@@ -282,6 +282,28 @@ def test_an_idle_connection_keeps_no_buffer(stack):
     grown = (resident(child.pid) - before) / 2000
     assert grown < 2000, f"{grown:.0f} bytes a connection"
     stack.pop_all().close()
+
+
+def test_large_messages_fault_in_no_memory_again_and_again(stack):
+    """16 clients have four of 64 KiB echoed at a time: the memory of one round stays with the process for the next."""
+    framed = SERVER.replace("on_read(self)", "on_message(self, message)").replace("write(self.read())", "send(message)")
+    child = stack.enter_context(Child.running(framed.replace("def", "framing = goev.LengthPrefixed(4)\n        def")))
+    address = ("127.0.0.1", int(child.line()))
+    messages = 4 * ((65_536).to_bytes(4) + bytes(65_536))
+    clients = [stack.enter_context(Client(address)) for _ in range(16)]
+
+    def echo_all(times: int) -> None:
+        for _ in range(times):
+            for client in clients:
+                client.send(messages)
+            for client in clients:
+                client.discard(len(messages))
+
+    echo_all(20)
+    before = page_faults(child.pid)
+    echo_all(50)
+    faults = (page_faults(child.pid) - before) / (50 * 16 * 4)
+    assert faults < 0.05, f"{faults:.3f} page faults an echo"
 
 
 def test_memory_is_given_back_after_a_burst(stack):

@@ -178,13 +178,14 @@ CASES = {
     "http-pipelined": Case(
         title="HTTP: 64 connections, 16 requests pipelined",
         description="The same, where each write of a client holds 16 requests. goev calls Python for each of them.",
-        peers=_HTTP_SERVERS,
+        peers=(*_HTTP_SERVERS, "granian-gather"),
         metrics=_REQUESTS,
         measure=_http(64, depth=16),
         timed=True,
         goals=(
             Goal("goev", "rate", 8.0, "granian"),
             Goal("goev", "rate", 8.0, "granian-x2"),
+            Goal("goev", "rate", 8.0, "granian-gather"),
             Goal("goev", "rate", 2.5, "socketify"),
             Goal("goev", "rate", 2.5, "socketify-x2"),
             Goal("goev", "rate", 0.6, "gnet"),

@@ -33,6 +33,11 @@ PEERS = {
     "uvloop-x2": Peer("asyncio on uvloop, two processes with SO_REUSEPORT", "uvloop", _TWO),
     "rloop": Peer("asyncio on rloop, one process", "rloop"),
     "granian": Peer("granian, RSGI on uvloop, one worker", "granian", _ONE),
+    "granian-gather": Peer(
+        "granian, one worker, told to gather the answers to pipelined requests (`pipeline_flush`, off as it comes)",
+        "granian",
+        (*_ONE, "--gather"),
+    ),
     "granian-x2": Peer("granian, RSGI on uvloop, two workers", "granian", _TWO),
     "socketify": Peer("socketify, one process", "socketify", _ONE),
     "socketify-x2": Peer("socketify, two processes with SO_REUSEPORT", "socketify", _TWO),

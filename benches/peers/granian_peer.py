@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--pollers", type=int, default=1, help="worker processes")
+    parser.add_argument("--gather", action="store_true", help="one write for the answers to pipelined requests")
     arguments = parser.parse_args()
 
     multiprocessing.set_start_method("fork")  # the workers share the barrier
@@ -43,7 +44,7 @@ def main() -> None:
         workers=arguments.pollers,
         loop=Loops.uvloop,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(pipeline_flush=True),  # one write for pipelined answers
+        http1_settings=HTTP1Settings(pipeline_flush=arguments.gather),
         websockets=False,
         log_enabled=False,
     )

@@ -201,6 +201,8 @@ impl Requests {
             // RFC 9112 section 2.2: empty lines before a request are passed over.
             State::Head(0) if input.starts_with(b"\r\n") => Ok(Some(2)),
             State::Head(0) if input == b"\r" => Ok(None),
+            // Nothing new came: each answer asks whether something waits behind its request, and mostly nothing does.
+            State::Head(searched) if searched == input.len() => Ok(None),
             State::Head(searched) => self.look_for_head(input, searched),
             State::Awaiting { head, body, facts } if input.len() >= head + body => {
                 Ok(self.find(Found::Whole { head, body, facts }, 0))
