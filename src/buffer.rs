@@ -203,6 +203,15 @@ impl Output {
         }
     }
 
+    /// Appends `data`, which was copied before; again only if it is small.
+    pub fn push_own(&mut self, data: Vec<u8>, pool: &mut Pool) {
+        if data.len() <= CHUNK {
+            return self.push_copy(&data, pool);
+        }
+        self.memory += data.len();
+        self.chunks.push_back(Chunk::Own { bytes: data, start: 0 });
+    }
+
     /// Appends `data` without copying.
     pub fn push_held(&mut self, data: Box<dyn Held>) {
         self.memory += data.bytes().len();
@@ -379,16 +388,16 @@ mod tests {
 
         #[test]
         fn output_leaves_in_order_whatever_each_send_takes(
-            writes in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..9000), any::<bool>()), 1..20),
+            writes in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..30_000), 0..3), 1..20),
             sends in prop::collection::vec(1usize..12_000, 1..10),
         ) {
             let (mut output, mut pool, mut expected, mut sent) = (Output::default(), Pool::default(), Vec::<u8>::new(), Vec::<u8>::new());
-            for (data, held) in &writes {
+            for (data, how) in &writes {
                 expected.extend(data);
-                if *held && !data.is_empty() {
-                    output.push_held(Box::new(Bytes(data.clone())));
-                } else {
-                    output.push_copy(data, &mut pool);
+                match how {
+                    0 if !data.is_empty() => output.push_held(Box::new(Bytes(data.clone()))),
+                    1 => output.push_own(data.clone(), &mut pool),
+                    _ => output.push_copy(data, &mut pool),
                 }
             }
             prop_assert_eq!(output.memory(), expected.len());
@@ -407,7 +416,7 @@ mod tests {
             }
             prop_assert_eq!(sent, expected);
             prop_assert_eq!(output.len(), 0);
-            let held = writes.iter().filter(|(data, held)| *held && !data.is_empty()).count();
+            let held = writes.iter().filter(|(data, how)| *how == 0 && !data.is_empty()).count();
             prop_assert_eq!(pool.take_released().len(), held);
         }
     }

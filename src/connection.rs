@@ -261,7 +261,10 @@ impl Connection {
 
     /// From here on the input is cut so.
     pub fn set_protocol(&mut self, protocol: Protocol, arena: &mut [u8]) {
-        self.codec = Some(Codec::new(protocol));
+        match (&mut self.codec, protocol) {
+            (Some(Codec::WebSocket(socket)), Protocol::WebSocket(settings)) => socket.go_on_with(settings),
+            (codec, protocol) => *codec = Some(Codec::new(protocol)),
+        }
         self.look(arena);
     }
 
@@ -544,7 +547,8 @@ impl Connection {
     /// Begins a new life with another handler: same socket, same unread input, same output.
     pub fn hand_over(&mut self, remote: Arc<Remote>) {
         self.remote = remote;
-        self.codec = None;
+        // A WebSocket goes on, perhaps in the middle of a message.
+        self.codec.take_if(|codec| !matches!(codec, Codec::WebSocket(_)));
         self.phase = Phase::New;
         (self.listed, self.queued, self.touched) = (false, false, false);
         (self.news, self.offered) = (!self.input.is_empty(), 0);

@@ -45,7 +45,7 @@ use crate::group::Group;
 use crate::http::{Event, Then};
 use crate::mailbox::Mailbox;
 use crate::options::{ConnectionOptions, ReactorOptions};
-use crate::remote::{Message, PollerHandle, Remote};
+use crate::remote::{Message, Payload, PollerHandle, Remote};
 use crate::resolver::Resolver;
 use crate::signal::SignalPipe;
 use crate::slots::{Slots, Token};
@@ -478,9 +478,9 @@ impl Poller {
         self.connection(token, |connection| (!connection.facts().unread).then_some(connection.guards.last_heard()))?
     }
 
-    /// Ends a connection in order because of `reason`.
-    pub fn close_because(&self, token: Token, reason: Reason) {
-        self.state.borrow_mut().close_because(token, reason);
+    /// Ends a connection whose peer is silent because of `reason`.
+    pub fn give_up(&self, token: Token, reason: Reason) {
+        self.state.borrow_mut().give_up(token, reason);
     }
 
     /// Answers a request, or gives a part of the answer. It goes out when those before it are given.
@@ -785,10 +785,21 @@ impl Drop for Poller {
 pub enum Data<'a> {
     /// Bytes to copy.
     Bytes(&'a [u8]),
+    /// Bytes that were copied before.
+    Own(Vec<u8>),
     /// Bytes to send from where they are.
     Held(Box<dyn Held>),
     /// A part of a file.
     File(FileRange),
+}
+
+impl From<Payload> for Data<'_> {
+    fn from(payload: Payload) -> Self {
+        match payload {
+            Payload::Copied(bytes) => Self::Own(bytes),
+            Payload::Held(held) => Self::Held(held),
+        }
+    }
 }
 
 impl State {

@@ -57,7 +57,7 @@ pub(crate) enum Message {
     Answer {
         to: Arc<Remote>,
         number: u64,
-        payload: Payload,
+        parts: Vec<Payload>,
         then: Then,
     },
     /// With the last word of a WebSocket, if it is to have one of its own.
@@ -197,9 +197,10 @@ impl Remote {
         self.post_bytes(payload.len(), || Message::Write { to: self.clone(), payload })
     }
 
-    /// Answers an HTTP request, or gives a part of the answer, as [`Self::write`] does.
-    pub fn answer(self: &Arc<Self>, number: u64, payload: Payload, then: Then) -> Result<(), Error> {
-        self.post_bytes(payload.len(), || Message::Answer { to: self.clone(), number, payload, then })
+    /// Answers an HTTP request, or gives a part of the answer, as [`Self::write`] does with all of `parts` at once.
+    pub fn answer(self: &Arc<Self>, number: u64, parts: Vec<Payload>, then: Then) -> Result<(), Error> {
+        let len = parts.iter().map(Payload::len).sum();
+        self.post_bytes(len, || Message::Answer { to: self.clone(), number, parts, then })
     }
 
     fn post_bytes(self: &Arc<Self>, len: usize, message: impl FnOnce() -> Message) -> Result<(), Error> {

@@ -182,6 +182,12 @@ impl WebSocket {
         Self { messages, settings, farewell: Some(Farewell::new(NORMAL)), has_parted: false }
     }
 
+    /// The same WebSocket with another limit of messages, as from the next frame on.
+    pub fn go_on_with(&mut self, settings: Arc<Settings>) {
+        self.messages.settings = settings.clone();
+        self.settings = settings;
+    }
+
     /// What was said last.
     pub fn said(&mut self) -> Option<Farewell> {
         self.farewell.take_if(|_| self.has_parted)

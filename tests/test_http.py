@@ -1552,6 +1552,21 @@ def test_one_answer_into_an_empty_queue_always_fits(connected):
         assert sha256(client.ask(get()).body) == sha256(DATA)
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_one_answer_of_another_thread_always_fits_where_nothing_waits(kept, kind):
+    client, request = kept(get(), max_output=100_000, **SMALL_BUFFERS)
+    request.respond(200, None, kind(DATA))
+    assert client.answer().body == DATA
+
+
+def test_one_piece_of_an_answer_of_another_thread_always_fits_where_nothing_waits(kept):
+    client, request = kept(get(), max_output=100_000, **SMALL_BUFFERS)
+    request.start()
+    settle(client.server.reactor)
+    request.write(DATA)
+    client.raw.discard(len(DATA))
+
+
 # --- upgrades ---
 
 

@@ -41,6 +41,7 @@ NOISE = random.Random(7).randbytes(MEGABYTE)
 WORDS = " ".join(f"user{number * number % 97} is at {number}" for number in range(2000))
 SMALL_BUFFERS = {"send_buffer_size": 65536, "receive_buffer_size": 65536}
 ORDERLY = ("close", None, 1000, "")
+SIGN_OF_LIFE = Frame(PING, b"goev: there?")  # asks for one
 
 
 class Told(goev.websocket.Connection):
@@ -256,8 +257,45 @@ def test_a_handler_refuses_with_403(connected, events):
 
     client = connected(Picks)
     client.send(handshake(target="/other"))
-    assert client.answer()[0] == 403
+    status, fields = client.answer()
+    assert (status, fields["connection"]) == (403, "close")
     ended(client, events)
+
+
+def test_a_request_for_something_else_is_told_that_the_connection_ends(connected, events):
+    client = connected(Echo)
+    client.send(get("/"))
+    status, fields = client.answer()
+    assert (status, fields["upgrade"], fields["connection"]) == (426, "websocket", "upgrade, close")
+    ended(client, events)
+
+
+class Guarded(Echo):
+    """Answers by itself who does not say who it is."""
+
+    def on_handshake(self, request):
+        if "authorization" not in request.headers:
+            assert not request.answered
+            request.respond(401, {"www-authenticate": "Basic"}, b"who are you?\n")
+            assert request.answered
+
+
+def test_a_handler_answers_a_handshake_by_itself(connected, events):
+    client = connected(Guarded)
+    client.send(handshake())
+    status, fields = client.answer()
+    assert (status, fields["www-authenticate"], fields["body"]) == (401, "Basic", "who are you?\n")
+    ended(client, events)
+
+
+def test_a_handler_answers_an_upgrade_by_itself_and_the_connection_goes_on(connected, events):
+    client = connected(Site, {"make": Guarded})
+    client.send(handshake())
+    assert client.answer()[0] == 401
+    assert events.next() == ("upgraded", False)
+    client.open("Authorization: Basic eDp5")
+    client.send(text("hello"))
+    assert client.message() == "hello"
 
 
 def test_a_handler_that_raises_in_the_handshake_gets_500_and_a_line_in_the_log(connected, events, log):
@@ -963,7 +1001,7 @@ def test_who_is_paused_answers_pings_when_it_goes_on(opened):
 def test_a_silent_peer_is_pinged_and_given_up(opened, events):
     began = time.monotonic()
     client, _ = opened(Echo, {"ping_interval": 0.1, "ping_timeout": 0.2})
-    assert client.next() == Frame(PING, b"")
+    assert client.next() == SIGN_OF_LIFE
     assert time.monotonic() - began >= 0.1
     code, reason = client.farewell()
     assert time.monotonic() - began >= 0.3
@@ -974,13 +1012,33 @@ def test_a_silent_peer_is_pinged_and_given_up(opened, events):
     assert [str(error), *said] == [reason, 1008, reason]
 
 
-@pytest.mark.parametrize("signs_of_life", [[frame(PONG)], [text("x")], [text("in parts")[:1], text("in parts")[1:]]])
+def test_a_silent_peer_that_takes_nothing_is_given_up_at_once(opened, events):
+    """Not after ``write_timeout``: a farewell would wait behind what it does not take."""
+    client, handler = opened(Echo, {"ping_interval": 0.1, "ping_timeout": 0.2}, **SMALL_BUFFERS, write_timeout=60.0)
+    on_poller(handler, handler.send, NOISE)
+    assert closed(events) == (goev.PingTimeout, 1006, "")
+    client.reset()
+
+
+def test_a_handler_is_not_told_of_pongs_it_has_not_asked_for(opened, events):
+    client, handler = opened(Told, {"ping_interval": 0.02, "ping_timeout": 5.0})
+    for _ in range(3):
+        assert client.next() == SIGN_OF_LIFE
+        client.send(frame(PONG, SIGN_OF_LIFE.payload))
+    settle(handler)
+    assert events.names == ["open"]
+
+
+@pytest.mark.parametrize(
+    "signs_of_life",
+    [[frame(PONG, SIGN_OF_LIFE.payload)], [frame(PONG)], [text("x")], [text("in parts")[:1], text("in parts")[1:]]],
+)
 def test_a_peer_that_says_anything_is_pinged_again_and_not_given_up(opened, events, signs_of_life):
     client, _ = opened(Told, {"ping_interval": 0.03, "ping_timeout": 5.0})
     began = time.monotonic()
     for _ in range(3):
         for sign in signs_of_life:
-            assert client.next() == Frame(PING, b"")
+            assert client.next() == SIGN_OF_LIFE
             client.send(sign)
     assert time.monotonic() - began < 4.0, "the interval counts, whatever the timeout"
     assert "close" not in events.names
@@ -992,13 +1050,13 @@ def test_nobody_is_pinged_while_it_talks(opened):
     while time.monotonic() < end:
         client.send(text("x"))
         assert client.message() == "x"
-    assert client.next() == Frame(PING, b"")
+    assert client.next() == SIGN_OF_LIFE
 
 
 def test_without_an_interval_nobody_is_pinged_and_without_a_timeout_nobody_given_up(opened, connected, events):
     never, _ = opened(Told, {"ping_interval": None})
     patient, _ = opened(Told, {"ping_interval": 0.02, "ping_timeout": None})
-    assert patient.next() == Frame(PING, b"")
+    assert patient.next() == SIGN_OF_LIFE
     assert never.is_silent(0.2)
     patient.send(text("here"))
     events.until("message")
@@ -1367,6 +1425,39 @@ def test_a_group_sends_messages_to_all_its_members_on_all_pollers(start, stack, 
     assert [client.message() for client in clients[1:]] == ["rest"] * 5
 
 
+@pytest.mark.parametrize("framing", [None, goev.LengthPrefixed(4), goev.Delimited(b"\n")])
+def test_a_group_that_makes_no_frames_takes_no_websockets(opened, framing):
+    client, handler = opened()
+    group = goev.Group(framing)
+    with pytest.raises(TypeError, match=r"a WebSocket can be a member of a Group\(goev.websocket.Framing\(\)\) only"):
+        group.add(handler)
+    group.send(b"nothing")
+    handler.send("a message")
+    assert client.message() == "a message"
+
+
+def test_a_group_of_websockets_takes_no_others(start):
+    class Raw(goev.Connection):
+        def on_read(self):
+            with pytest.raises(TypeError, match=r"goev\.websocket\.Framing\(\) is for WebSockets, not for Raw"):
+                goev.Group(goev.websocket.Framing()).add(self)
+            self.write(self.read())
+
+    assert start(Raw).connect().ask(b"x") == b"x"
+
+
+def test_a_framing_of_ones_own_may_make_frames(opened):
+    class Shouts:
+        def frame(self, message):
+            return goev.websocket.Framing().frame(message.upper())
+
+    client, handler = opened()
+    group = goev.Group(Shouts())
+    group.add(handler)
+    group.send("hello")
+    assert client.message() == "HELLO"
+
+
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
 def test_a_framing_makes_whole_frames(size):
     framing = goev.websocket.Framing()
@@ -1387,6 +1478,79 @@ def test_a_websocket_takes_over_by_its_handshake_only(start, stack, events):
     client = start(Raw).connect()
     assert client.ask(b"x") == b"x"
     assert events.history == []
+
+
+class Lobby(Told):
+    """Hands over to the handler that the test puts here."""
+
+    subprotocols = ("chess",)
+
+    def on_message(self, message):
+        super().on_message(message)
+        if message == "play":
+            self.hand_over(self.room)
+
+
+@pytest.mark.parametrize("extensions", [(), (DEFLATE,)])
+def test_a_websocket_is_handed_over_to_another_handler_wherever_the_stream_is(opened, events, extensions):
+    told, behind = Events(), text("whole") + fragments(TEXT, b"in ", b"parts") + frame(PING, b"p") + text("last")
+    for cut in range(len(behind)):
+        room = Echo(told)
+        client, _ = opened(Lobby, {"room": room}, "Sec-WebSocket-Protocol: chess", *extensions)
+        client.send(text("play") + behind[:cut])
+        assert told.until("open")[1] is room
+        client.send(behind[cut:])
+        assert [client.message(), client.message()] == ["whole", "in parts"]
+        assert client.next() == Frame(PONG, b"p")
+        assert client.message() == "last"
+        assert (room.subprotocol, room.request.path, room.compressed) == ("chess", "/chat", bool(extensions))
+        room.close(3000, "bye")
+        assert client.farewell() == (3000, "bye")
+        assert told.until("close") == ("close", None, 3000, "bye")
+    ends = [event for event in events.history if event[0] == "close"]
+    assert ends == [("close", None, None, "")] * len(behind), "the lobby has no more to do with it"
+
+
+def test_who_takes_over_a_websocket_has_limits_of_its_own(opened, events):
+    told = Events()
+    small = type("Small", (Echo,), {"max_message_size": 10, "ping_interval": 0.05})(told)
+    client, _ = opened(Lobby, {"room": small})
+    begun = text("x" * 100)
+    client.send(text("play") + begun[:50])
+    told.until("open")
+    assert client.next() == SIGN_OF_LIFE
+    client.send(begun[50:])
+    assert client.message() == "x" * 100, "it began under the limit of the other"
+    client.send(text("y" * 11))
+    assert client.farewell()[0] == 1009
+    assert closed(told)[0] is goev.websocket.ProtocolError
+
+
+def test_a_websocket_is_handed_over_to_nothing_else(opened, events):
+    client, handler = opened()
+    used = type(handler)(events)
+    on_poller(handler, handler.hand_over, used)
+    events.until("open")
+    for other, error, says in [
+        (goev.Connection(), TypeError, "a WebSocket goes on as one, not as Connection"),
+        (goev.http.Connection(), TypeError, "a WebSocket goes on as one, not as HttpConnection"),
+        (used, ValueError, "hand_over"),
+        (type("Bad", (Told,), {"max_message_size": 0})(events), ValueError, "max_message_size"),
+    ]:
+        with pytest.raises(error, match=says):
+            on_poller(used, used.hand_over, other)
+    client.send(text("goes on"))
+    assert client.message() == "goes on"
+
+
+@pytest.mark.parametrize("method", ["write", "writelines", "sendfile", "shutdown_write"])
+def test_nothing_is_written_between_the_frames(opened, method):
+    client, handler = opened()
+    argument = {"write": [b"raw"], "writelines": [[b"raw"]], "sendfile": [0], "shutdown_write": []}[method]
+    with pytest.raises(RuntimeError, match=rf"{method}\(\): a WebSocket (has messages: use send|is closed as a whole)"):
+        on_poller(handler, getattr(handler, method), *argument)
+    handler.send("a message")
+    assert client.message() == "a message"
 
 
 # --- memory ---

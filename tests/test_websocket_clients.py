@@ -538,6 +538,15 @@ def test_a_client_of_an_ordinary_server_is_told_why_not(start, reactor, events):
 OURS = {"max_message_size": 2 << 20, "subprotocols": ("v1",)}
 
 
+def test_a_client_is_no_member_of_a_group(opened):
+    """One frame for all has no mask, or the same one."""
+    server, handler = opened()
+    with pytest.raises(TypeError, match="a WebSocket of a client cannot be a member: it masks each message"):
+        goev.Group(goev.websocket.Framing()).add(handler)
+    handler.send("alone")
+    assert server.message() == "alone"
+
+
 @pytest.fixture
 def foreign_server(stack):
     """``foreign_server(**options)``: the URL of an echo on the library ``websockets``."""

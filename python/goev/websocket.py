@@ -67,7 +67,10 @@ class Connection(WebSocketConnection):
     """The sub-protocol that was agreed on."""
 
     def on_handshake(self, request: Request) -> bool | None:
-        """A server is about to agree: look at ``request.path`` and its headers. ``False`` refuses with 403."""
+        """A server is about to agree: look at ``request.path`` and its headers.
+
+        ``False`` refuses with 403. Who answers the request here, with 401 say, has refused as well.
+        """
 
     def _prologue(self) -> _Connection:
         return _ServerHandshake(self)
@@ -85,14 +88,15 @@ def upgrade(request: Request, handler: Connection) -> bool:
     RFC 6455 section 4.2.
     """
     _check(handler)
-    return _upgrade(request, handler)
+    return _upgrade(request, handler, closes=False)
 
 
-def _upgrade(request: Request, handler: Connection) -> bool:
+def _upgrade(request: Request, handler: Connection, *, closes: bool) -> bool:
+    """``closes``: where nothing but a WebSocket is wanted, the connection ends behind another answer."""
     is_alone, agreed = request._is_alone(), False
     handler._claim()
     try:
-        agreed = _answer(request, handler, is_alone=is_alone)
+        agreed = _answer(request, handler, is_alone=is_alone, closes=closes)
     finally:
         if not agreed:
             handler._release()
@@ -101,12 +105,17 @@ def _upgrade(request: Request, handler: Connection) -> bool:
     return agreed
 
 
-def _answer(request: Request, handler: Connection, *, is_alone: bool) -> bool:
+def _answer(request: Request, handler: Connection, *, is_alone: bool, closes: bool) -> bool:
     """Agrees, or says what is wrong."""
     wrong = _wrong_with(request, handler, is_alone=is_alone)
+    if request.answered:
+        return False
     if wrong is not None:
         status, text, headers = wrong
-        request.respond(status, {"content-type": "text/plain; charset=utf-8", **headers}, f"{text}\n".encode())
+        fields = {"content-type": "text/plain; charset=utf-8", **headers}
+        if closes:
+            fields["connection"] = "upgrade, close" if "connection" in fields else "close"
+        request.respond(status, fields, f"{text}\n".encode())
         return False
     offered = list(_tokens(request.headers, "sec-websocket-protocol"))
     handler.request = request
@@ -175,7 +184,7 @@ class _ServerHandshake(goev_http.Connection):
         self.schedule(self.handler.open_timeout, self.abort)
 
     def on_request(self, request: Request) -> bool:
-        return _upgrade(request, self.handler)
+        return _upgrade(request, self.handler, closes=True)
 
 
 class _ClientHandshake(_Connection):

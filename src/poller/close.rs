@@ -61,6 +61,14 @@ impl State {
         self.close(token);
     }
 
+    /// Closes in order one whose peer is silent; at once if it takes nothing either, or nobody would be told of it for long.
+    pub(super) fn give_up(&mut self, token: Token, reason: Reason) {
+        match open(&mut self.sources, token) {
+            Some(connection) if connection.blocked => self.end(token, reason),
+            _ => self.close_because(token, reason),
+        }
+    }
+
     /// Closes in order because a callback raised, also one that had closed before. Gives back what nobody will be told.
     pub(super) fn fail(&mut self, token: Token, raised: Foreign) -> Option<Foreign> {
         self.close_with(token, Farewell::new(INTERNAL_ERROR));

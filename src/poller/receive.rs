@@ -75,7 +75,7 @@ impl State {
     pub(super) fn obey(&mut self, message: Message) {
         match message {
             Message::Write { to, payload } => self.write_posted(&to, payload),
-            Message::Answer { to, number, payload, then } => self.answer_posted(&to, number, payload, then),
+            Message::Answer { to, number, parts, then } => self.answer_posted(&to, number, parts, then),
             Message::Close(remote, None) => self.close(remote.current()),
             Message::Close(remote, Some(farewell)) => self.close_with(remote.current(), *farewell),
             Message::Abort(remote) => self.end(remote.current(), Reason::Aborted),

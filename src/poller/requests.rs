@@ -93,6 +93,7 @@ impl State {
         let Some(http) = connection.http() else { return };
         let kept = match part {
             Data::Bytes(bytes) => http.answers.keep(number, bytes),
+            Data::Own(bytes) => http.answers.keep(number, &bytes),
             Data::Held(held) => {
                 let kept = http.answers.keep(number, held.bytes());
                 self.pool.release(held);

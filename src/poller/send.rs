@@ -121,6 +121,7 @@ impl State {
         for part in parts {
             match part {
                 Data::Bytes(bytes) => output.push_copy(bytes, &mut self.pool),
+                Data::Own(bytes) => output.push_own(bytes, &mut self.pool),
                 Data::Held(held) => output.push_held(held),
                 Data::File(range) => output.push_file(range),
             }
@@ -175,19 +176,12 @@ impl State {
     pub(super) fn write_posted(&mut self, to: &Arc<Remote>, payload: Payload) {
         to.arrived(payload.len());
         // When the connection has ended meanwhile, its `on_close` says so; the writer is gone on to other things.
-        let _ = with_data(payload, |data| self.write(to.current(), data));
+        let _ = self.write(to.current(), payload.into());
     }
 
-    pub(super) fn answer_posted(&mut self, to: &Arc<Remote>, number: u64, payload: Payload, then: Then) {
-        to.arrived(payload.len());
+    pub(super) fn answer_posted(&mut self, to: &Arc<Remote>, number: u64, parts: Vec<Payload>, then: Then) {
+        to.arrived(parts.iter().map(Payload::len).sum());
         // As above.
-        let _ = with_data(payload, |data| self.answer(to.token, number, [data], then));
-    }
-}
-
-fn with_data<R>(payload: Payload, send: impl FnOnce(Data<'_>) -> R) -> R {
-    match payload {
-        Payload::Copied(bytes) => send(Data::Bytes(&bytes)),
-        Payload::Held(held) => send(Data::Held(held)),
+        let _ = self.answer(to.token, number, parts.into_iter().map(Data::from), then);
     }
 }

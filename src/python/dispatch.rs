@@ -38,6 +38,7 @@ use crate::remote::{PollerHandle, Remote};
 use crate::slots::{Table, Token};
 use crate::timer::TimerId;
 use crate::watchdog::Stall;
+use crate::websocket::Settings;
 
 /// `co_flags` of what a callback must not be (inspect.CO_GENERATOR, CO_COROUTINE, …): calling it would run nothing.
 const NOT_PLAIN: u32 = 0x20 | 0x80 | 0x100 | 0x200;
@@ -580,13 +581,12 @@ impl PyDispatch {
         other: &Bound<'_, Connection>,
     ) -> PyResult<()> {
         let Some(old) = get(py, &self.handlers, token) else { return Err(Error::Closed.into()) };
-        match other.cast::<WebSocketConnection>() {
-            // Its handshake has claimed it.
-            Ok(socket) => WebSocketConnection::check_takeover(socket, "hand_over(other): ")?,
-            Err(_) => other.get().claim("hand_over(other): ")?,
-        }
+        let settings = claim_successor(old.bind(py), other)?;
         let handed = poller.hand_over(token, Box::new(PyTask::HandedOver(old)));
         let (remote, timers) = handed.inspect_err(|_| other.get().release())?;
+        if let (Ok(socket), Some(settings)) = (other.cast::<WebSocketConnection>(), settings) {
+            socket.get().agree(settings);
+        }
         put(&self.handlers, remote.token, other.clone().into_any().unbind());
         other.get().bind_to(remote);
         self.forget_timers(timers);
@@ -738,6 +738,21 @@ impl PyDispatch {
             Err(failed) => poller.halt(Box::new(failed)),
             Ok(()) => {}
         }
+    }
+}
+
+/// Claims who is to take over from `old`; also what was agreed, if that is a WebSocket, which goes on as one.
+fn claim_successor(old: &Bound<'_, PyAny>, other: &Bound<'_, Connection>) -> PyResult<Option<Arc<Settings>>> {
+    let argument = "hand_over(other): ";
+    match (old.cast::<WebSocketConnection>(), other.cast::<WebSocketConnection>()) {
+        (Ok(old), Ok(other)) => WebSocketConnection::succeed(other, old, argument).map(Some),
+        (Ok(_), Err(_)) => {
+            let text = format!("{argument}a WebSocket goes on as one, not as {}", type_name(other));
+            Err(PyTypeError::new_err(text))
+        }
+        // Its handshake has claimed it.
+        (Err(_), Ok(other)) => WebSocketConnection::check_takeover(other, argument).map(|()| None),
+        (Err(_), Err(_)) => other.get().claim(argument).map(|()| None),
     }
 }
 

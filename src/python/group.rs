@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use super::arguments::{bytes_of, type_name};
 use super::connection::Connection;
 use super::dispatch::with_current;
+use super::framing::Framing;
+use super::websocket::{WebSocketConnection, WebSocketFraming};
 use crate::fork;
 use crate::group::{Group as Core, WhenBehind};
 
@@ -28,6 +30,27 @@ pub struct Group {
     core: Arc<Core>,
     framing: Option<Py<PyAny>>,
     birth: u32,
+}
+
+impl Group {
+    /// Refuses who would be sent what it cannot read.
+    fn check_framing(&self, connection: &Bound<'_, Connection>) -> PyResult<()> {
+        let framing = self.framing.as_ref().map(|framing| framing.bind(connection.py()));
+        let text = match connection.cast::<WebSocketConnection>() {
+            Ok(socket) if socket.get().settings()?.client => {
+                "a WebSocket of a client cannot be a member: it masks each message with a key of its own".into()
+            }
+            // What frames as its user wants may well make frames of WebSockets.
+            Ok(_) if framing.is_none_or(|framing| framing.is_instance_of::<Framing>()) => {
+                "a WebSocket can be a member of a Group(goev.websocket.Framing()) only".into()
+            }
+            Err(_) if framing.is_some_and(|framing| framing.is_instance_of::<WebSocketFraming>()) => {
+                format!("goev.websocket.Framing() is for WebSockets, not for {}", type_name(connection))
+            }
+            _ => return Ok(()),
+        };
+        Err(PyTypeError::new_err(text))
+    }
 }
 
 #[pymethods]
@@ -56,9 +79,11 @@ impl Group {
 
     /// Make a connection a member; it gets what is sent from now on. Harmless for one that is.
     ///
-    /// Raises ``ConnectionClosed`` before ``on_open`` and after the end.
+    /// Raises ``ConnectionClosed`` before ``on_open`` and after the end, and ``TypeError`` where WebSockets meet a framing that is
+    /// none of theirs. A WebSocket of a client cannot be a member: it masks each message with a key of its own.
     fn add(&self, connection: &Bound<'_, Connection>) -> PyResult<()> {
         fork::check(self.birth, "group")?;
+        self.check_framing(connection)?;
         self.core.add(connection.get().remote()?)?;
         Ok(())
     }

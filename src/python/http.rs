@@ -305,16 +305,7 @@ impl Request {
         let here = with_poller(&remote.handle, |poller, _| {
             poller.answer(remote.token, number, parts.by_ref().map(Part::into_data), then)
         });
-        if let Some(result) = here {
-            return result;
-        }
-        for part in parts {
-            remote.answer(number, part.into_payload(), Then::More)?;
-        }
-        match then {
-            Then::More => Ok(()),
-            then => remote.answer(number, Payload::Copied(Vec::new()), then),
-        }
+        here.unwrap_or_else(|| remote.answer(number, parts.map(Part::into_payload).collect(), then))
     }
 }
 
@@ -454,6 +445,12 @@ impl Request {
     #[getter]
     fn keep_alive(&self) -> bool {
         self.facts.keep_alive
+    }
+
+    /// Whether an answer was given, or begun.
+    #[getter]
+    fn answered(&self) -> bool {
+        *lock(&self.answer) != Answer::Due
     }
 
     /// Answer: the status, the fields, the body. From any thread.

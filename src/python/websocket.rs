@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
@@ -22,6 +22,9 @@ const SENT_APART: usize = 4096;
 
 /// "No close frame was received" (RFC 6455 section 7.4.1).
 const ABNORMAL: u16 = 1006;
+
+/// What a ping carries that asks for a sign of life. No handler asked for it, so none is told of the answer.
+pub const SIGN_OF_LIFE: &[u8] = b"goev: there?";
 
 thread_local! {
     /// Where frames are put together.
@@ -76,6 +79,22 @@ impl WebSocketConnection {
         }
     }
 
+    /// What holds for the handler that takes over the WebSocket of another: its handshake, with limits of its own.
+    pub fn succeed(slf: &Bound<'_, Self>, before: &Bound<'_, Self>, argument: &str) -> PyResult<Arc<Settings>> {
+        Self::_check_limits(slf)?;
+        let settings = Settings { max_message: max_message_of(slf)?, ..*before.get().settings()?.clone() };
+        let base = slf.as_super().get();
+        base.claim(argument)?;
+        let copy = |name| slf.setattr(name, before.getattr(name)?);
+        ["request", "subprotocol"].into_iter().try_for_each(copy).inspect_err(|_| base.release())?;
+        Ok(Arc::new(settings))
+    }
+
+    /// The handshake is done, and this is what was agreed.
+    pub fn agree(&self, settings: Arc<Settings>) {
+        self.settings.get_or_init(|| settings);
+    }
+
     /// What was agreed in the handshake; an error before it.
     pub fn settings(&self) -> PyResult<&Arc<Settings>> {
         self.settings.get().ok_or_else(|| ConnectionClosed::new_err("the WebSocket is not open yet"))
@@ -105,6 +124,11 @@ fn with_payload<R>(message: &Bound<'_, PyAny>, use_it: impl FnOnce(Opcode, &[u8]
         }
         Err(error) => Err(error),
     }
+}
+
+/// Its bytes would stand between frames.
+fn only_messages(method: &str) -> PyErr {
+    PyRuntimeError::new_err(format!("{method}(): a WebSocket has messages: use send()"))
 }
 
 fn write_frame(base: &Connection, settings: &Settings, opcode: Opcode, payload: &[u8]) -> PyResult<()> {
@@ -140,6 +164,8 @@ impl WebSocketConnection {
     }
 
     /// A pong came, as the answer to a ``ping`` with the same ``data``, or unasked. ``False`` closes.
+    ///
+    /// Not called for the pings that are sent after ``ping_interval``.
     fn on_pong(&self, data: &Bound<'_, PyAny>) {
         let _ = data;
     }
@@ -158,6 +184,30 @@ impl WebSocketConnection {
                 None => write_frame(base, settings, opcode, payload),
             }
         })
+    }
+
+    /// Raises ``RuntimeError``: a WebSocket has messages, for which there is ``send``.
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _ = data;
+        Err(only_messages("write"))
+    }
+
+    /// Raises ``RuntimeError``, as ``write`` does.
+    fn writelines(&self, lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _ = lines;
+        Err(only_messages("writelines"))
+    }
+
+    /// Raises ``RuntimeError``, as ``write`` does.
+    #[pyo3(signature = (file, *, offset = 0, count = None))]
+    fn sendfile(&self, file: &Bound<'_, PyAny>, offset: i64, count: Option<i64>) -> PyResult<()> {
+        let _ = (file, offset, count);
+        Err(only_messages("sendfile"))
+    }
+
+    /// Raises ``RuntimeError``: ``close`` says the last word of a WebSocket.
+    fn shutdown_write(&self) -> PyResult<()> {
+        Err(PyRuntimeError::new_err("shutdown_write(): a WebSocket is closed as a whole: use close()"))
     }
 
     /// ``send`` each of ``messages`` in order.
@@ -241,7 +291,7 @@ impl WebSocketConnection {
         let max_message = max_message_of(slf)?;
         let unfit = |bits| PyValueError::new_err(format!("window_bits must be from 9 to 15, not {bits}"));
         let deflate = window_bits.map(|bits| Deflate::new(bits).ok_or_else(|| unfit(bits))).transpose()?;
-        slf.get().settings.get_or_init(|| Arc::new(Settings { client, max_message, deflate }));
+        slf.get().agree(Arc::new(Settings { client, max_message, deflate }));
         Ok(())
     }
 
@@ -271,7 +321,7 @@ impl WebSocketConnection {
         let callback = slf.getattr("_keep_alive")?.unbind();
         let set = |poller: &Poller, dispatch: &PyDispatch| match given_up {
             Some(timeout) => {
-                poller.close_because(remote.token, Reason::Expired(Expired::Ping(timeout)));
+                poller.give_up(remote.token, Reason::Expired(Expired::Ping(timeout)));
                 Ok(())
             }
             None => dispatch.set_timer(poller, next, 0, Some(remote.token), callback).map(drop),
@@ -299,7 +349,7 @@ impl WebSocketConnection {
             _ => *pinged = Some((heard, now)),
         }
         drop(pinged);
-        write_frame(slf.as_super().get(), self.settings()?, Opcode::Ping, b"")?;
+        write_frame(slf.as_super().get(), self.settings()?, Opcode::Ping, SIGN_OF_LIFE)?;
         Ok(Pinged::Yes { since: now })
     }
 }

@@ -56,7 +56,7 @@ enum State {
 
 /// Finds the messages of one connection, one after the other.
 pub struct Messages {
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     state: State,
     /// The message whose fragments come, between the first frame of it and the last.
     begun: Option<Message>,
@@ -250,7 +250,9 @@ impl Messages {
     pub fn longest(&self) -> usize {
         let limit = self.settings.max_message;
         let most = if self.settings.deflate.is_some() { most_compressed(limit) } else { limit };
-        most.max(CONTROL_MOST).saturating_add(LONGEST_HEAD)
+        // A frame that began under another limit comes to its end.
+        let begun = if let State::Payload(frame) = self.state { frame.len } else { 0 };
+        most.max(CONTROL_MOST).max(begun).saturating_add(LONGEST_HEAD)
     }
 }
 

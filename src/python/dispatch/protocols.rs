@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyList, PyString};
 use super::super::connection::Connection;
 use super::super::framing::{Wanted, wanted_by};
 use super::super::http::{HttpConnection, Request, limits_of};
-use super::super::websocket::WebSocketConnection;
+use super::super::websocket::{SIGN_OF_LIFE, WebSocketConnection};
 use super::{PyDispatch, get, goes_on, is_inherited, is_inherited_from};
 use crate::codec::Protocol;
 use crate::http::Event;
@@ -125,6 +125,7 @@ impl PyDispatch {
         let came = poller.take_item(token, |item| match item {
             Item::Text(text) => Some((&self.names.on_message, PyString::new(py, text).into_any())),
             Item::Binary(bytes) => Some((&self.names.on_message, PyBytes::new(py, bytes).into_any())),
+            Item::Pong(SIGN_OF_LIFE) => None,
             Item::Pong(data) => Some((&self.names.on_pong, PyBytes::new(py, data).into_any())),
             Item::Close { code, reason } => {
                 socket.get().part(Farewell { code: code.unwrap_or(NO_CODE), reason: reason.into() });
