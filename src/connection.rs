@@ -24,8 +24,9 @@ use crate::websocket::{Item, WebSocket};
 
 /// At most so many bytes of one file go out per turn, so that a fast peer does not starve the others.
 const FILE_BUDGET: usize = 256 * 1024;
-/// At most so many bytes are read from one connection per turn: 64 KiB, and what frames a message of that size.
-const READ_BUDGET: usize = 65 * 1024;
+/// At most so many bytes are read from one connection per turn: 256 KiB, and what frames messages of that size together. After
+/// each read the kernel tells the peer of the room there is, so few large ones are cheaper than many.
+const READ_BUDGET: usize = 260 * 1024;
 
 /// The life of a connection, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -229,8 +230,11 @@ impl Connection {
 
     /// Reads the rest of what waits, or a part of it, where that is: nothing has to be moved then.
     fn receive_missing(&mut self, missing: usize, now: u64) {
-        let (socket, wanted) = (&self.socket, missing.min(READ_BUDGET));
-        let read = self.input.receive_into(wanted, |room| socket.recv(room));
+        let (socket, mut wanted) = (&self.socket, 0);
+        let read = self.input.receive_into(missing.min(READ_BUDGET), |room| {
+            wanted = room.len(); // there may be less than was asked for
+            socket.recv(room)
+        });
         let count = read.as_ref().copied().unwrap_or(0);
         self.note_read(read, wanted);
         if count > 0 {

@@ -37,7 +37,7 @@ impl Default for ReactorOptions {
         Self {
             name: "goev-poller".into(),
             cpus: None,
-            read_buffer_size: 256 * 1024,
+            read_buffer_size: 512 * 1024,
             batch_calls: 256,
             batch_time: Duration::from_millis(1),
             timer_capacity: 0,

@@ -366,7 +366,7 @@ class Reactor:
         *,
         name: str = "goev-poller",
         cpus: list[int] | None = None,
-        read_buffer_size: int = 262144,
+        read_buffer_size: int = 524288,
         batch_calls: int = 256,
         batch_time: float = 0.001,
         timer_capacity: int = 0,

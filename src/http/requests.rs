@@ -126,6 +126,11 @@ impl Requests {
         }
     }
 
+    /// Whether it takes an answer, of which so many are due, to go on.
+    pub fn waits_for_answers(&self, due: usize) -> bool {
+        matches!(self.state, State::Held) || (self.found.is_some() && !self.has_news(due))
+    }
+
     /// Why nothing more is handed out, once.
     pub fn take_refusal(&mut self) -> Option<Refusal> {
         self.refusal.take()

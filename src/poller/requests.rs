@@ -115,6 +115,7 @@ impl State {
 
     /// After a part of the oldest answer: if it was the last one, those behind it that were given meanwhile follow.
     fn advance(&mut self, token: Token, mut then: Then) {
+        let mut waits = false;
         while then != Then::More {
             let Some(http) = open(&mut self.sources, token).and_then(Connection::http) else { return };
             match then {
@@ -122,6 +123,7 @@ impl State {
                 Then::Switch => http.requests.give_up(),
                 Then::More | Then::Next => {}
             }
+            waits |= http.requests.waits_for_answers(http.answers.due());
             let (bytes, next) = http.answers.advance();
             if http.answers.due() == 0 && http.answers.finishing {
                 return self.close_answered(token);
@@ -131,10 +133,12 @@ impl State {
             }
             then = next;
         }
-        self.look_on(token);
+        if waits {
+            self.look_on(token);
+        }
     }
 
-    /// An answer may have been what the next request waited for.
+    /// An answer was what the next request waited for, perhaps.
     fn look_on(&mut self, token: Token) {
         let Some(connection) = open(&mut self.sources, token) else { return };
         connection.look(&mut self.arena);

@@ -195,10 +195,10 @@ impl Reactor {
     #[new]
     #[pyo3(
         signature = (
-            pollers = None, *, name = "goev-poller", cpus = None, read_buffer_size = 262144, batch_calls = 256,
+            pollers = None, *, name = "goev-poller", cpus = None, read_buffer_size = 524288, batch_calls = 256,
             batch_time = 0.001, timer_capacity = 0, stall_warning = Some(0.1),
         ),
-        text_signature = "(pollers=None, *, name='goev-poller', cpus=None, read_buffer_size=262144, batch_calls=256, \
+        text_signature = "(pollers=None, *, name='goev-poller', cpus=None, read_buffer_size=524288, batch_calls=256, \
             batch_time=0.001, timer_capacity=0, stall_warning=0.1)"
     )]
     #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, where it is the natural form")]

@@ -73,7 +73,7 @@ def test_of_fifty_pingers_the_slowest_wait_little_longer_beside_a_firehose(stack
     before = server.reactor.stats()[0]["bytes_in"]
     beside = p99()
     assert server.reactor.stats()[0]["bytes_in"] - before > 10_000_000, "it is a firehose"
-    # A batch is at most 256 KiB and a millisecond of callbacks. Three busy processes share the CPUs: on two of them
+    # A batch is at most 512 KiB and a millisecond of callbacks. Three busy processes share the CPUs: on two of them
     # each may wait some time slices of the others.
     assert beside < max(20 * quiet, 0.05), f"p99 {quiet * 1e3:.2f} ms, beside a firehose {beside * 1e3:.2f} ms"
 
@@ -111,4 +111,4 @@ def test_what_a_firehose_has_sent_before_is_read_a_turn_at_a_time_and_the_pinger
         while (taken := [event[1] for event in events.history[before:]]).count(4) < 50 or sum(taken) < sprayed + 200:
             events.next()
         last = max(index for index, count in enumerate(taken) if count == 4)
-        assert sum(count for count in taken[:last] if count != 4) <= 65 * 1024
+        assert sum(count for count in taken[:last] if count != 4) <= 260 * 1024

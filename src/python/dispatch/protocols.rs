@@ -20,6 +20,9 @@ use crate::websocket::{Farewell, Item};
 /// "No status code was actually present" (RFC 6455 section 7.4.1).
 const NO_CODE: u16 = 1005;
 
+/// Messages at a time, for which a batch has room from the beginning.
+const USUAL_BATCH: usize = 64;
+
 /// What came of a connection that speaks HTTP.
 enum Came<'py> {
     Request(Bound<'py, Request>),
@@ -78,7 +81,7 @@ impl PyDispatch {
         let handler = handler.bind(py);
         // Making bytes runs no Python code, so the borrow of the input may last; a list may, by a collection of garbage.
         if handler.cast::<Connection>().is_ok_and(|connection| connection.get().takes_batches()) {
-            let mut messages = Vec::new();
+            let mut messages = Vec::with_capacity(USUAL_BATCH);
             poller.take_messages(token, |message| messages.push(PyBytes::new(py, message)));
             if messages.is_empty() {
                 return;
