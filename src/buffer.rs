@@ -65,20 +65,19 @@ impl Input {
         }
     }
 
-    /// Takes in `received`, a range of `arena`; true when the arena keeps holding it.
+    /// Takes in `received`, a range of `arena`.
     ///
     /// Nothing is copied unless older input waits, which the new bytes have to follow.
-    pub fn receive(&mut self, arena: &[u8], received: Range<usize>) -> bool {
+    pub fn receive(&mut self, arena: &[u8], received: Range<usize>) {
         if self.is_empty() {
             self.arena_start = received.start as u32;
             self.arena_len = received.len() as u32;
-            return true;
+            return;
         }
         self.settle(arena, received.len());
         self.own.drain(..self.start as usize);
         self.start = 0;
         self.own.extend_from_slice(&arena[received]);
-        false
     }
 
     /// Forgets the first `n` bytes.

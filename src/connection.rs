@@ -194,15 +194,16 @@ impl Connection {
         }
     }
 
-    /// Reads once into `arena[at..]`, or to the end when that is known to be near; returns how much of it is in use.
+    /// Reads once into `arena[at..]`, or to the end when that is known to be near, or behind what waits elsewhere; returns
+    /// how much.
     pub fn receive(&mut self, arena: &mut [u8], at: usize, now: u64) -> usize {
         let room = self.max_input().saturating_sub(self.input.len());
         if self.input.is_settled() {
             let missing = self.missing(arena).min(room);
             if missing > 0 {
-                self.receive_missing(missing, now);
+                let count = self.receive_missing(missing, now);
                 self.look(arena);
-                return 0;
+                return count;
             }
         }
         let budget = READ_BUDGET.min(arena.len() - at).min(room);
@@ -217,19 +218,20 @@ impl Connection {
                 break;
             }
         }
-        if end == at {
+        let count = end - at;
+        if count == 0 {
             return 0;
         }
         self.news = true;
-        self.guards.received(now, end - at);
-        self.remote.handle.counters.bytes_in.add((end - at) as u64);
-        let in_arena = self.input.receive(arena, at..end);
+        self.guards.received(now, count);
+        self.remote.handle.counters.bytes_in.add(count as u64);
+        self.input.receive(arena, at..end);
         self.look(arena);
-        if in_arena { end - at } else { 0 }
+        count
     }
 
-    /// Reads the rest of what waits, or a part of it, where that is: nothing has to be moved then.
-    fn receive_missing(&mut self, missing: usize, now: u64) {
+    /// Reads the rest of what waits, or a part of it, where that is: nothing has to be moved then. Returns how much.
+    fn receive_missing(&mut self, missing: usize, now: u64) -> usize {
         let (socket, mut wanted) = (&self.socket, 0);
         let read = self.input.receive_into(missing.min(READ_BUDGET), |room| {
             wanted = room.len(); // there may be less than was asked for
@@ -241,6 +243,7 @@ impl Connection {
             self.guards.received(now, count);
             self.remote.handle.counters.bytes_in.add(count as u64);
         }
+        count
     }
 
     /// How much is known to be missing of what waits.

@@ -99,14 +99,14 @@ impl State {
         }
     }
 
-    /// Gives each ready connection and listener a turn, until the batch is full. What waits from before does not
-    /// count: posted calls that never cease must not keep the sockets from being read.
+    /// Gives each ready connection and listener a turn, until the batch is full: of calls, or of bytes, wherever they went.
+    /// What waits from before does not count: posted calls that never cease must not keep the sockets from being read.
     pub(super) fn fill(&mut self) {
-        let (waiting, mut used, mut skipped) = (self.turns.len(), 0, 0);
+        let (waiting, mut used, mut read) = (self.turns.len(), 0, 0);
         for _ in 0..self.ready.len() {
             if self.turns.len() - waiting >= self.most_calls
+                || read >= self.arena.len()
                 || self.arena.len() - used < LEAST_READ
-                || skipped >= self.arena.len()
             {
                 break;
             }
@@ -115,7 +115,7 @@ impl State {
                 Some(Source::Connection(connection)) if connection.phase == Phase::Lingering => {
                     connection.listed = false;
                     // The arena is free from `used` on: what is thrown away goes there.
-                    skipped += connection.skip_input(&mut self.arena[used..]);
+                    read += connection.skip_input(&mut self.arena[used..]);
                     if connection.eof {
                         self.remove(token);
                     } else {
@@ -127,10 +127,13 @@ impl State {
                     if !connection.wants_read() {
                         continue;
                     }
-                    used += connection.receive(&mut self.arena, used, self.batch.now);
+                    let count = connection.receive(&mut self.arena, used, self.batch.now);
+                    read += count;
                     list_if_ready(connection, &mut self.ready, token);
                     queue_if_due(connection, &mut self.turns, token);
-                    if !connection.queued {
+                    if connection.queued {
+                        used += count;
+                    } else {
                         // A part of a message: no turn will move it out of the arena.
                         connection.settle(&self.arena);
                     }

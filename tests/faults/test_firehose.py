@@ -4,7 +4,8 @@ import statistics
 
 import pytest
 
-from support import Child, Echo, Recorder, held
+import goev
+from support import Child, Echo, Recorder, eventually, held
 
 PINGS = """
     import select, socket, sys, time
@@ -112,3 +113,26 @@ def test_what_a_firehose_has_sent_before_is_read_a_turn_at_a_time_and_the_pinger
             events.next()
         last = max(index for index, count in enumerate(taken) if count == 4)
         assert sum(count for count in taken[:last] if count != 4) <= 260 * 1024
+
+
+def test_what_is_read_of_large_messages_holds_up_a_small_one_no_longer_than_a_batch(start, events):
+    """Parts of messages call nobody, and still count: a batch of them is over before all who send some were read."""
+
+    class Framed(Recorder):
+        framing = goev.LengthPrefixed(4, max_size=1 << 26)
+
+        def on_message(self, message):
+            self.events("message", message, self.reactor.stats()[0]["bytes_in"])
+
+    server = start(lambda: Framed(events))
+    pinger, *hoses = [server.connect() for _ in range(11)]
+    for client in hoses:
+        client.send((1 << 26).to_bytes(4) + b"begun")
+    eventually(lambda: server.reactor.stats()[0]["bytes_in"] == 90, "each message has begun")
+    with held(server.reactor):
+        pinger.send((4).to_bytes(4) + b"ping")
+        sprayed = [client.fill(bytes(4_000_000)) for client in hoses]
+    assert min(sprayed) > 300_000, "each has more waiting than is read of one at a time"
+    _, message, came = events.until("message")
+    assert message == b"ping"
+    assert came - 90 <= (512 + 260) * 1024
