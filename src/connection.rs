@@ -223,8 +223,7 @@ impl Connection {
             return 0;
         }
         self.news = true;
-        self.guards.received(now, count);
-        self.remote.handle.counters.bytes_in.add(count as u64);
+        self.count_received(count, now);
         self.input.receive(arena, at..end);
         self.look(arena);
         count
@@ -240,10 +239,14 @@ impl Connection {
         let count = read.as_ref().copied().unwrap_or(0);
         self.note_read(read, wanted);
         if count > 0 {
-            self.guards.received(now, count);
-            self.remote.handle.counters.bytes_in.add(count as u64);
+            self.count_received(count, now);
         }
         count
+    }
+
+    fn count_received(&mut self, count: usize, now: u64) {
+        self.guards.received(now, count);
+        self.remote.handle.counters.bytes_in.add(count as u64);
     }
 
     /// How much is known to be missing of what waits.
@@ -269,7 +272,7 @@ impl Connection {
     /// From here on the input is cut so.
     pub fn set_protocol(&mut self, protocol: Protocol, arena: &mut [u8]) {
         match (&mut self.codec, protocol) {
-            (Some(Codec::WebSocket(socket)), Protocol::WebSocket(settings)) => socket.go_on_with(settings),
+            (Some(Codec::WebSocket(socket)), Protocol::WebSocket(settings)) => socket.messages.go_on_with(settings),
             (codec, protocol) => *codec = Some(Codec::new(protocol)),
         }
         self.look(arena);

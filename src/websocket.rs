@@ -166,10 +166,9 @@ impl Farewell {
     }
 }
 
-/// One connection: what comes, and what was agreed.
+/// One connection: what comes, and what is said last.
 pub(crate) struct WebSocket {
     pub messages: Messages,
-    pub settings: Arc<Settings>,
     /// What will be said last, or was, with 1000 for no reason in particular; none where the peer gave none.
     pub farewell: Option<Farewell>,
     /// It was said.
@@ -178,14 +177,7 @@ pub(crate) struct WebSocket {
 
 impl WebSocket {
     pub fn new(settings: Arc<Settings>) -> Self {
-        let messages = Messages::new(settings.clone());
-        Self { messages, settings, farewell: Some(Farewell::new(NORMAL)), has_parted: false }
-    }
-
-    /// The same WebSocket with another limit of messages, as from the next frame on.
-    pub fn go_on_with(&mut self, settings: Arc<Settings>) {
-        self.messages.settings = settings.clone();
-        self.settings = settings;
+        Self { messages: Messages::new(settings), farewell: Some(Farewell::new(NORMAL)), has_parted: false }
     }
 
     /// What was said last.

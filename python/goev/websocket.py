@@ -79,7 +79,8 @@ class Connection(WebSocketConnection):
 def upgrade(request: Request, handler: Connection) -> bool:
     """Answer a request that asks for a WebSocket, and hand its connection over to ``handler``: in ``on_request``.
 
-    Returns whether it came to that; else the request was answered with what is wrong with it: 400, 403, 405 or 426.
+    Returns whether it came to that; else the request was answered: with what is wrong with it, by 400, 403, 405 or 426,
+    or by ``on_handshake``.
 
     Raises:
         TypeError, ValueError: ``handler`` has been used, or an attribute of it is wrong.

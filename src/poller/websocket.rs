@@ -73,7 +73,7 @@ impl State {
 
     fn write_control(&mut self, token: Token, opcode: Opcode, payload: &[u8]) {
         let Some(socket) = open(&mut self.sources, token).and_then(Connection::websocket) else { return };
-        let settings = socket.settings.clone();
+        let settings = socket.messages.settings().clone();
         let mut bytes = Vec::new();
         match settings.client.then(random::four).transpose() {
             Ok(key) => frame(opcode, payload, &settings, key, &mut bytes),

@@ -82,7 +82,7 @@ impl WebSocketConnection {
     /// What holds for the handler that takes over the WebSocket of another: its handshake, with limits of its own.
     pub fn succeed(slf: &Bound<'_, Self>, before: &Bound<'_, Self>, argument: &str) -> PyResult<Arc<Settings>> {
         Self::_check_limits(slf)?;
-        let settings = Settings { max_message: max_message_of(slf)?, ..*before.get().settings()?.clone() };
+        let settings = Settings { max_message: max_message_of(slf)?, ..**before.get().settings()? };
         let base = slf.as_super().get();
         base.claim(argument)?;
         let copy = |name| slf.setattr(name, before.getattr(name)?);

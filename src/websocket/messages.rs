@@ -56,7 +56,7 @@ enum State {
 
 /// Finds the messages of one connection, one after the other.
 pub struct Messages {
-    pub(super) settings: Arc<Settings>,
+    settings: Arc<Settings>,
     state: State,
     /// The message whose fragments come, between the first frame of it and the last.
     begun: Option<Message>,
@@ -69,6 +69,16 @@ impl Messages {
     /// Of a connection from which nothing came so far.
     pub fn new(settings: Arc<Settings>) -> Self {
         Self { settings, state: State::Head, begun: None, utf8: Utf8::default(), store: Vec::new() }
+    }
+
+    /// What was agreed.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Goes on with another limit of messages, as from the next frame on.
+    pub fn go_on_with(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
     }
 
     /// Looks at all the input there is, up to the end of the first item, and takes the masks off in place.
