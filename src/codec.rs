@@ -54,6 +54,15 @@ impl Codec {
         }
     }
 
+    /// The input is gone, and no more will come: there is nothing to tell.
+    pub fn forget(&mut self) {
+        match self {
+            Self::Frames(frames) => frames.look_again(&[]),
+            Self::Http(http) => http.requests.forget(),
+            Self::WebSocket(socket) => socket.messages.forget(),
+        }
+    }
+
     /// How much the input that waits lacks of being whole, if that is known; else nothing.
     #[inline(never)]
     pub fn missing(&self, input: &[u8]) -> usize {

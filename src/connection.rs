@@ -466,17 +466,26 @@ impl Connection {
     pub fn write_failed(&mut self, error: io::Error, pool: &mut Pool) {
         self.guards.flushed();
         if let Some(output) = self.output.take() {
+            self.cut = !output.is_empty();
             pool.give_back(output);
         }
         self.reason.get_or_insert_with(|| Box::new(Reason::Io(error)));
         if self.paused {
             // A user who paused does not want the rest.
-            self.input = Input::default();
+            self.forget_input();
             self.eof = true;
         }
         (self.paused, self.over_high) = (false, false);
         self.readable = !self.eof;
         self.read_to_end = true;
+    }
+
+    /// Throws away the input, and with it what was found there.
+    fn forget_input(&mut self) {
+        self.input = Input::default();
+        if let Some(codec) = &mut self.codec {
+            codec.forget();
+        }
     }
 
     /// Whether a failed write has made all further output pointless.
@@ -566,7 +575,8 @@ impl Connection {
         self.remote.tell_queued(self.queued_memory());
     }
 
-    fn is_paused(&self) -> bool {
+    /// Whether what waits may not be handed out now.
+    pub fn is_paused(&self) -> bool {
         (self.paused || (self.over_high && self.options.auto_pause)) && !self.unpausable
     }
 }

@@ -426,6 +426,8 @@ impl Poller {
             connection.input.consume(consumed);
             connection.look_again(&state.arena);
             list_if_ready(connection, &mut state.ready, token);
+            // Taken out of turn, it may leave a whole message at the front.
+            queue_if_due(connection, &mut state.turns, token);
         }
         Ok(value)
     }
@@ -494,11 +496,13 @@ impl Poller {
         self.state.borrow_mut().answer(token, number, parts, then)
     }
 
-    /// Whether the answer to this request is the only one that is due.
+    /// Whether the answer to this request is the only one that is due, and all of it has come.
     pub fn is_alone(&self, token: Token, number: u64) -> bool {
         let state = &mut *self.state.borrow_mut();
         let http = open(&mut state.sources, token).and_then(Connection::http);
-        http.is_some_and(|http| http.answers.due() == 1 && http.answers.last() == number)
+        http.is_some_and(|http| {
+            http.answers.due() == 1 && http.answers.last() == number && !http.requests.is_amid_body()
+        })
     }
 
     /// Asks for the body of a request that expects it, unless it was answered.
@@ -585,8 +589,14 @@ impl Poller {
         let state = &mut *self.state.borrow_mut();
         // Not before its own `on_open`: it would get an `on_close` without one.
         let connection = open(&mut state.sources, token).filter(|connection| connection.phase == Phase::Open);
-        if connection.ok_or(Error::Closed)?.http().is_some_and(|http| http.answers.due() > 0) {
-            return Err(Error::State("answers are due, and would be lost: give them before hand_over()".into()));
+        if let Some(http) = connection.ok_or(Error::Closed)?.http() {
+            if http.answers.due() > 0 {
+                return Err(Error::State("answers are due, and would be lost: give them before hand_over()".into()));
+            }
+            // RFC 9110 section 7.8; what is left of it would be taken for the other protocol.
+            if http.requests.is_amid_body() {
+                return Err(Error::State("a body has not come whole: hand_over() when on_body() got b\"\"".into()));
+            }
         }
         let renewed = state.sources.renew(token).ok_or(Error::Closed)?;
         let Some(connection) = open(&mut state.sources, renewed) else { return Err(Error::Closed) };

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 import goev
-from support import PATIENCE, Events, on_poller
+from support import PATIENCE, Events, eventually, on_poller
 
 FRAMINGS = {
     "big": (goev.LengthPrefixed(4), lambda m: struct.pack(">I", len(m)) + m),
@@ -153,6 +153,61 @@ def test_a_pause_holds_the_messages_that_follow_and_a_close_drops_them(start):
     assert [event[1] for event in events.history[:-1]] == [b"pause", b"next", b"close"]
 
 
+def test_a_pause_holds_also_what_is_wrong_behind_the_message(connected):
+    events = Events()
+
+    class Answers(recording(events, goev.LengthPrefixed(1, max_size=5))):
+        def on_message(self, message):
+            self.pause_reading()
+            self.run_in_executor(None, lambda: message * 2, then=self.answer)
+
+        def answer(self, future):
+            self.send(future.result())
+            self.resume_reading()
+
+    client = connected(Answers)
+    client.send(b"\x01a\x06too long")
+    assert client.receive_all() == b"\x02aa"
+    assert type(events.until("close")[1]) is goev.MessageTooLong
+
+
+def test_what_is_taken_out_of_turn_may_leave_a_whole_message(connected):
+    events = Events()
+
+    class Skips(recording(events, goev.LengthPrefixed(1))):
+        def on_open(self):
+            events("open", self)
+
+    client = connected(Skips)
+    connection = events.until("open")[1]
+    client.send(b"\x0aabc\x02hi")
+    eventually(lambda: on_poller(connection, lambda: connection.pending_input == 7), "it waits")
+    assert on_poller(connection, lambda: connection.skip(4)) == 4
+    assert client.receive(3) == b"\x02hi"
+
+
+@pytest.mark.parametrize("framing", [None, goev.Delimited()])
+def test_who_is_closed_before_it_opens_is_told_of_both(connected, framing):
+    events = Events()
+
+    class Next(recording(events, framing)):
+        def on_open(self):
+            events("open")
+
+    class First(goev.Connection):
+        def on_read(self):
+            self.read()
+            following = Next()
+            self.hand_over(following)
+            following.close()
+
+    client = connected(First)
+    client.send(b"x")
+    assert client.receive_all() == b""
+    assert events.next() == ("open",)
+    assert events.next() == ("close", None)
+
+
 def test_what_read_takes_is_not_taken_for_messages(connected):
     class Binary(goev.Connection):
         framing = goev.Delimited()
@@ -214,6 +269,19 @@ def test_messages_are_sent_together_in_order_up_to_one_that_is_refused(connected
     assert client.receive_all() == expected
 
 
+@pytest.mark.parametrize("make", [list, iter], ids=["list", "iterator"])
+def test_messages_that_are_sent_together_are_bound_by_max_output(connected, make):
+    events = Events()
+
+    class Floods(recording(events, goev.LengthPrefixed(2))):
+        def on_open(self):
+            with pytest.raises(goev.ConnectionClosed):
+                self.send_messages(make([bytes(3000)] * 2000))
+
+    connected(Floods, max_output=1 << 20)
+    assert type(events.until("close")[1]) is goev.OutputOverflow
+
+
 class Upper:
     """A framing in Python: words between spaces, told in capitals."""
 
@@ -253,6 +321,28 @@ def test_a_framing_in_python_hands_out_lists_and_stops_at_the_end(connected):
     client.send(b"a b end c")
     assert client.receive_all() == b""
     assert events.history == [("messages", [b"A", b"B", b"END"])]
+
+
+@pytest.mark.parametrize("fed", [None, 5, b"ab", {"a": 1}, ("a",)])
+@pytest.mark.parametrize("name", ["on_message", "on_messages"])
+def test_a_framing_in_python_must_return_a_list(connected, log, name, fed):
+    events = Events()
+
+    class Feeds(Upper):
+        def feed(self, data):
+            return fed
+
+    class Told(goev.Connection):
+        framing = Feeds()
+
+        def on_close(self, error):
+            events("close", error)
+
+    setattr(Told, name, lambda self, messages: events("message", messages))
+    connected(Told).send(b"x")
+    error = events.next()[1]
+    assert type(error) is TypeError
+    assert str(error) == f"feed(data) must return a list of messages, not {type(fed).__name__}"
 
 
 def test_a_framing_is_of_one_handler_and_not_of_the_next(connected):

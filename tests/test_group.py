@@ -4,6 +4,7 @@ import gc
 import os
 import struct
 import threading
+import weakref
 
 import pytest
 
@@ -260,6 +261,19 @@ def test_a_poller_that_takes_nothing_is_given_no_more_than_it_may_have(joined):
 def test_a_group_that_makes_no_sense_is_refused(arguments, options, error, text):
     with pytest.raises(error, match=text):
         goev.Group(*arguments, **options)
+
+
+def test_a_group_in_a_cycle_with_its_framing_is_collected():
+    class Frames:
+        def frame(self, message):
+            return message
+
+    framing = Frames()
+    framing.group = goev.Group(framing)
+    gone = weakref.ref(framing)
+    del framing
+    gc.collect()
+    assert gone() is None
 
 
 def test_what_is_no_message_is_refused():

@@ -3,6 +3,7 @@
 import base64
 import gc
 import random
+import sys
 import threading
 import time
 import weakref
@@ -11,7 +12,7 @@ import zlib
 import pytest
 
 import goev
-from http_support import get
+from http_support import get, post, post_chunked
 from support import PATIENCE, Child, Client, Events, eventually, held, in_thread, on_poller, resident, settle
 from websocket_support import (
     BINARY,
@@ -516,7 +517,10 @@ def test_a_handshake_behind_requests_without_an_answer_is_refused_in_its_turn(co
     later.respond(200, None, b"late")
     assert client.answer()[1]["body"] == "late"
     status, fields = client.answer()
-    assert (status, fields["body"]) == (400, "a WebSocket cannot follow requests that are not answered yet\n")
+    assert (status, fields["body"]) == (
+        400,
+        "a WebSocket cannot follow a body, nor requests that are not answered yet\n",
+    )
     client.open()
     client.send(text("hello"))
     assert client.message() == "hello"
@@ -537,6 +541,50 @@ def test_a_connection_with_answers_due_is_not_handed_over(connected, events):
     events.until("refused")
     later.respond(200, None, b"late")
     assert [client.answer()[1]["body"], client.answer()[1]["body"]] == ["late", "/switch"]
+
+
+class Streaming(Site):
+    def on_body(self, request, piece):
+        self.events("body", piece)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [post("/chat", text("smuggled")), post_chunked("/chat", text("smuggled"))],
+    ids=["of known length", "in chunks"],
+)
+def test_a_body_is_not_taken_for_frames(connected, events, body):
+    client = connected(Streaming)
+    fields, content = body.split(b"\r\n\r\n", 1)
+    field = fields.split(b"\r\n")[-1].decode()
+    client.send(handshake(field) + content)
+    assert client.answer()[0] == 400
+    assert events.next() == ("upgraded", False)
+    assert events.next()[1] in (text("smuggled"), b"")
+    client.open()  # of a request without one
+    client.send(text("hello"))
+    assert client.message() == "hello"
+
+
+def test_a_connection_is_not_handed_over_amid_a_body(connected, events):
+    class Hands(Streaming):
+        def on_request(self, request):
+            request.respond(101, {"upgrade": "other", "connection": "upgrade"})
+            with pytest.raises(RuntimeError, match="a body has not come whole"):
+                request.hand_over(goev.Connection())
+
+        def on_body(self, request, piece):
+            if piece == b"":
+                request.hand_over(Raw())
+
+    class Raw(goev.Connection):
+        def on_read(self):
+            events("raw", self.read())
+
+    client = connected(Hands)
+    client.send(post("/", b"body") + b"behind it")
+    assert client.answer()[0] == 101
+    assert events.until("raw") == ("raw", b"behind it")
 
 
 def test_an_upgrade_is_for_the_thread_of_the_poller(connected, events):
@@ -609,6 +657,17 @@ def test_attributes_that_make_no_sense_are_told_and_no_handshake_agreed_to(
     assert f"{error.__name__}: {reason}" in log.next()[1]
 
 
+def test_a_limit_that_the_handshake_spoils_is_told_before_it_is_agreed_to(connected, events, log):
+    def spoil(self, request):
+        self.max_message_size = "x"
+
+    client = connected(Site, {"make": type("Spoils", (Echo,), {"on_handshake": spoil})})
+    client.send(handshake())
+    assert client.answer()[0] == 500
+    assert "TypeError: max_message_size must be an int, not str" in log.next()[1]
+    assert "open" not in events.names
+
+
 @pytest.mark.parametrize("name", ["on_handshake", "on_open", "on_message", "on_pong", "on_close"])
 def test_a_callback_must_be_a_plain_function(events, name):
     async def callback(self, *_):
@@ -672,6 +731,16 @@ def test_a_stop_closes_with_1001(opened, events):
     assert client.farewell() == (1001, "")
     client.reset()
     assert events.until("close") == ("close", None, 1001, "")
+
+
+def test_a_stop_at_once_closes_with_1001_too(opened, events):
+    client, _ = opened(Told, {"on_message": lambda self, message: sys.exit(3)})
+    client.send(text("x"))
+    assert client.farewell() == (1001, "")
+    client.reset()
+    assert events.until("close") == ("close", None, 1001, "")
+    with pytest.raises(SystemExit):
+        client.server.reactor.join(PATIENCE)
 
 
 def test_a_handler_may_say_goodbye_itself(opened, events):
@@ -1229,6 +1298,12 @@ def test_abort_says_nothing(opened, events):
     handler.abort()
     with pytest.raises(ConnectionResetError):
         client.rest()
+    assert closed(events) == (ConnectionAbortedError, 1006, "")
+
+
+def test_a_last_word_that_never_left_is_none(opened, events):
+    _, handler = opened(Told, **SMALL_BUFFERS)
+    on_poller(handler, lambda: (handler.send(bytes(8 * MEGABYTE)), handler.close(4000), handler.abort()))
     assert closed(events) == (ConnectionAbortedError, 1006, "")
 
 

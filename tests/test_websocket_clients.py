@@ -180,6 +180,17 @@ def answering(*fields, status="101 Switching Protocols", **instead):
     return answer
 
 
+def test_white_space_around_fields_and_interim_answers_mean_nothing(asked, events):
+    server, handler = asked(Told, {"subprotocols": ["v1"]})
+    answer = answering("Sec-WebSocket-Protocol:\tv1 \t", **{ACCEPT: f"{accept_of(server.key)} "})(server.key)
+    for part in (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", answer):
+        server.send(part)
+    server.send(text("hello", mask=None))
+    assert events.next() == ("open", handler)
+    assert events.next() == ("message", "hello")
+    assert handler.subprotocol == "v1"
+
+
 ACCEPT = "sec-websocket-accept"
 FAILURES = [
     (answering(status="404 Not Found"), "the server refused the handshake: HTTP/1.1 404 Not Found"),
@@ -202,7 +213,7 @@ FAILURES = [
         "the sub-protocol 'v1, v2', which was not offered",
     ),
     *(
-        (answering(f"Sec-WebSocket-Extensions: {extension}"), "extensions that were not offered: ")
+        (answering(f"Sec-WebSocket-Extensions: {extension}"), "extensions that were not offered or cannot be: ")
         for extension in (
             "x-webkit-deflate-frame",
             "permessage-deflate",
@@ -214,6 +225,7 @@ FAILURES = [
             f"{NO_TAKEOVER}, {NO_TAKEOVER}",
         )
     ),
+    (answering("no field", "Sec-WebSocket-Protocol: v3"), "malformed: a line that is no field"),
     (answering(*(f"X-{number}: 1" for number in range(200))), "malformed: got more than 100 headers"),
 ]
 

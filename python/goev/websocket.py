@@ -36,6 +36,7 @@ _MOST_ANSWER = 16 * 1024  # bytes of a server's answer to a handshake
 _NO_TAKEOVER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 _LARGEST_WINDOW = 15  # as a power of two
 _WINDOWS = {str(bits): bits for bits in range(8, _LARGEST_WINDOW + 1)}
+_INTERIM = re.compile(rb"HTTP/1\.1 1(?!01)[0-9]{2} ")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 
 
@@ -205,7 +206,9 @@ class _ClientHandshake(_Connection):
 
     def on_read(self) -> bool | None:
         try:
-            head = self.read_until(b"\r\n\r\n", self.most)
+            # RFC 9110 section 15.2: answers that are only interim may come first.
+            while (head := self.read_until(b"\r\n\r\n", self.most)) is not None and _INTERIM.match(head):
+                pass
             if head is None:
                 return None
             window_bits = _agreement(head, self.handler, self.key)
@@ -268,12 +271,13 @@ def _wrong_with(request: Request, handler: Connection, *, is_alone: bool) -> tup
     if not _is_key(headers.get_all("sec-websocket-key")):
         return 400, "a malformed Sec-WebSocket-Key", {}
     if not is_alone:
-        return 400, "a WebSocket cannot follow requests that are not answered yet", {}
+        return 400, "a WebSocket cannot follow a body, nor requests that are not answered yet", {}
     if handler.origins is not None and headers.get("origin") not in handler.origins:
         return 403, "not from this origin", {}
     wanted = handler.on_handshake(request)
     if wanted is not None and not isinstance(wanted, bool):
         raise TypeError(f"on_handshake must return None, True or False, not {type(wanted).__name__} {wanted!r}")
+    handler._check_limits()  # it may have set others
     return None if wanted is not False else (403, "not here", {})
 
 
@@ -287,6 +291,11 @@ def _is_key(keys: list[str]) -> bool:
 
 def _accept_of(key: str) -> str:
     return b64encode(sha1((key + _GUID).encode(), usedforsecurity=False).digest()).decode()
+
+
+def _values(headers: http.client.HTTPMessage, name: str) -> list[str]:
+    """All fields of that name, without the white space around them."""
+    return [value.strip(" \t") for value in headers.get_all(name) or []]
 
 
 def _tokens(headers: Headers | http.client.HTTPMessage, name: str) -> Iterator[str]:
@@ -392,13 +401,14 @@ def _agreement(head: bytes, handler: Connection, key: str) -> int | None:
         headers = http.client.parse_headers(io.BytesIO(rest))
     except http.client.HTTPException as error:
         raise ProtocolError(f"the server's answer to the handshake is malformed: {error}") from None
+    if headers.defects:
+        raise ProtocolError("the server's answer to the handshake is malformed: a line that is no field")
     upgrades = "websocket" in map(str.lower, _tokens(headers, "upgrade"))
     if not upgrades or "upgrade" not in map(str.lower, _tokens(headers, "connection")):
         raise ProtocolError("the server's answer to the handshake is no upgrade to a WebSocket")
-    if headers.get_all("sec-websocket-accept") != [_accept_of(key)]:
+    if _values(headers, "sec-websocket-accept") != [_accept_of(key)]:
         raise ProtocolError("the server's answer to the handshake is not one to this request")
-    chosen = headers.get_all("sec-websocket-protocol")
-    subprotocol = None if chosen is None else ", ".join(chosen)
+    subprotocol = ", ".join(_values(headers, "sec-websocket-protocol")) or None
     if subprotocol is not None and subprotocol not in handler.subprotocols:
         raise ProtocolError(f"the server chose the sub-protocol {subprotocol!r}, which was not offered")
     handler.subprotocol = subprotocol
@@ -409,5 +419,5 @@ def _agreement(head: bytes, handler: Connection, key: str) -> int | None:
     window_bits = _window_within(parameters, is_offer=False)
     agrees = handler.compression and name == "permessage-deflate" and len(extensions) == 1
     if not agrees or window_bits is None or "server_no_context_takeover" not in parameters:
-        raise ProtocolError(f"the server chose extensions that were not offered: {', '.join(extensions)}")
+        raise ProtocolError(f"the server chose extensions that were not offered or cannot be: {', '.join(extensions)}")
     return window_bits

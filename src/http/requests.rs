@@ -141,6 +141,11 @@ impl Requests {
         matches!(self.state, State::Streaming(_) | State::StreamingChunks(_))
     }
 
+    /// Whether bytes of such a body are still to be handed out, so that nothing else can begin in the stream.
+    pub fn is_amid_body(&self) -> bool {
+        self.is_in_body() && !matches!(self.state, State::Streaming(0))
+    }
+
     /// Whether `100 Continue` is due now.
     pub fn take_continue(&mut self) -> bool {
         self.found.take_if(|found| matches!(found, Found::Continue)).is_some()
@@ -150,6 +155,12 @@ impl Requests {
     pub fn give_up(&mut self) {
         (self.state, self.then, self.found, self.gathered) = (State::Over, State::Over, None, None);
         self.ahead = VecDeque::new();
+    }
+
+    /// As [`Self::give_up`], and nothing is told of what is wrong.
+    pub fn forget(&mut self) {
+        self.give_up();
+        self.refusal = None;
     }
 
     /// Looks at no further request.

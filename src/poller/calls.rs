@@ -127,7 +127,7 @@ impl State {
         self.current = None;
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
         let reason = connection.reason.take().map_or(Reason::Orderly, |reason| *reason);
-        let farewell = connection.websocket().and_then(WebSocket::said);
+        let farewell = if connection.cut { None } else { connection.websocket().and_then(WebSocket::said) };
         let timers = std::mem::take(&mut connection.timers);
         connection.remote.mark_closed();
         connection.remote.leave_all();
@@ -182,8 +182,10 @@ impl State {
         let Some(connection) = open(&mut self.sources, token) else { return };
         // What was found has been taken, or it is an error.
         connection.settle_messages();
-        if let Some(reason) = connection.violation() {
-            // What the handler answered to the messages before goes out.
+        // Who paused is still busy with the messages before, and what is answered to them goes out.
+        if !connection.is_paused()
+            && let Some(reason) = connection.violation()
+        {
             self.close_because(token, reason);
         }
     }

@@ -15,7 +15,7 @@ use crate::error::{Foreign, Reason};
 use crate::fork;
 use crate::slots::Token;
 use crate::steering;
-use crate::websocket::{Farewell, INTERNAL_ERROR, POLICY_VIOLATION};
+use crate::websocket::{Farewell, GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION};
 
 impl State {
     /// The handler was offered all the input that may wait and consumed nothing: it would wait for ever.
@@ -230,7 +230,7 @@ impl State {
                     connection.stopping_due = true;
                     queue_if_due(connection, &mut self.turns, token);
                 }
-                Some(Source::Connection(_)) => self.close(token),
+                Some(Source::Connection(_)) => self.close_with(token, Farewell::new(GOING_AWAY)),
                 Some(Source::Descriptor(_)) => drop(self.remove_descriptor(token, Reason::Orderly)),
                 Some(Source::Datagrams(_)) => drop(self.close_datagrams(token, Reason::Orderly)),
                 Some(Source::Dial(_)) => self.stop_dial(token),

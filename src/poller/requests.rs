@@ -120,7 +120,7 @@ impl State {
             let Some(http) = open(&mut self.sources, token).and_then(Connection::http) else { return };
             match then {
                 Then::Close => return self.close_answered(token),
-                Then::Switch => http.requests.give_up(),
+                Then::Switch => http.requests.end(),
                 Then::More | Then::Next => {}
             }
             waits |= http.requests.waits_for_answers(http.answers.due());

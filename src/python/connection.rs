@@ -44,6 +44,9 @@ const FILE_COPIED_TO: u64 = 16 * 1024;
 /// How much memory for frames a thread keeps.
 const MOST_KEPT: usize = 64 * 1024;
 
+/// From so many bytes on frames are written, and others gathered anew: what waits unwritten is bounded by no limit of output.
+const MOST_TOGETHER: usize = MOST_KEPT / 2;
+
 thread_local! {
     /// Where frames are put together.
     static FRAMES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -167,13 +170,19 @@ impl Connection {
 
     /// Lets a framing in Python cut all the input, and hands out what it found until the handler has enough.
     fn feed<'py>(&self, slf: &Bound<'py, Self>, framing: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let messages = framing.call_method1("feed", (self.read(slf.py(), -1)?,))?;
+        let fed = framing.call_method1("feed", (self.read(slf.py(), -1)?,))?;
+        let Ok(messages) = fed.cast::<PyList>() else {
+            return Err(PyTypeError::new_err(format!(
+                "feed(data) must return a list of messages, not {}",
+                arguments::type_name(&fed)
+            )));
+        };
         let (one, several) = (PyString::new(slf.py(), "on_message"), PyString::new(slf.py(), "on_messages"));
         if !is_inherited(slf, &several) {
-            return if messages.is_truthy()? { slf.call_method1(several, (messages,)).map(Some) } else { Ok(None) };
+            return if messages.is_empty() { Ok(None) } else { slf.call_method1(several, (messages,)).map(Some) };
         }
-        for message in messages.try_iter()? {
-            let answer = slf.call_method1(&one, (message?,))?;
+        for message in messages {
+            let answer = slf.call_method1(&one, (message,))?;
             if !goes_on(&one, &answer)? || !self.local("feed()", |local| Ok(local.poller.is_open(local.token())))? {
                 return Ok(Some(answer));
             }
@@ -227,7 +236,12 @@ impl Connection {
                 frames.clear();
                 return self.send_framed(framing, message);
             }
-            bytes_of(message, |data| Ok(framing.append(data, &mut frames)?))
+            bytes_of(message, |data| Ok(framing.append(data, &mut frames)?))?;
+            if frames.len() >= MOST_TOGETHER {
+                self.write_copied(&frames)?;
+                frames.clear();
+            }
+            Ok(())
         };
         let result = match messages.cast_exact::<PyList>() {
             Ok(list) => list.iter().try_for_each(|message| push(&message)),

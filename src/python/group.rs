@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 
 use super::arguments::{bytes_of, type_name};
@@ -124,6 +126,10 @@ impl Group {
 
     fn __bool__(&self) -> bool {
         true
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.framing)
     }
 
     fn __contains__(&self, connection: &Bound<'_, PyAny>) -> PyResult<bool> {

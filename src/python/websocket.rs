@@ -245,8 +245,8 @@ impl WebSocketConnection {
         Ok(())
     }
 
-    /// The close code of the peer, or ours if it sent none, or 1006 when the connection ended without; ``None`` until it has
-    /// ended, which ``on_close`` tells.
+    /// The close code of the peer, 1005 if its last word had none; ours, if it said none; 1006 when the connection ended without
+    /// either; ``None`` until it has ended, which ``on_close`` tells.
     #[getter]
     fn close_code(&self) -> Option<u16> {
         lock(&self.parting).as_ref().map(|farewell| farewell.code)

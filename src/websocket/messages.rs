@@ -203,6 +203,11 @@ impl Messages {
         self.state = State::Failed(violation);
     }
 
+    /// The input is gone, in the middle of whatever it was.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.settings.clone());
+    }
+
     /// How much the input lacks of a message that waits in it.
     pub fn missing(&self, input: usize) -> usize {
         match self.state {

@@ -6,7 +6,9 @@ import threading
 import pytest
 
 import goev
+from http_support import get
 from support import PATIENCE, Recorder, Server, eventually, held, open_fds, settle
+from websocket_support import BINARY, fragments, frame, handshake
 
 
 class Stays(Recorder):
@@ -72,6 +74,62 @@ def test_while_a_callback_runs(start, events, callback):
     # The read meets ECONNRESET, or the write before it EPIPE.
     assert type(error) in (ConnectionResetError, BrokenPipeError)
     assert events.names[-1] == "close"
+    all_is_balanced(server, 1)
+
+
+class PausedFrames(goev.Connection):
+    framing = goev.LengthPrefixed(1)
+
+    def on_message(self, message):
+        self.come(message, self.send)
+
+
+class PausedRequests(goev.http.Connection):
+    def on_request(self, request):
+        self.come(request.path[1:].encode(), lambda answer: request.respond(200, {}, answer))
+
+
+class PausedSocket(goev.websocket.Connection):
+    def on_message(self, message):
+        self.come(message, self.send)
+
+
+@pytest.mark.parametrize(
+    ("base", "hello", "two"),
+    [
+        (PausedFrames, b"", b"\x01a\x01b"),
+        (PausedRequests, b"", get("/a") + get("/b")),
+        (PausedSocket, handshake(), frame(BINARY, b"a") + frame(BINARY, b"b")),
+        (PausedSocket, handshake(), frame(BINARY, b"a") + fragments(BINARY, b"b", b"c")),
+    ],
+    ids=["frames", "requests", "websocket", "websocket in fragments"],
+)
+def test_while_it_is_paused_with_another_message_at_hand(start, events, base, hello, two):
+    """Who paused does not want the rest; what was found in it is forgotten with it."""
+    go_on = threading.Event()
+
+    class Pauses(base):
+        def on_open(self):
+            events("open")
+
+        def come(self, message, answer):
+            events("message", message)
+            self.pause_reading()
+            assert go_on.wait(PATIENCE)
+            answer(b"x" * 10)
+
+        def on_close(self, error):
+            events("close", error)
+
+    server = start(Pauses)
+    client = server.connect()
+    client.send(hello)
+    events.until("open")
+    client.send(two)
+    assert events.until("message") == ("message", b"a")
+    client.reset()
+    go_on.set()
+    assert type(events.next()[1]) in (ConnectionResetError, BrokenPipeError)
     all_is_balanced(server, 1)
 
 

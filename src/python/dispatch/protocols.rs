@@ -35,7 +35,9 @@ impl PyDispatch {
     pub(super) fn begin(&self, py: Python<'_>, poller: &Poller, token: Token) {
         let Some(handler) = get(py, &self.handlers, token) else { return };
         let handler = handler.bind(py);
-        match self.set_protocol(poller, token, handler) {
+        // One that was closed before it opened is told of both, and needs nothing else.
+        let ready = if poller.is_open(token) { self.set_protocol(poller, token, handler) } else { Ok(()) };
+        match ready {
             Ok(()) => self.call_deciding(py, poller, token, self.names.on_open.bind(py)),
             Err(error) => self.end_by(poller, token, handler, self.names.framing.bind(py), error),
         }
