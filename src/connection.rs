@@ -371,6 +371,11 @@ impl Connection {
         self.codec.as_ref().map_or(self.news && !self.input.is_empty(), |codec| codec.has_news())
     }
 
+    /// Whether requests came that wait for the answers to those before them.
+    fn holds_requests(&self) -> bool {
+        matches!(&self.codec, Some(Codec::Http(http)) if http.waits_for_answers())
+    }
+
     fn note_read(&mut self, read: io::Result<usize>, wanted: usize) {
         match read {
             Ok(0) => {
@@ -437,7 +442,8 @@ impl Connection {
 
     /// What the guards judge by.
     pub fn facts(&self) -> Facts {
-        Facts { unread: self.readable && !self.eof, unsent: unsent(&self.socket) }
+        let is_waited_for = matches!(&self.codec, Some(Codec::Http(http)) if http.is_waited_for());
+        Facts { unread: self.readable && !self.eof, is_waited_for, unsent: unsent(&self.socket) }
     }
 
     /// Bytes of output in memory.
@@ -445,9 +451,10 @@ impl Connection {
         self.output.as_ref().map_or(0, |output| output.memory())
     }
 
-    /// All bytes of output, files included.
+    /// All bytes of output, files included, and answers whose turn has not come.
     pub fn queued(&self) -> usize {
-        self.output.as_ref().map_or(0, |output| output.len())
+        let kept = if let Some(Codec::Http(http)) = &self.codec { http.answers.held() } else { 0 };
+        kept + self.output.as_ref().map_or(0, |output| output.len())
     }
 
     /// Compares the queue with the water marks; the caller then looks at [`Self::wants_read`] and [`Self::has_due`].
@@ -478,6 +485,18 @@ impl Connection {
         (self.paused, self.over_high) = (false, false);
         self.readable = !self.eof;
         self.read_to_end = true;
+    }
+
+    /// Why it ends, in the end: what a callback raised or a limit that was overstepped, else what was `given`, else what befell
+    /// the socket. Also what goes untold, which may be a value of the language above.
+    pub fn take_reason(&mut self, given: Option<Reason>) -> (Reason, Option<Reason>) {
+        let known = self.reason.take().map(|reason| *reason);
+        let answered = self.http().and_then(|http| http.reason.take());
+        match (known, answered) {
+            (Some(known), answered) if known.goes_first() => (known, answered),
+            (_, Some(answered)) if answered.goes_first() => (answered, None),
+            (known, _) => (given.or(known).unwrap_or(Reason::Orderly), None),
+        }
     }
 
     /// Throws away the input, and with it what was found there.
@@ -526,7 +545,7 @@ impl Connection {
             Phase::Open if self.is_paused() => None,
             Phase::Open if self.has_offer() => Some(Due::Read),
             Phase::Open if self.eof && self.reason.is_some() => Some(Due::Close),
-            Phase::Open if self.eof && !self.eof_told => Some(Due::Eof),
+            Phase::Open if self.eof && !self.eof_told && !self.holds_requests() => Some(Due::Eof),
             // The end of the input was seen and taken in, and now the peer hung up or both sides have finished.
             Phase::Open if self.eof && self.unpausable => Some(Due::Close),
             Phase::Open => None,

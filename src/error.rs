@@ -112,6 +112,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the handler is told this whatever befell the last output.
+    pub(crate) fn goes_first(&self) -> bool {
+        matches!(self, Self::Raised(_) | Self::Expired(_))
+    }
+
     /// Whether the peer gets the end of the stream behind what was sent, instead of a reset.
     pub fn is_in_order(&self) -> bool {
         match self {

@@ -18,6 +18,8 @@ const LOOKS: u64 = 4;
 pub(crate) struct Facts {
     /// Input waits in the kernel, because reading is paused: the peer is not to blame for silence.
     pub unread: bool,
+    /// The peer waits for an answer of ours: likewise.
+    pub is_waited_for: bool,
     /// Bytes in the kernel's queue that the peer has not taken.
     pub unsent: usize,
 }
@@ -130,7 +132,7 @@ impl Guards {
 
     /// Which limit was overstepped, if one was.
     pub fn check(&mut self, now: u64, options: &ConnectionOptions, facts: Facts) -> Option<Expired> {
-        if facts.unread {
+        if facts.unread || facts.is_waited_for {
             self.moved = now;
             self.restart_window(now);
         }
@@ -236,7 +238,7 @@ mod tests {
         let mut guards = Guards::new(0);
         assert!(guards.blocked(SECOND));
         assert!(!guards.blocked(2 * SECOND));
-        let (when, _) = run(&mut guards, &options, |_| Facts { unsent: 1000, unread: false });
+        let (when, _) = run(&mut guards, &options, |_| Facts { unsent: 1000, ..Facts::default() });
         assert!((9 * SECOND..=11 * SECOND).contains(&when), "{when}");
     }
 
@@ -246,7 +248,7 @@ mod tests {
         let mut guards = Guards::new(0);
         guards.blocked(0);
         // One byte every five seconds for a hundred of them, then none.
-        let unsent = |now: u64| Facts { unsent: 1000 - (now / (5 * SECOND)).min(20) as usize, unread: false };
+        let unsent = |now: u64| Facts { unsent: 1000 - (now / (5 * SECOND)).min(20) as usize, ..Facts::default() };
         let (when, _) = run(&mut guards, &options, unsent);
         assert!((108 * SECOND..=112 * SECOND).contains(&when), "{when}");
     }
@@ -258,7 +260,7 @@ mod tests {
         let mut guards = Guards::new(0);
         guards.received(SECOND, 500);
         assert_eq!(guards.check(5 * SECOND, &options, Facts::default()), None);
-        assert_eq!(guards.check(10 * SECOND, &options, Facts { unread: true, unsent: 0 }), None);
+        assert_eq!(guards.check(10 * SECOND, &options, Facts { unread: true, ..Facts::default() }), None);
         guards.received(14 * SECOND, 499);
         let over = Expired::TooSlow { bytes: 499, rate: 100.0, window: rate.window };
         assert_eq!(run(&mut guards, &options, |_| Facts::default()), (15 * SECOND, over));

@@ -91,6 +91,11 @@ impl Refusal {
     const fn bad(text: &'static str) -> Self {
         Self::new(400, text)
     }
+
+    /// Whoever should answer did not.
+    pub const fn no_answer() -> Self {
+        Self::new(500, "the server gave no answer")
+    }
 }
 
 /// One connection: the requests that come, and the answers that are due.
@@ -124,5 +129,20 @@ impl Http {
     /// Whether there is something to hand out.
     pub fn has_news(&self) -> bool {
         self.requests.has_news(self.answers.due())
+    }
+
+    /// Whether something came that will be handed out when answers are given.
+    pub fn waits_for_answers(&self) -> bool {
+        self.requests.waits_for_answers(self.answers.due())
+    }
+
+    /// Whether the peer has said all it has to say for now, and waits for an answer.
+    pub fn is_waited_for(&self) -> bool {
+        self.answers.due() > 0 && !self.requests.is_amid_body()
+    }
+
+    /// Whether the connection ends when the answers that are due are given.
+    pub fn is_ending(&self) -> bool {
+        self.answers.finishing || self.reason.is_some()
     }
 }

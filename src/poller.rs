@@ -414,6 +414,13 @@ impl Poller {
         open(&mut self.state.borrow_mut().sources, token).is_some()
     }
 
+    /// Whether the connection is open for its handler, and not about to end when the answers that are due are given.
+    pub fn goes_on(&self, token: Token) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let connection = open(&mut state.sources, token);
+        connection.is_some_and(|connection| !connection.http().is_some_and(|http| http.is_ending()))
+    }
+
     /// Looks at the unread input and consumes as much as `look` says.
     pub fn read<R>(&self, token: Token, look: impl FnOnce(&[u8]) -> (R, usize)) -> Result<R, Error> {
         let state = &mut *self.state.borrow_mut();
@@ -548,9 +555,9 @@ impl Poller {
     }
 
     /// Ends a connection because of what its handler raised for an HTTP request, which was answered so: when the answers before
-    /// are given.
-    pub fn fail_answered(&self, token: Token, raised: Foreign) {
-        let unused = self.state.borrow_mut().fail_answered(token, raised);
+    /// are given, and with `waits` when one is that was given elsewhere and is on its way.
+    pub fn fail_answered(&self, token: Token, raised: Foreign, waits: bool) {
+        let unused = self.state.borrow_mut().fail_answered(token, raised, waits);
         drop(unused);
     }
 
@@ -594,8 +601,10 @@ impl Poller {
                 return Err(Error::State("answers are due, and would be lost: give them before hand_over()".into()));
             }
             // RFC 9110 section 7.8; what is left of it would be taken for the other protocol.
-            if http.requests.is_amid_body() {
-                return Err(Error::State("a body has not come whole: hand_over() when on_body() got b\"\"".into()));
+            if http.requests.is_amid_request() {
+                return Err(Error::State(
+                    "the stream is in the middle of a request, which has to come whole first".into(),
+                ));
             }
         }
         let renewed = state.sources.renew(token).ok_or(Error::Closed)?;

@@ -53,6 +53,14 @@ class Keeps(goev.http.Connection):
         self.events("close", error)
 
 
+class Drains(Keeps):
+    def on_open(self):
+        self.events("handler", self)
+
+    def on_drain(self):
+        self.events("drain")
+
+
 class Pieces(Keeps):
     """Takes bodies in pieces, and answers with the whole at the end."""
 
@@ -311,6 +319,47 @@ def test_connection_close_ends_with_the_answer(connected, events):
     assert events.history[:-1] == [("request", "/one", True), ("request", "/two", False)]
 
 
+@pytest.mark.parametrize(
+    ("request_", "said", "connection"),
+    [
+        (get("/", "Connection: close"), "x-trace", ["x-trace", "close"]),
+        (get("/", "Connection: close"), "keep-alive", ["keep-alive", "close"]),
+        (get("/", "Connection: close"), "Close", ["Close"]),
+        (get("/", "Connection: keep-alive", version="1.0"), "x-trace", ["x-trace", "keep-alive"]),
+        (get("/", "Connection: keep-alive", version="1.0"), "x-trace, keep-alive", ["x-trace, keep-alive"]),
+        (get("/"), "x-trace", ["x-trace"]),
+    ],
+)
+def test_whether_the_connection_goes_on_is_told_whatever_else_its_field_says(kept, request_, said, connection):
+    client, request = kept(request_)
+    request.respond(200, {"connection": said})
+    head = client.take_until(b"\r\n\r\n").decode()
+    assert re.findall(r"(?im)^connection: (.*)\r$", head) == connection
+
+
+@pytest.mark.parametrize("how", ["given", "begun", "let go of"])
+def test_nothing_behind_an_answer_that_says_close_is_given_to_the_handler(kept, events, log, how):
+    client, first, last = kept(get("/first"), get("/last"))
+    if how == "given":
+        last.respond(200, {"connection": "close"}, b"last")
+    elif how == "begun":
+        last.start(200, {"connection": "close"})
+    else:
+        events.history.pop()
+        del last
+        gc.collect()
+    settle(client.server.reactor)
+    client.send(get("/never"))
+    settle(client.server.reactor)
+    assert "/never" not in [event[1].target for event in events.of("request")]
+    first.respond(200, None, b"first")
+    if how == "begun":
+        last.end()
+    assert client.answer().body == b"first"
+    assert client.answer()["connection"] == "close"
+    assert client.rest() == b""
+
+
 @pytest.mark.parametrize("last", [get("/last", "Connection: close"), get("/last", version="1.0")], ids=["close", "1.0"])
 def test_nothing_behind_a_last_request_is_given_to_the_handler_while_its_answer_is_due(kept, events, last):
     client, first, request = kept(get("/first"), last)
@@ -552,8 +601,8 @@ def test_head_of_a_chunked_answer_has_no_chunks(connected):
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("status", [204, 304])
-def test_204_and_304_have_no_body_even_when_given_one(connected, status, streamed):
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_204_205_and_304_have_no_body_even_when_given_one(connected, status, streamed):
     class Says(goev.http.Connection):
         def on_request(self, request):
             if streamed:
@@ -646,6 +695,18 @@ def test_threads_stream_one_answer_together(kept, length):
     ending.result(PATIENCE)
     assert answer.body == b"".join(answer.body[n : n + 1] * 50_000 for n in range(0, len(answer.body), 50_000))
     assert sorted(answer.body[::50_000]) == sorted(b"abcdefgh" * 20)
+
+
+def test_what_follows_on_the_poller_does_not_overtake_what_another_thread_gave(connected):
+    class Both(goev.http.Connection):
+        def on_request(self, request):
+            in_thread(lambda: (request.start(), request.write(b"there"))).result(PATIENCE)
+            request.write(b"here")
+            request.end()
+
+    client = connected(Both)
+    client.send(get() * 2)
+    assert [client.answer().chunks, client.answer().chunks] == [[b"there", b"here"]] * 2
 
 
 def test_more_than_the_length_that_was_said_is_refused(kept):
@@ -1002,6 +1063,86 @@ def test_the_answers_before_one_that_raised_leave_before_its_500(connected, even
     assert events.names == ["request", "request", "close"]
 
 
+def test_what_is_raised_behind_an_answer_of_another_thread_leaves_that_answer(connected, events, log):
+    class Raises(Keeps):
+        def on_request(self, request):
+            in_thread(request.respond, 200, None, b"fine").result(PATIENCE)
+            raise BrokenError
+
+    client = connected(lambda: Raises(events))
+    client.send(get() * 2)
+    assert client.answer().body == b"fine"
+    assert client.rest() == b""
+    assert isinstance(events.until("close")[1], BrokenError)
+
+
+def test_requests_that_only_the_exception_holds_are_answered(connected, events, log):
+    class Batches(Keeps):
+        def __init__(self, events):
+            super().__init__(events)
+            self.batch = []
+
+        def on_request(self, request):
+            self.batch.append(request)
+            if len(self.batch) == 3:
+                batch = [self.batch.pop(0) for _ in range(3)]
+                try:
+                    raise KeyError
+                except KeyError:
+                    self.answer(batch)
+
+        def answer(self, requests):
+            raise BrokenError
+
+    client = connected(lambda: Batches(events))
+    client.send(get() * 3)
+    assert client.answer().status == 500
+    assert client.rest() == b""
+    assert isinstance(events.until("close")[1], BrokenError)
+
+
+def test_what_was_raised_is_told_also_when_the_peer_does_not_wait_for_the_answers_before(kept, events, log):
+    class Raises(Keeps):
+        def on_request(self, request):
+            super().on_request(request)
+            if request.target == "/raises":
+                raise BrokenError
+
+    client, _, _ = kept(get("/before"), get("/raises"), kind=Raises)
+    client.reset()
+    assert isinstance(events.until("close")[1], BrokenError)
+
+
+@pytest.mark.parametrize("where", ["timer", "call_soon", "then", "on_eof", "on_stopping"])
+def test_what_is_raised_elsewhere_while_an_answer_is_due_gets_500(kept, events, log, where):
+    class Raises(Keeps):
+        def fails(self, *_):
+            raise BrokenError(where)
+
+        def on_request(self, request):
+            super().on_request(request)
+            if where == "timer":
+                self.schedule(0, self.fails)
+            elif where == "call_soon":
+                self.call_soon(self.fails)
+            elif where == "then":
+                self.run_in_executor(None, int, then=self.fails)
+
+    if where.startswith("on_"):
+        setattr(Raises, where, Raises.fails)
+    client, request = kept(get(), kind=Raises)
+    if where == "on_eof":
+        client.finish()
+    elif where == "on_stopping":
+        client.server.reactor.stop(grace=PATIENCE)
+    answer = client.answer()
+    assert (answer.status, answer["connection"]) == (500, "close")
+    assert client.rest() == b""
+    assert isinstance(events.until("close")[1], BrokenError)
+    with pytest.raises(goev.ConnectionClosed):
+        request.respond()
+
+
 def test_what_is_no_answer_to_a_callback_is_a_type_error(connected, events, log):
     class Wrong(Keeps):
         def on_request(self, request):
@@ -1322,6 +1463,57 @@ def test_who_waits_is_told_to_go_on_in_its_turn(connected, events):
     assert client.answer().body == b"two"
 
 
+def test_who_waits_is_not_told_to_go_on_when_the_request_raised(connected, events, log):
+    class Raises(Pieces):
+        def on_request(self, request):
+            raise BrokenError
+
+    client = connected(lambda: Raises(events))
+    client.send(get("/", "Content-Length: 4", "Expect: 100-continue", method="POST"))
+    assert client.answer().status == 500
+    assert client.rest() == b""
+
+
+class Early(Keeps):
+    """Leaves the first to the test, answers the others at once, and takes bodies in pieces."""
+
+    early = b"early"
+
+    def on_open(self):
+        self.events("handler", self)
+
+    def on_request(self, request):
+        super().on_request(request)
+        if request.target != "/first" and self.early:
+            request.respond(200, None, self.early)
+
+    def on_body(self, request, data):
+        self.events("body", data)
+
+
+@pytest.mark.parametrize("early", [b"early", b""], ids=["answered", "not answered"])
+@pytest.mark.parametrize("how", ["malformed", "half-close", "malformed and answered late"])
+def test_a_body_that_does_not_come_whole_costs_the_answers_before_nothing(kept, events, early, how):
+    kind = type("Kind", (Early,), {"early": early})
+    client, first, last = kept(get("/first"), get("/last", "Transfer-Encoding: chunked", method="POST"), kind=kind)
+    client.send(b"5\r\nhello\r\n" + (b"" if how == "half-close" else b"nonsense\r\n"))
+    if how == "half-close":
+        client.finish()
+    eventually(lambda: ("body", b"hello") in events.history, "the body began")
+    settle(client.server.reactor)
+    if how == "malformed and answered late" and not early:
+        events.of("handler")[0][1].call_soon(last.respond)  # raises ConnectionClosed, which ends nothing more
+        settle(client.server.reactor)
+    first.respond(200, None, b"first")
+    assert client.answer().body == b"first"
+    if early:
+        assert client.answer().body == b"early"
+    elif how != "half-close":
+        assert client.answer().status == 400
+    assert client.rest() == b""
+    assert type(events.until("close")[1]) is (type(None) if how == "half-close" else goev.http.ProtocolError)
+
+
 # --- headers of a request ---
 
 
@@ -1354,6 +1546,34 @@ def test_repeated_headers_are_joined_or_listed(headers):
     assert headers.get_all("ACCEPT") == ["a", "b", ""]
     assert headers.get_all("cookie") == ["c=d"]
     assert headers.get_all("none") == []
+
+
+def test_headers_have_the_views_and_the_equality_of_a_mapping(headers):
+    assert headers.keys() & {"host", "cookie", "none"} == {"host", "cookie"}
+    assert ("cookie", "c=d") in headers.items()
+    everything = dict(headers)
+    assert headers == everything == {name: everything[name] for name in reversed(everything)}
+    assert headers == {name.upper(): value for name, value in everything.items()}
+    assert headers != {**everything, "cookie": "other"}
+    assert headers != {}
+    assert headers != 5
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(headers)
+
+
+@pytest.mark.parametrize(
+    ("request_", "host"),
+    [
+        (get("/"), "test"),
+        (get("http://example.org:81/path?query"), "example.org:81"),
+        (get("http://example.org"), "example.org"),
+        (get("/http://example.org"), "test"),
+        (get("example.org:443", method="CONNECT"), "example.org:443"),
+        (b"GET / HTTP/1.0\r\n\r\n", ""),
+    ],
+)
+def test_the_host_is_the_one_of_the_target_where_that_has_one(kept, request_, host):
+    assert kept(request_)[1].host == host
 
 
 def test_headers_that_are_missing(headers):
@@ -1401,6 +1621,24 @@ def test_a_half_close_right_behind_many_requests_loses_none(connected):
     client.finish()
     assert [client.answer().body for _ in range(200)] == [b"/%d" % n for n in range(200)]
     assert client.rest() == b""
+
+
+def test_a_half_close_loses_none_that_waits_for_the_answers_before(connected, events):
+    class Later(Keeps):
+        limits = goev.http.Limits(max_pending=2)
+
+        def on_request(self, request):
+            super().on_request(request)
+            self.run_in_executor(None, int, then=lambda _: request.respond(200, None, request.target.encode()))
+
+    client = connected(lambda: Later(events))
+    client.send(b"".join(get(f"/{n}") for n in range(20)) + get("/upgrade", "Connection: upgrade", "Upgrade: h2c"))
+    client.send(get("/last"))
+    client.finish()
+    answers = [client.answer().body for _ in range(22)]
+    assert answers == [*(b"/%d" % n for n in range(20)), b"/upgrade", b"/last"]
+    assert client.rest() == b""
+    assert events.until("close") == ("close", None)
 
 
 def test_a_half_close_within_a_request_still_answers_those_before(kept, events):
@@ -1559,6 +1797,46 @@ def test_one_answer_of_another_thread_always_fits_where_nothing_waits(kept, kind
     assert client.answer().body == DATA
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_one_answer_out_of_its_turn_always_fits(kept, first):
+    client, *requests = kept(get("/0"), get("/1"), max_output=100_000, **SMALL_BUFFERS)
+    data = [b"small", DATA[:1_000_000]]
+    for number in (first, 1 - first):
+        on_poller(client.server.reactor, requests[number].respond, 200, None, data[number])
+    assert [client.answer().body, client.answer().body] == data
+
+
+def test_answers_out_of_their_turn_have_water_marks(kept, events):
+    client, first, second = kept(get("/first"), get("/second"), kind=Drains, max_output=1_000_000)
+    handler = events.of("handler")[0][1]
+
+    def write():
+        second.start()
+        while not handler.over_high_water:
+            second.write(bytes(10_000))
+        return handler.pending_output
+
+    assert 65536 < on_poller(client.server.reactor, write) < 100_000
+    first.respond(200, None, b"first")
+    assert client.answer().body == b"first"
+    events.until("drain")
+    second.end()
+    assert len(client.answer().body) > 65536
+
+
+def test_answers_out_of_their_turn_are_bound_by_max_output(kept, events):
+    client, _, flood = kept(get("/first"), get("/second"), max_output=1_000_000)
+
+    def write():
+        flood.start()
+        for _ in range(200):
+            flood.write(bytes(10_000))
+
+    with pytest.raises(goev.ConnectionClosed):
+        on_poller(client.server.reactor, write)
+    assert isinstance(events.until("close")[1], goev.OutputOverflow)
+
+
 def test_one_piece_of_an_answer_of_another_thread_always_fits_where_nothing_waits(kept):
     client, request = kept(get(), max_output=100_000, **SMALL_BUFFERS)
     request.start()
@@ -1613,6 +1891,48 @@ def test_an_upgrade_hands_over_the_connection_and_what_is_behind_the_head(connec
     assert events.history[:-1] == [("request", "/before"), ("request", "/upgrade"), ("close", None)]
 
 
+@pytest.mark.parametrize(
+    ("request_", "headers", "reason"),
+    [
+        (get(), {"upgrade": "x", "connection": "upgrade"}, "the request has no Upgrade"),
+        (get("/", "Upgrade: x"), {"upgrade": "x", "connection": "upgrade"}, "the request has no Upgrade"),
+        (get("/", "Upgrade: x", "Connection: upgrade", version="1.0"), {"upgrade": "x"}, "or is of HTTP/1.0"),
+        (UPGRADE, {"connection": "upgrade"}, "the fields must have an Upgrade"),
+    ],
+)
+def test_101_is_for_those_who_asked_for_it(kept, request_, headers, reason):
+    client, request = kept(request_)
+    with pytest.raises(ValueError, match=f"101 cannot be answered: .*{reason}"):
+        request.respond(101, headers)
+    request.respond(200, None, b"without")
+    assert client.answer().body == b"without"
+
+
+@pytest.mark.parametrize("request_", [UPGRADE, get("test:443", method="CONNECT")])
+def test_what_another_protocol_follows_has_no_body(kept, request_):
+    client, request = kept(request_)
+    with pytest.raises(ValueError, match="another protocol follows, and no body"):
+        request.start(200 if b"CONNECT" in request_ else 101, {"upgrade": "shouts"})
+    request.respond(500)
+    assert client.answer().status == 500
+
+
+def test_a_connection_is_not_handed_over_amid_the_next_request(connected, events):
+    class Hands(Keeps):
+        def on_request(self, request):
+            request.respond()
+            try:
+                self.hand_over(Shouts(self.events))
+            except RuntimeError as error:
+                self.events("refused", str(error))
+
+    client = connected(lambda: Hands(events))
+    client.send(get() + post_chunked("/", b"next"))
+    assert "in the middle of a request" in events.next()[1]
+    assert [client.answer().status, client.answer().status] == [200, 200]
+    assert client.take(6) == b"<open>"
+
+
 def test_an_upgrade_cut_anywhere(start, stack, events):
     server = start(lambda: Upgrades(events))
     for cut in range(1, len(UPGRADE)):
@@ -1622,6 +1942,18 @@ def test_an_upgrade_cut_anywhere(start, stack, events):
         client.send(UPGRADE[cut:] + b"x")
         assert client.answer().status == 101
         assert client.take(7) == b"<open>X"
+
+
+# --- limits in time ---
+
+
+def test_who_waits_for_an_answer_is_not_idle(kept, events):
+    client, request = kept(get(), idle_timeout=0.1)
+    assert client.is_silent(0.35)
+    request.respond(200, None, b"late")
+    assert client.answer().body == b"late"
+    assert client.rest() == b"", "now it is idle"
+    assert isinstance(events.until("close")[1], goev.IdleTimeout)
 
 
 # --- stop ---

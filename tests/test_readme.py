@@ -3,12 +3,13 @@
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import goev
-from support import ROOT, Child
+from support import ROOT, Child, Client
 
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
 BLOCK = re.compile(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```")
@@ -22,27 +23,30 @@ PYTHON = [text for language, text in BLOCKS + PAGES if language == "python"]
 SHELL = [text for language, text in BLOCKS if language in ("sh", "shell", "bash", "console")]
 
 
-def listens(pid: int) -> bool:
-    """Whether the process holds a listening TCP socket."""
-    inodes = set()
+def listens(pid: int) -> int | None:
+    """The port of a listening TCP socket of the process."""
+    ports = {}
     for name in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A":
-                inodes.add(f"socket:[{fields[9]}]")
-    fds = Path(f"/proc/{pid}/fd")
-    return any(os.readlink(fd) in inodes for fd in fds.iterdir() if fd.is_symlink())
+                ports[f"socket:[{fields[9]}]"] = int(fields[1].rpartition(":")[2], 16)
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed just now
+            if (link := os.readlink(fd)) in ports:
+                return ports[link]
+    return None
 
 
-def wait_until_it_serves_or_ends(child: Child) -> None:
+def wait_until_it_serves_or_ends(child: Child) -> int | None:
+    """The port on which it serves."""
     end = time.monotonic() + 10
     while child.process.poll() is None and time.monotonic() < end:
-        try:
-            if listens(child.pid):
-                return
-        except (FileNotFoundError, ProcessLookupError):
-            return  # it has just ended
+        with suppress(FileNotFoundError, ProcessLookupError):  # it may end just now
+            if (port := listens(child.pid)) is not None:
+                return port
         time.sleep(0.01)
+    return None
 
 
 def test_the_readme_has_examples():
@@ -52,16 +56,21 @@ def test_the_readme_has_examples():
 
 @pytest.mark.parametrize("number", range(len(PYTHON)))
 def test_a_python_block_runs_as_it_stands(number, tmp_path):
-    """On a free port; one that serves is stopped by Ctrl-C."""
+    """On a free port; one that serves answers or refuses what is a line, JSON and no HTTP, and is stopped by Ctrl-C."""
     program = tmp_path / "block.py"
     program.write_text(PYTHON[number].replace('":8080"', '"127.0.0.1:0"'))
     with Child(str(program)) as child:
-        wait_until_it_serves_or_ends(child)
+        if (port := wait_until_it_serves_or_ends(child)) is not None:
+            with Client(("127.0.0.1", port)) as client, suppress(ConnectionResetError):
+                client.send(b"[1, 2]\n")
+                client.finish()
+                client.receive_all()
         if child.process.poll() is None:
             child.interrupt()
         status = child.end()
         interrupted = child.errors.rstrip().endswith("KeyboardInterrupt")
         assert status == 0 or interrupted, child.errors
+        assert "exception in" not in child.errors
 
 
 def test_every_make_target_it_names_exists():

@@ -9,12 +9,23 @@ use std::collections::VecDeque;
 pub enum Then {
     /// More of the same answer.
     More,
+    /// More of the same answer, which will be the last one.
+    MoreOfLast,
     /// The next answer.
     Next,
     /// The end of the connection.
     Close,
+    /// The end of the connection, and the peer must not take what it got for all.
+    Cut,
     /// Another protocol.
     Switch,
+}
+
+impl Then {
+    /// Whether the answer goes on.
+    pub fn is_more(self) -> bool {
+        matches!(self, Self::More | Self::MoreOfLast)
+    }
 }
 
 /// What was given of an answer whose turn has not come.
@@ -91,10 +102,14 @@ impl Answers {
         }
     }
 
-    /// Keeps a part of an answer whose place is [`Place::Later`]; returns how many bytes wait in all.
-    pub fn keep(&mut self, number: u64, part: &[u8]) -> usize {
+    /// Keeps a part of an answer whose place is [`Place::Later`].
+    pub fn keep(&mut self, number: u64, part: &[u8]) {
         self.waiting(number).bytes.extend_from_slice(part);
         self.held += part.len();
+    }
+
+    /// How many bytes are kept.
+    pub fn held(&self) -> usize {
         self.held
     }
 
@@ -114,6 +129,11 @@ impl Answers {
     /// Something of the oldest goes out.
     pub fn begin(&mut self) {
         self.begun = true;
+    }
+
+    /// Whether something of the oldest went out, and it is not complete.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// The oldest one is complete: what was given of the next, and what comes behind that.

@@ -339,7 +339,8 @@ impl Fields {
             version,
             keep_alive: !self.close && (version == Version::Http11 || self.keep_alive),
             is_head: method == "HEAD",
-            may_switch: method == "CONNECT" || self.upgrade == (true, true),
+            // RFC 9110 section 7.8: an Upgrade in HTTP/1.0 is to be ignored.
+            may_switch: method == "CONNECT" || (self.upgrade == (true, true) && version == Version::Http11),
             // RFC 9110 section 10.1.1: one in HTTP/1.0 is to be ignored.
             expects_continue: self.expects_continue && has_body && version == Version::Http11,
             body,

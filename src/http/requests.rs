@@ -141,9 +141,14 @@ impl Requests {
         matches!(self.state, State::Streaming(_) | State::StreamingChunks(_))
     }
 
-    /// Whether bytes of such a body are still to be handed out, so that nothing else can begin in the stream.
+    /// Whether bytes of such a body are still to come or to be handed out.
     pub fn is_amid_body(&self) -> bool {
         self.is_in_body() && !matches!(self.state, State::Streaming(0))
+    }
+
+    /// Whether the stream is in the middle of a request of which a part was taken out, so that nothing else can begin there.
+    pub fn is_amid_request(&self) -> bool {
+        self.is_amid_body() || self.gathered.is_some()
     }
 
     /// Whether `100 Continue` is due now.

@@ -28,8 +28,10 @@ pub struct Head {
     status: u16,
     length: Option<u64>,
     has_date: bool,
-    has_connection: bool,
+    has_upgrade: bool,
+    /// Fields ask for the connection to end, or to go on.
     closes: bool,
+    keeps: bool,
 }
 
 impl Head {
@@ -41,7 +43,7 @@ impl Head {
             // Writing to memory does not fail.
             _ => drop(write!(buffer, "HTTP/1.1 {status} {}\r\n", reason(status))),
         }
-        Self { bytes: buffer, status, length: None, has_date: false, has_connection: false, closes: false }
+        Self { bytes: buffer, status, length: None, has_date: false, has_upgrade: false, closes: false, keeps: false }
     }
 
     /// One field. An error if it is malformed, or one that only the server can know.
@@ -56,10 +58,12 @@ impl Head {
         }
         match name.len() {
             4 => self.has_date |= name.eq_ignore_ascii_case(b"date"),
+            7 => self.has_upgrade |= name.eq_ignore_ascii_case(b"upgrade"),
             10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.has_connection = true;
-                let mut options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-                self.closes |= options.any(|option| option.eq_ignore_ascii_case(b"close"));
+                for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    self.closes |= option.eq_ignore_ascii_case(b"close");
+                    self.keeps |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => return self.note_length(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
@@ -95,6 +99,11 @@ impl Head {
         self.closes
     }
 
+    /// Whether a field names another protocol.
+    pub fn has_upgrade(&self) -> bool {
+        self.has_upgrade
+    }
+
     /// Whether another protocol follows.
     pub fn is_switch(&self) -> bool {
         self.status == 101
@@ -107,14 +116,15 @@ impl Head {
 
     /// Whether the answer may have a body, apart from that to `HEAD`.
     pub fn may_have_body(&self) -> bool {
-        self.status >= 200 && !matches!(self.status, 204 | 304)
+        self.status >= 200 && !matches!(self.status, 204 | 205 | 304)
     }
 
     /// The rest, and the empty line. Returns also whether the connection ends behind the answer.
     pub fn finish(mut self, framed: Framed, date: &[u8], peer: Version, keep_alive: bool) -> (Vec<u8>, bool) {
-        // RFC 9110 section 8.6: none in 1xx and 204; in 304 only what a 200 would have had.
+        // RFC 9110 sections 8.6 and 15.3.6: none in 1xx and 204; in 304 only what a 200 would have had; 0 in 205.
         let length = match framed {
             Framed::Empty if self.status == 304 => self.length,
+            Framed::Empty if self.status == 205 => Some(0),
             Framed::Length(length) => Some(length),
             _ => None,
         };
@@ -132,15 +142,13 @@ impl Head {
             }
         }
         let closes = self.closes || !keep_alive || framed == Framed::UntilClose;
-        if !self.has_connection {
-            let field: &[u8] = match peer {
-                _ if self.status < 200 => b"",
-                _ if closes => b"Connection: close\r\n",
-                Version::Http10 => b"Connection: keep-alive\r\n",
-                Version::Http11 => b"",
-            };
-            self.bytes.extend_from_slice(field);
-        }
+        let field: &[u8] = match peer {
+            _ if self.status < 200 => b"",
+            _ if closes && !self.closes => b"Connection: close\r\n",
+            Version::Http10 if !closes && !self.keeps => b"Connection: keep-alive\r\n",
+            _ => b"",
+        };
+        self.bytes.extend_from_slice(field);
         self.bytes.extend_from_slice(b"\r\n");
         (self.bytes, closes)
     }

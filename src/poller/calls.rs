@@ -126,7 +126,7 @@ impl State {
     fn call_close(&mut self, token: Token) -> Option<Call> {
         self.current = None;
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
-        let reason = connection.reason.take().map_or(Reason::Orderly, |reason| *reason);
+        let (reason, untold) = connection.take_reason(None);
         let farewell = if connection.cut { None } else { connection.websocket().and_then(WebSocket::said) };
         let timers = std::mem::take(&mut connection.timers);
         connection.remote.mark_closed();
@@ -141,6 +141,7 @@ impl State {
             connection.phase = Phase::Lingering;
             self.endings.push(Ending::Linger(token));
         }
+        self.let_go(untold);
         let timers = self.cancel_all(timers);
         let counters = &self.handle.counters;
         counters.closed.note(&reason);

@@ -57,8 +57,19 @@ impl State {
         }
         self.say_last_word(token);
         let Some(connection) = open(&mut self.sources, token) else { return };
-        connection.reason.get_or_insert_with(|| Box::new(reason));
+        let untold = match connection.reason.as_deref() {
+            Some(known) if known.goes_first() || !reason.goes_first() => Some(reason),
+            _ => connection.reason.replace(Box::new(reason)).map(|known| *known),
+        };
+        self.let_go(untold);
         self.close(token);
+    }
+
+    /// A reason may hold a value of the language above, whose end may run code of the user's: the dispatch drops it.
+    pub(super) fn let_go(&mut self, untold: Option<Reason>) {
+        if let Some(Reason::Raised(value)) = untold {
+            self.push_task(value);
+        }
     }
 
     /// Closes in order one whose peer is silent; at once if it takes nothing either, or nobody would be told of it for long.
@@ -71,6 +82,7 @@ impl State {
 
     /// Closes in order because a callback raised, also one that had closed before. Gives back what nobody will be told.
     pub(super) fn fail(&mut self, token: Token, raised: Foreign) -> Option<Foreign> {
+        self.answer_failure(token);
         self.close_with(token, Farewell::new(INTERNAL_ERROR));
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return Some(raised) };
         let closing = matches!(connection.phase, Phase::Flushing | Phase::Ended);
@@ -98,19 +110,14 @@ impl State {
             Phase::Ended | Phase::Lingering => return,
         }
         connection.phase = Phase::Ended;
-        if let Some(answered) = connection.http().and_then(|http| http.reason.take()) {
-            connection.reason = Some(Box::new(answered));
-        }
-        // What a callback raised, or the limit that was overstepped, is what the handler is told, whatever befell its
-        // last output.
-        if !matches!(connection.reason.as_deref(), Some(Reason::Raised(_) | Reason::Expired(_))) {
-            connection.reason = Some(Box::new(reason));
-        }
+        let (reason, untold) = connection.take_reason(Some(reason));
+        connection.reason = Some(Box::new(reason));
         if let Some(output) = connection.output.take() {
             connection.cut = !output.is_empty();
             self.pool.give_back(output);
         }
         queue_if_due(connection, &mut self.turns, token);
+        self.let_go(untold);
     }
 
     /// Does what ended connections need of the kernel.

@@ -41,13 +41,32 @@ impl State {
         };
         http.requests.give_up();
         http.reason = Some(Reason::Http(refusal));
-        match number {
-            Some(number) => {
-                let answer = with_http_date(|date| error_answer(refusal, date));
-                // The number is the next or the last one, so there is a place for it.
-                let _ = self.answer(token, number, [Data::Bytes(&answer)], Then::Close);
-            }
-            None => self.close_because(token, Reason::Http(refusal)),
+        let Some(number) = number else { return self.end_at_last(token) };
+        let answer = with_http_date(|date| error_answer(refusal, date));
+        // The number is the next or the last one, so there is a place for it.
+        let _ = self.answer(token, number, [Data::Bytes(&answer)], Then::Close);
+    }
+
+    /// The rest of the last request will not come: the connection ends behind its answer, or where that has come to.
+    fn end_at_last(&mut self, token: Token) {
+        let Some(http) = open(&mut self.sources, token).and_then(Connection::http) else { return };
+        http.requests.give_up();
+        let last = http.answers.last();
+        match http.answers.place(last) {
+            Place::Never if http.answers.due() == 0 => self.close_answered(token),
+            Place::Never => http.answers.finishing = true,
+            // There is a place for it.
+            Place::Now | Place::Later => drop(self.answer(token, last, [], Then::Close)),
+        }
+    }
+
+    /// Nobody may be left to answer: who waits is told so, unless a part of the answer went out.
+    pub(super) fn answer_failure(&mut self, token: Token) {
+        let Some(http) = open(&mut self.sources, token).and_then(Connection::http) else { return };
+        if http.answers.due() > 0 && !http.answers.has_begun() {
+            let answer = with_http_date(|date| error_answer(Refusal::no_answer(), date));
+            // It is open; where writing has ended nobody waits.
+            let _ = self.write(token, Data::Bytes(&answer));
         }
     }
 
@@ -69,11 +88,17 @@ impl State {
         then: Then,
     ) -> Result<(), Error> {
         let http = open(&mut self.sources, token).and_then(Connection::http).ok_or(Error::Closed)?;
-        match http.answers.place(number) {
-            Place::Never => Err(Error::State("the request was answered before".into())),
+        let place = http.answers.place(number);
+        if matches!(then, Then::MoreOfLast | Then::Close | Then::Cut) && place != Place::Never {
+            // RFC 9112 section 9.6: no further request may be processed.
+            http.requests.end();
+        }
+        match place {
+            // It was refused meanwhile, and the connection ends.
+            Place::Never => Err(Error::Closed),
             Place::Later => {
-                parts.into_iter().for_each(|part| self.keep_answer(token, number, part));
-                if then != Then::More {
+                self.keep_answer(token, number, parts);
+                if !then.is_more() {
                     self.end_answer_later(token, number, then);
                 }
                 Ok(())
@@ -87,24 +112,28 @@ impl State {
         }
     }
 
-    fn keep_answer(&mut self, token: Token, number: u64, part: Data<'_>) {
+    /// Keeps a part of an answer, which always fits where none is kept.
+    fn keep_answer<'a>(&mut self, token: Token, number: u64, parts: impl IntoIterator<Item = Data<'a>>) {
         let Some(connection) = open(&mut self.sources, token) else { return };
         let most = connection.options.max_output;
         let Some(http) = connection.http() else { return };
-        let kept = match part {
-            Data::Bytes(bytes) => http.answers.keep(number, bytes),
-            Data::Own(bytes) => http.answers.keep(number, &bytes),
-            Data::Held(held) => {
-                let kept = http.answers.keep(number, held.bytes());
-                self.pool.release(held);
-                kept
+        let before = http.answers.held();
+        for part in parts {
+            match part {
+                Data::Bytes(bytes) => http.answers.keep(number, bytes),
+                Data::Own(bytes) => http.answers.keep(number, &bytes),
+                Data::Held(held) => {
+                    http.answers.keep(number, held.bytes());
+                    self.pool.release(held);
+                }
+                // Nobody answers by a file.
+                Data::File(_) => {}
             }
-            // Nobody answers by a file.
-            Data::File(_) => return,
-        };
-        if kept > most {
-            self.overflow(token);
         }
+        if before > 0 && http.answers.held() > most {
+            return self.overflow(token);
+        }
+        self.weigh(token);
     }
 
     fn end_answer_later(&mut self, token: Token, number: u64, then: Then) {
@@ -116,19 +145,20 @@ impl State {
     /// After a part of the oldest answer: if it was the last one, those behind it that were given meanwhile follow.
     fn advance(&mut self, token: Token, mut then: Then) {
         let mut waits = false;
-        while then != Then::More {
+        while !then.is_more() {
             let Some(http) = open(&mut self.sources, token).and_then(Connection::http) else { return };
+            waits |= http.waits_for_answers();
             match then {
                 Then::Close => return self.close_answered(token),
+                Then::Cut => return self.close_because(token, Reason::Aborted),
                 Then::Switch => http.requests.end(),
-                Then::More | Then::Next => {}
+                Then::More | Then::MoreOfLast | Then::Next => {}
             }
-            waits |= http.requests.waits_for_answers(http.answers.due());
             let (bytes, next) = http.answers.advance();
             if http.answers.due() == 0 && http.answers.finishing {
                 return self.close_answered(token);
             }
-            if !bytes.is_empty() && self.write(token, Data::Bytes(&bytes)).is_err() {
+            if !bytes.is_empty() && self.write_kept(token, bytes).is_err() {
                 return;
             }
             then = next;
@@ -154,14 +184,19 @@ impl State {
         }
     }
 
-    /// As `fail`, but behind the answers that are due before the one that says so.
-    pub(super) fn fail_answered(&mut self, token: Token, raised: Foreign) -> Option<Foreign> {
+    /// As `fail`, but behind the answers that are due before the one that says so, and with `waits` behind one that is on its way.
+    pub(super) fn fail_answered(&mut self, token: Token, raised: Foreign, waits: bool) -> Option<Foreign> {
         match open(&mut self.sources, token).and_then(Connection::http) {
-            Some(http) if http.answers.due() > 1 => {
+            Some(http) if http.answers.due() > usize::from(!waits) => {
                 http.requests.give_up();
                 http.answers.finishing = true;
-                http.reason.get_or_insert(Reason::Raised(raised));
-                None
+                match &mut http.reason {
+                    Some(Reason::Raised(_)) => Some(raised),
+                    reason => {
+                        *reason = Some(Reason::Raised(raised));
+                        None
+                    }
+                }
             }
             _ => self.fail(token, raised),
         }
@@ -171,10 +206,12 @@ impl State {
     pub(super) fn finish_connection(&mut self, token: Token) {
         if let Some(Source::Connection(connection)) = self.sources.get_mut(token)
             && let (eof, Some(http)) = (connection.eof, connection.http())
-            // A body whose end never comes is nothing to wait for.
             && http.answers.due() > 0
-            && !(eof && http.requests.is_in_body())
         {
+            if eof && http.requests.is_in_body() {
+                // Who is to answer may wait for the rest of it.
+                return self.end_at_last(token);
+            }
             http.answers.finishing = true;
             return http.requests.end();
         }

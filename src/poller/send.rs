@@ -87,7 +87,7 @@ impl State {
     }
 
     /// Applies the water marks after the queue changed.
-    fn weigh(&mut self, token: Token) {
+    pub(super) fn weigh(&mut self, token: Token) {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
         let was_over = connection.over_high;
         connection.weigh();
@@ -106,6 +106,20 @@ impl State {
         &mut self,
         token: Token,
         parts: impl IntoIterator<Item = Data<'a>>,
+    ) -> Result<(), Error> {
+        self.queue_output(token, parts, true)
+    }
+
+    /// Queues what has waited elsewhere: there it was bounded.
+    pub(super) fn write_kept(&mut self, token: Token, bytes: Vec<u8>) -> Result<(), Error> {
+        self.queue_output(token, [Data::Own(bytes)], false)
+    }
+
+    fn queue_output<'a>(
+        &mut self,
+        token: Token,
+        parts: impl IntoIterator<Item = Data<'a>>,
+        is_bounded: bool,
     ) -> Result<(), Error> {
         let Some(connection) = open(&mut self.sources, token).filter(|connection| !connection.write_shut) else {
             self.refuse(parts);
@@ -128,7 +142,7 @@ impl State {
         }
         let queued = output.len();
         let options = &connection.options;
-        if before > 0 && connection.queued_memory() + connection.remote.posted() > options.max_output {
+        if is_bounded && before > 0 && connection.queued_memory() + connection.remote.posted() > options.max_output {
             self.overflow(token);
             return Ok(());
         }

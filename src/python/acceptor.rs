@@ -41,9 +41,9 @@ use crate::options::AcceptorOptions;
 ///         two directions have nothing to do with each other.
 ///     max_output: queued output in bytes that ends the connection with ``OutputOverflow``.
 ///     linger_timeout: seconds for which a closed connection discards what the peer still sends.
-///     idle_timeout: seconds in which no byte moves either way; ends with ``IdleTimeout``. This limit and the next four
-///         are ``None`` or more than 0, hold for outgoing connections as well, and may be changed for one connection by
-///         ``set_limits``.
+///     idle_timeout: seconds in which no byte moves either way, nor an answer of ours to a request of HTTP is due; ends with
+///         ``IdleTimeout``. This limit and the next four are ``None`` or more than 0, hold for outgoing connections as well,
+///         and may be changed for one connection by ``set_limits``.
 ///     first_byte_timeout: seconds until the peer's first byte; ends with ``FirstByteTimeout``.
 ///     write_timeout: seconds in which the peer takes none of the output that waits, after ``close()`` too; ends with
 ///         ``WriteTimeout``, at most a quarter later.

@@ -685,8 +685,8 @@ impl PyDispatch {
         name: &Bound<'_, PyString>,
         error: PyErr,
     ) -> Option<PyErr> {
-        if error.is_instance_of::<ConnectionClosed>(handler.py()) && !poller.is_open(token) {
-            // Another thread closed it while the callback ran; the handler could not know.
+        if error.is_instance_of::<ConnectionClosed>(handler.py()) && !poller.goes_on(token) {
+            // Another thread closed it while the callback ran, or a request was refused; the handler could not know.
             return None;
         }
         self.report(handler.py(), poller, handler, &name.to_string(), error)

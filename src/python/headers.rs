@@ -1,11 +1,11 @@
 //! `request.headers`: the fields of a head, looked at when they are asked for.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList, PyString};
+use pyo3::types::{PyIterator, PyList, PyMapping, PyString};
 
 use crate::http::Lines;
 
@@ -27,6 +27,11 @@ impl Headers {
         Lines::of(&self.head).filter(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
+    /// The first value of `name`; empty where there is none.
+    pub fn first(&self, name: &str) -> String {
+        self.values(name).next().map(latin1).unwrap_or_default()
+    }
+
     fn joined(&self, name: &str) -> Option<Vec<u8>> {
         let mut values = self.values(name);
         let mut joined = values.next()?.to_vec();
@@ -35,6 +40,14 @@ impl Headers {
             joined.extend_from_slice(value);
         }
         Some(joined)
+    }
+
+    /// The names in lower case, each once, with their values.
+    fn pairs(&self) -> impl Iterator<Item = (String, String)> {
+        self.names().into_iter().map(|name| {
+            let value = self.joined(&name).unwrap_or_default();
+            (name, latin1(&value))
+        })
     }
 
     fn names(&self) -> Vec<String> {
@@ -77,28 +90,38 @@ impl Headers {
     }
 
     /// The names, in lower case, each once.
-    fn keys(&self) -> Vec<String> {
-        self.names()
+    fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "KeysView")
     }
 
     /// The values, those of one name joined.
     #[pyo3(name = "values")]
-    fn all_values(&self) -> Vec<String> {
-        self.items().into_iter().map(|(_, value)| value).collect()
+    fn all_values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "ValuesView")
     }
 
     /// Names and values.
-    fn items(&self) -> Vec<(String, String)> {
-        let item = |name: String| {
-            let value = self.joined(&name).unwrap_or_default();
-            (name, latin1(&value))
-        };
-        self.names().into_iter().map(item).collect()
+    fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "ItemsView")
+    }
+
+    /// As any mapping with the same items, whatever the case of its names.
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Ok(other) = other.cast::<PyMapping>() else { return Ok(false) };
+        let Ok(others) = other.items()?.extract::<Vec<(String, String)>>() else { return Ok(false) };
+        let others: HashMap<_, _> =
+            others.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+        Ok(others == self.pairs().collect())
     }
 
     fn __repr__(&self) -> String {
-        format!("<goev.http.Headers {:?}>", self.items())
+        format!("<goev.http.Headers {:?}>", self.pairs().collect::<Vec<_>>())
     }
+}
+
+/// One of the views of `collections.abc`.
+fn view<'py>(headers: &Bound<'py, Headers>, kind: &str) -> PyResult<Bound<'py, PyAny>> {
+    headers.py().import("collections.abc")?.call_method1(kind, (headers,))
 }
 
 fn latin1(bytes: &[u8]) -> String {

@@ -196,6 +196,8 @@ pub struct Request {
     /// The body is there, or its sender was asked for it.
     asked: AtomicBool,
     answer: Mutex<Answer>,
+    /// A part of the answer was given by another thread: what follows must not overtake it.
+    is_posted: AtomicBool,
 }
 
 impl Request {
@@ -210,6 +212,7 @@ impl Request {
             body: body.map(Bound::unbind),
             asked,
             answer: Mutex::new(Answer::Due),
+            is_posted: AtomicBool::new(false),
         }
     }
 
@@ -224,6 +227,11 @@ impl Request {
         (asks && !self.asked.swap(true, Ordering::Relaxed)).then_some(self.number)
     }
 
+    /// Whether a part of the answer was given by another thread.
+    pub fn is_posted(&self) -> bool {
+        self.is_posted.load(Ordering::Relaxed)
+    }
+
     /// Nobody will answer it any more.
     pub fn fail(&self) {
         let before = std::mem::replace(&mut *lock(&self.answer), Answer::Given);
@@ -231,16 +239,12 @@ impl Request {
             Answer::Given => {}
             _ if self.remote.is_closed() => {}
             Answer::Due => {
-                let refusal = Refusal { status: 500, text: "the server gave no answer" };
-                let answer = with_http_date(|date| error_answer(refusal, date));
+                let answer = with_http_date(|date| error_answer(Refusal::no_answer(), date));
                 // Fails when the connection has ended, and then nobody waits.
                 let _ = self.send([Part::Bytes(&answer)], Then::Close);
             }
             // What is cut short must not look whole, which only the end of the connection would tell here.
-            Answer::Begun { framed: Framed::UntilClose, .. } => {
-                let remote = &self.remote;
-                with_poller(&remote.handle, |poller, _| poller.abort(remote.token)).unwrap_or_else(|| remote.abort());
-            }
+            Answer::Begun { framed: Framed::UntilClose, .. } => drop(self.send([Part::Bytes(b"")], Then::Cut)),
             Answer::Begun { .. } => drop(self.send([Part::Bytes(b"")], Then::Close)),
         }
     }
@@ -302,10 +306,16 @@ impl Request {
     fn send<'a>(&self, parts: impl IntoIterator<Item = Part<'a>>, then: Then) -> Result<(), Error> {
         let (remote, number) = (&self.remote, self.number);
         let mut parts = parts.into_iter();
-        let here = with_poller(&remote.handle, |poller, _| {
-            poller.answer(remote.token, number, parts.by_ref().map(Part::into_data), then)
-        });
-        here.unwrap_or_else(|| remote.answer(number, parts.map(Part::into_payload).collect(), then))
+        let mut give = || {
+            with_poller(&remote.handle, |poller, _| {
+                poller.answer(remote.token, number, parts.by_ref().map(Part::into_data), then)
+            })
+        };
+        let given = if self.is_posted() { None } else { give() };
+        given.unwrap_or_else(|| {
+            self.is_posted.store(true, Ordering::Relaxed);
+            remote.answer(number, parts.map(Part::into_payload).collect(), then)
+        })
     }
 }
 
@@ -420,6 +430,19 @@ impl Request {
         self.path_and_query().1
     }
 
+    /// Whom the request is for, ``host:port`` as a rule: of the target if that says so, else the ``Host``; ``""`` without either.
+    ///
+    /// RFC 9112 section 3.2.2: where both are there, the ``Host`` means nothing.
+    #[getter]
+    fn host(&self) -> String {
+        let target = self.target_text();
+        match target.split_once("://") {
+            _ if self.is(b"CONNECT") => target.into(),
+            Some((_, rest)) if !target.starts_with('/') => rest.split(['/', '?']).next().unwrap_or_default().into(),
+            _ => self.headers().first("host"),
+        }
+    }
+
     /// ``"1.1"`` or ``"1.0"``.
     #[getter]
     fn version(&self) -> &'static str {
@@ -481,8 +504,8 @@ impl Request {
     #[pyo3(signature = (status = 200, headers = None), text_signature = "($self, status=200, headers=None)")]
     fn start(&self, #[pyo3(from_py_with = integer)] status: i64, headers: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let head = self.head_of(status, headers)?;
-        if head.is_switch() {
-            return Err(PyValueError::new_err("101 has no body: respond(101, …) answers so"));
+        if self.switches(&head) {
+            return Err(PyValueError::new_err("another protocol follows, and no body: respond() answers so"));
         }
         let framed = match head.length() {
             _ if !head.may_have_body() => Framed::Empty,
@@ -497,7 +520,7 @@ impl Request {
         let framed_body = if self.facts.is_head && framed != Framed::Empty { Framed::Empty } else { framed };
         self.advance(Answer::Begun { framed: framed_body, left, closes })?;
         let (bytes, _) = with_http_date(|date| head.finish(framed, date, self.facts.version, keep_alive));
-        self.send_and_keep(bytes, Then::More)
+        self.send_and_keep(bytes, if closes { Then::MoreOfLast } else { Then::More })
     }
 
     /// Send more of the body of an answer that was begun. From any thread.
@@ -559,7 +582,10 @@ impl Request {
 
 impl Request {
     fn respond_with(&self, head: Head, body: Option<&Bound<'_, PyAny>>, data: &[u8]) -> PyResult<()> {
-        let switches = head.is_switch() || (self.is(b"CONNECT") && head.is_success());
+        let switches = self.switches(&head);
+        if head.is_switch() {
+            self.check_switch(&head)?;
+        }
         let framed = match head.length() {
             _ if switches || !head.may_have_body() => Framed::Empty,
             // What a GET would have got.
@@ -585,6 +611,21 @@ impl Request {
         }
         let part = body.map_or(Part::Bytes(data), |body| Part::of(body, data));
         Ok(self.send([Part::Bytes(&bytes), part], then)?)
+    }
+
+    /// Whether another protocol follows the answer.
+    fn switches(&self, head: &Head) -> bool {
+        head.is_switch() || (self.is(b"CONNECT") && head.is_success())
+    }
+
+    /// RFC 9110 sections 7.8 and 15.2.2
+    fn check_switch(&self, head: &Head) -> PyResult<()> {
+        let wrong = match () {
+            () if !self.facts.may_switch => "the request has no Upgrade, or is of HTTP/1.0",
+            () if !head.has_upgrade() => "the fields must have an Upgrade, which names the other protocol",
+            () => return Ok(()),
+        };
+        Err(PyValueError::new_err(format!("101 cannot be answered: {wrong}")))
     }
 
     /// Sends what was written into the buffer of this thread, which is kept for the next time.

@@ -20,6 +20,9 @@ use crate::websocket::{Farewell, Item};
 /// "No status code was actually present" (RFC 6455 section 7.4.1).
 const NO_CODE: u16 = 1005;
 
+/// Exceptions that are looked at, of those that led to one another.
+const MOST_CHAINED: usize = 32;
+
 /// Messages at a time, for which a batch has room from the beginning.
 const USUAL_BATCH: usize = 64;
 
@@ -156,7 +159,9 @@ impl PyDispatch {
             handler.get().receive(Some(request.clone().unbind()));
         }
         let answer = handler.call_method1(name, (request,));
-        if let Some(number) = request.get().ask_for_body() {
+        if answer.is_ok()
+            && let Some(number) = request.get().ask_for_body()
+        {
             poller.continue_body(token, number);
         }
         self.settle_request(poller, token, handler, name, request, answer);
@@ -194,10 +199,27 @@ impl PyDispatch {
             Ok(false) => poller.finish(token),
             Err(error) => {
                 if let Some(error) = self.blame(poller, token, handler, name, error) {
+                    clear_frames(handler.py(), &error);
+                    let waits = request.get().is_posted();
                     request.get().fail();
-                    poller.fail_answered(token, Box::new(error));
+                    poller.fail_answered(token, Box::new(error), waits);
                 }
             }
         }
+    }
+}
+
+/// Lets go of what the frames of tracebacks hold, requests without an answer among it: the exception is kept until all
+/// requests are answered.
+fn clear_frames(py: Python<'_>, error: &PyErr) {
+    let Ok(clear) = py.import("traceback").and_then(|module| module.getattr("clear_frames")) else { return };
+    let mut next = Some(error.value(py).clone().into_any());
+    // Exceptions may be chained in a circle.
+    for _ in 0..MOST_CHAINED {
+        let Some(error) = next.filter(|error| !error.is_none()) else { return };
+        // Fails for what is no frame of a function that has ended, and that is to stay.
+        let _ = error.getattr("__traceback__").and_then(|traceback| clear.call1((traceback,)));
+        let of = |name| error.getattr(name).ok().filter(|error| !error.is_none());
+        next = of("__cause__").or_else(|| of("__context__"));
     }
 }
