@@ -495,6 +495,21 @@ def test_a_request_is_upgraded(connected, events):
     assert events.history[:2] == [("upgraded", True), ("http close", None)]
 
 
+def test_who_is_closed_before_it_opens_says_so_too(connected, events):
+    class Closes(Site):
+        def on_request(self, request):
+            handler = self.make(self.events)
+            goev.websocket.upgrade(request, handler)
+            handler.close(4001, "not you")
+
+    client = connected(Closes)
+    client.send(handshake())
+    assert client.answer()[0] == 101
+    assert client.farewell() == (4001, "not you")
+    assert events.until("close") == ("close", None, 4001, "not you")
+    assert events.names == ["http close", "open", "close"]
+
+
 def test_a_request_that_is_no_handshake_is_answered_and_the_connection_goes_on(connected, events):
     client = connected(Site)
     for status, request in [(426, get("/chat")), (400, handshake(key="x")), (405, handshake(method="PUT"))]:

@@ -26,6 +26,11 @@ impl Then {
     pub fn is_more(self) -> bool {
         matches!(self, Self::More | Self::MoreOfLast)
     }
+
+    /// Whether the connection ends behind the answer.
+    pub fn is_of_last(self) -> bool {
+        matches!(self, Self::MoreOfLast | Self::Close | Self::Cut)
+    }
 }
 
 /// What was given of an answer whose turn has not come.

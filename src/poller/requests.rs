@@ -87,15 +87,21 @@ impl State {
         parts: impl IntoIterator<Item = Data<'a>>,
         then: Then,
     ) -> Result<(), Error> {
-        let http = open(&mut self.sources, token).and_then(Connection::http).ok_or(Error::Closed)?;
+        let Some(http) = open(&mut self.sources, token).and_then(Connection::http) else {
+            self.refuse(parts);
+            return Err(Error::Closed);
+        };
         let place = http.answers.place(number);
-        if matches!(then, Then::MoreOfLast | Then::Close | Then::Cut) && place != Place::Never {
+        if then.is_of_last() && place != Place::Never {
             // RFC 9112 section 9.6: no further request may be processed.
             http.requests.end();
         }
         match place {
-            // It was refused meanwhile, and the connection ends.
-            Place::Never => Err(Error::Closed),
+            // It was refused meanwhile, and the connection will end.
+            Place::Never => {
+                self.refuse(parts);
+                Err(Error::Closed)
+            }
             Place::Later => {
                 self.keep_answer(token, number, parts);
                 if !then.is_more() {

@@ -179,7 +179,7 @@ impl State {
     }
 
     /// What is not sent still has to be dropped where its owner can be.
-    fn refuse<'a>(&mut self, parts: impl IntoIterator<Item = Data<'a>>) {
+    pub(super) fn refuse<'a>(&mut self, parts: impl IntoIterator<Item = Data<'a>>) {
         for part in parts {
             if let Data::Held(held) = part {
                 self.pool.release(held);

@@ -29,6 +29,7 @@ use super::stalls;
 use super::timer::Timer;
 use super::websocket::WebSocketConnection;
 use crate::acceptor::Acceptor;
+use crate::codec::Protocol;
 use crate::connector::Request;
 use crate::datagram::Datagram as CoreDatagram;
 use crate::dispatch::{Call, Dispatch};
@@ -584,8 +585,11 @@ impl PyDispatch {
         let settings = claim_successor(old.bind(py), other)?;
         let handed = poller.hand_over(token, Box::new(PyTask::HandedOver(old)));
         let (remote, timers) = handed.inspect_err(|_| other.get().release())?;
-        if let (Ok(socket), Some(settings)) = (other.cast::<WebSocketConnection>(), settings) {
-            socket.get().agree(settings);
+        if let Ok(socket) = other.cast::<WebSocketConnection>() {
+            settings.into_iter().for_each(|settings| socket.get().agree(settings));
+            // From here on, so that it says its last word even if it is closed before it opens. Fails if it has ended already.
+            let settings = socket.get().settings()?.clone();
+            let _ = poller.set_protocol(remote.token, Protocol::WebSocket(settings));
         }
         put(&self.handlers, remote.token, other.clone().into_any().unbind());
         other.get().bind_to(remote);

@@ -620,10 +620,12 @@ impl Request {
 
     /// RFC 9110 sections 7.8 and 15.2.2
     fn check_switch(&self, head: &Head) -> PyResult<()> {
-        let wrong = match () {
-            () if !self.facts.may_switch => "the request has no Upgrade, or is of HTTP/1.0",
-            () if !head.has_upgrade() => "the fields must have an Upgrade, which names the other protocol",
-            () => return Ok(()),
+        let wrong = if !self.facts.may_switch {
+            "the request has no Upgrade, or is of HTTP/1.0"
+        } else if !head.has_upgrade() {
+            "the fields must have an Upgrade, which names the other protocol"
+        } else {
+            return Ok(());
         };
         Err(PyValueError::new_err(format!("101 cannot be answered: {wrong}")))
     }
