@@ -52,12 +52,15 @@ class Refused(Exception):
 
 def clean(what: str, text: str, limit: int, *, joiners: str = "") -> str:
     """The text on one line, without control characters: they could make one name look like another."""
-    text = unicodedata.normalize("NFC", text)
     kept = [character for character in text if character.isprintable() or character.isspace() or character in joiners]
-    shown = " ".join("".join(kept).split())
+    shown = unicodedata.normalize("NFC", " ".join("".join(kept).split()))
     if not 0 < len(shown) <= limit:
         raise Refused(f"A {what} has 1 to {limit} characters, not {len(shown)}.")
     return shown
+
+
+def encoded(event: dict[str, Any]) -> str:
+    return json.dumps(event, ensure_ascii=False)  # else an emoji has twelve bytes, not four
 
 
 class Room:
@@ -75,7 +78,7 @@ class Room:
         """Send it to all. Two pollers may hand on what two have said in either order: the page sorts by number."""
         self.number += 1
         event = {"type": kind, "room": self.name, "number": self.number, "time": time.time_ns() // 1_000_000, **content}
-        self.group.send(json.dumps(event))
+        self.group.send(encoded(event))
         return event
 
 
@@ -99,13 +102,14 @@ class Chatter(goev.websocket.Connection):
         return origin is None or origin.partition("://")[2] == request.headers.get("host")
 
     def on_open(self) -> None:
+        self.set_limits(high_water=1 << 20)  # who still has the history of a room to take, 120 KB, is not behind yet
         everyone.add(self)
 
     def on_message(self, message: str | bytes) -> None:
         try:
             self.answer(message)
         except Refused as error:
-            self.send(json.dumps({"type": "error", "text": str(error)}))
+            self.send(encoded({"type": "error", "text": str(error)}))
 
     def answer(self, message: str | bytes) -> None:
         now = time.monotonic()
@@ -119,7 +123,7 @@ class Chatter(goev.websocket.Connection):
         with lock:
             match request:
                 case {"type": "join", "room": str(room), "name": str(name)}:
-                    self.join(clean("room's name", room, MAX_ROOM).lower(), clean("name", name, MAX_NAME))
+                    self.join(clean("room's name", room.lower(), MAX_ROOM), clean("name", name, MAX_NAME))
                 case {"type": "say", "text": str(text)}:
                     self.say(clean("message", text, MAX_TEXT, joiners="\u200c\u200d"))
                 case _:
@@ -139,7 +143,7 @@ class Chatter(goev.websocket.Connection):
         room.tell("people", names=room.names(), joined=self.name)
         room.group.add(self)
         welcome = {"room": room_name, "since": room.since, "number": room.number, "name": self.name}
-        self.send(json.dumps({"type": "welcome", **welcome, "names": room.names(), "history": list(room.history)}))
+        self.send(encoded({"type": "welcome", **welcome, "names": room.names(), "history": list(room.history)}))
 
     def say(self, text: str) -> None:
         global said
@@ -181,7 +185,7 @@ def tell_everyone() -> None:
         popular = sorted(rooms.values(), key=lambda room: -len(room.people))[:20]
         stats = {"connections": len(everyone), "rate": said, "rooms": {room.name: len(room.people) for room in popular}}
         said = 0
-    everyone.send(json.dumps({"type": "stats", **stats}))
+    everyone.send(encoded({"type": "stats", **stats}))
 
 
 def main() -> None:

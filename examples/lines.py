@@ -1,4 +1,4 @@
-"""A line server: each line comes back in capitals, with its number; ``quit`` ends it.
+"""A line server: each line comes back in capitals, with its number; ``quit`` ends it, and so does a line too long.
 
 Try it with ``nc 127.0.0.1 8080``.
 """
@@ -7,9 +7,11 @@ import argparse
 
 import goev
 
+LONGEST = 1024  # bytes of a line
+
 
 class Lines(goev.Connection):
-    framing = goev.Delimited(b"\n", max_size=1024)
+    framing = goev.Delimited(b"\n", max_size=LONGEST + 32)  # for answers too: a number, and the line
 
     def __init__(self) -> None:
         self.count = 0
@@ -19,9 +21,12 @@ class Lines(goev.Connection):
 
     def on_message(self, message: bytes) -> bool:
         line = message.removesuffix(b"\r")
+        if line == b"quit" or len(line) > LONGEST:
+            self.send(b"bye")
+            return False
         self.count += 1
-        self.send(b"bye" if line == b"quit" else b"%d %s" % (self.count, line.upper()))
-        return line != b"quit"
+        self.send(b"%d %s" % (self.count, line.upper()))
+        return True
 
 
 def main() -> None:

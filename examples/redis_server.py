@@ -13,7 +13,12 @@ import goev
 Command = list[bytes]
 
 CRLF = b"\r\n"
-LARGEST = 1 << 20  # bytes of a command, and of what may wait to be one
+LARGEST = 2 << 20  # bytes of a command
+LONGEST_LINE, LONGEST_COUNT = 64 << 10, 16  # bytes: of words, and of a number
+MOST_WORDS = 1024
+SHORTEST_WORD = len(b"$0\r\n\r\n")
+ENOUGH = 64 << 10  # bytes of answers for one write
+TEN_YEARS = 315_360_000  # seconds: what the timers of goev take
 
 values: dict[bytes, bytes] = {}
 expiries: dict[bytes, tuple[float, goev.Timer]] = {}
@@ -27,10 +32,15 @@ class Resp:
     """The framing: cuts arrays of bulk strings, and lines of words, out of the stream."""
 
     def __init__(self) -> None:
-        self.rest = b""
+        self.rest = bytearray()
+        self.needed = 0  # bytes of the rest; with fewer it is not worth another look
 
     def feed(self, data: bytes) -> list[Command | ProtocolError]:
-        data = self.rest + data
+        if self.rest:
+            self.rest += data
+            if len(self.rest) < self.needed:
+                return []
+            data = bytes(self.rest)
         commands: list[Command | ProtocolError] = []
         at = 0
         try:
@@ -38,54 +48,70 @@ class Resp:
                 command, at = found
                 if command:
                     commands.append(command)
-            if len(data) - at > LARGEST:
-                raise ProtocolError("too big a command")
         except ProtocolError as error:
             commands.append(error)
-        self.rest = data[at:]
+        self.rest = bytearray(data[at:])
         return commands
 
-    def first(self, data: bytes, at: int) -> tuple[Command, int] | None:
-        end = data.find(CRLF, at)
+    def first(self, data: bytes, start: int) -> tuple[Command, int] | None:
+        """The command that begins there, and where it ends; None if it has not come whole."""
+        array = data[start] == ord("*")
+        end = data.find(CRLF if array else b"\n", start)
         if end < 0:
+            self.wait(data, start, start)
             return None
-        if data[at] != ord("*"):
-            return data[at:end].split(), end + 2
-        count = number(data[at + 1 : end], "multibulk")
+        if not array:
+            return data[start:end].split(), end + 1
+        if (count := data[start + 1 : end]) == b"-1":  # a null array asks for nothing
+            return [], end + 2
         command, at = [], end + 2
-        for _ in range(count):
+        for missing in range(number(count, "multibulk", MOST_WORDS), 0, -1):
             end = data.find(CRLF, at)
             if end < 0:
+                self.wait(data, start, at, missing)
                 return None
             if data[at] != ord("$"):
-                raise ProtocolError(f"expected '$', got '{chr(data[at])}'")
+                raise ProtocolError(f"expected '$', got {chr(data[at])!r}")
             begin = end + 2
-            at = begin + number(data[at + 1 : end], "bulk") + 2
+            at = begin + number(data[at + 1 : end], "bulk", LARGEST) + 2
             if at > len(data):
+                self.wait(data, start, at, missing - 1)
                 return None
             command.append(data[begin : at - 2])
         return command, at
+
+    def wait(self, data: bytes, start: int, at: int, missing: int = 0) -> None:
+        """Until the stream has got there and on by so many words, or by a byte where a line has not ended."""
+        if len(data) - at > (LONGEST_COUNT if data[start] == ord("*") else LONGEST_LINE):
+            raise ProtocolError("too long a line")
+        self.needed = max(len(data) + 1, at + missing * SHORTEST_WORD) - start
+        if self.needed > LARGEST:
+            raise ProtocolError("too big a command")
 
     def frame(self, message: bytes) -> bytes:
         return message
 
 
-def number(text: bytes, what: str) -> int:
-    if not text.isdigit() or len(text) > 7 or int(text) > LARGEST:
-        raise ProtocolError(f"invalid {what} length")
-    return int(text)
+def number(text: bytes, what: str, most: int) -> int:
+    if text.isdigit() and len(text) < 8 and (found := int(text)) <= most:
+        return found
+    raise ProtocolError(f"invalid {what} length")
 
 
 class Redis(goev.Connection):
     framing = Resp
 
     def on_messages(self, messages: list[Command | ProtocolError]) -> bool:
-        answers = []
+        answers, size = [], 0
         for command in messages:
             if isinstance(command, ProtocolError):
                 answers.append(b"-ERR Protocol error: %s\r\n" % str(command).encode())
                 break
-            answers.append(self.answer(command))
+            answers.append(answer := self.answer(command))
+            size += len(answer)
+            if size > ENOUGH:  # one write may have any length, but max_output limits what several leave waiting
+                self.write(b"".join(answers))
+                answers, size = [], 0
         self.write(b"".join(answers))
         return not isinstance(messages[-1], ProtocolError)
 
@@ -116,9 +142,11 @@ class Redis(goev.Connection):
         return b"+OK\r\n"
 
     def incr(self, key: bytes) -> bytes:
-        value = b"%d" % (int(values.get(key, b"0")) + 1)
-        values[key] = value
-        return b":%s\r\n" % value
+        value = integer(values.get(key, b"0")) + 1
+        if value >= 1 << 63:
+            return b"-ERR increment or decrement would overflow\r\n"
+        values[key] = b"%d" % value
+        return b":%d\r\n" % value
 
     def delete(self, first: bytes, *others: bytes) -> bytes:
         return b":%d\r\n" % sum(remove(key) for key in (first, *others))
@@ -127,7 +155,9 @@ class Redis(goev.Connection):
         return b":%d\r\n" % sum(key in values for key in (first, *others))
 
     def expire(self, key: bytes, seconds: bytes) -> bytes:
-        delay = int(seconds)
+        delay = integer(seconds)
+        if delay > TEN_YEARS:
+            return b"-ERR invalid expire time in 'expire' command\r\n"
         if key not in values:
             return b":0\r\n"
         forget_expiry(key)
@@ -167,6 +197,14 @@ COMMANDS: dict[bytes, Callable[..., bytes]] = {
 
 def bulk(value: bytes | None) -> bytes:
     return b"$-1\r\n" if value is None else b"$%d\r\n%s\r\n" % (len(value), value)
+
+
+def integer(text: bytes) -> int:
+    """Of 64 bits, and in the one spelling that Redis takes."""
+    value = int(text)
+    if b"%d" % value != text or not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(text)
+    return value
 
 
 def printable(name: bytes) -> bytes:

@@ -12,35 +12,42 @@ from typing import Any
 import goev
 
 FUNCTIONS = {"add": lambda *numbers: sum(numbers), "echo": lambda value: value, "upper": str.upper}
+MAX_SIZE, MAX_ID, MAX_ERROR = 64 * 1024, 256, 256  # so that an error fits whatever it was about
+
+
+def encoded(value: object, max_size: int = MAX_SIZE) -> bytes:
+    message = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    if len(message) > max_size:
+        raise ValueError(f"{len(message)} bytes of JSON are more than {max_size}")
+    return message
 
 
 class Rpc(goev.Connection):
-    framing = goev.LengthPrefixed(4, max_size=64 * 1024)
-
-    def tell(self, message: dict[str, Any]) -> None:
-        self.send(json.dumps(message).encode())
+    framing = goev.LengthPrefixed(4, max_size=MAX_SIZE)
 
 
 class Server(Rpc):
     def on_message(self, message: bytes) -> None:
-        request: dict[str, Any] = {}
+        id_ = None
         try:
             request = dict(json.loads(message))
+            encoded(request.get("id"), MAX_ID)
+            id_ = request.get("id")
             result = FUNCTIONS[request["function"]](*request["arguments"])
+            answer = encoded({"id": id_, "result": result})
         except Exception as error:  # the peer's fault: it is told, and the connection goes on
-            self.tell({"id": request.get("id"), "error": repr(error)})
-        else:
-            self.tell({"id": request.get("id"), "result": result})
+            answer = encoded({"id": id_, "error": repr(error)[:MAX_ERROR]})
+        self.send(answer)
 
 
 class Client(Rpc):
     def __init__(self, function: str, arguments: list[Any]) -> None:
-        self.request = {"id": 1, "function": function, "arguments": arguments}
+        self.request = encoded({"id": 1, "function": function, "arguments": arguments})
         self.answer: dict[str, Any] = {"error": "no answer came"}
         self.done: Callable[[], object] = lambda: None
 
     def on_open(self) -> None:
-        self.tell(self.request)
+        self.send(self.request)
 
     def on_message(self, message: bytes) -> None:
         self.answer = json.loads(message)
@@ -55,8 +62,8 @@ class Client(Rpc):
 
 
 def call(address: str, function: str, arguments: list[Any]) -> dict[str, Any]:
-    reactor = goev.Reactor()
     client = Client(function, arguments)
+    reactor = goev.Reactor()
     client.done = reactor.stop
     goev.Connector(reactor).connect(address, client, timeout=5)
     reactor.run()
@@ -80,7 +87,10 @@ def main() -> None:
     if not args.call:
         goev.serve(Server, address, ready=lambda acceptor: print("rpc on {}:{}".format(*acceptor.address), flush=True))
         return
-    answer = call(address, args.call[0], [value_of(text) for text in args.call[1:]])
+    try:
+        answer = call(address, args.call[0], [value_of(text) for text in args.call[1:]])
+    except ValueError as error:  # what JSON has no words for, or too many
+        answer = {"error": str(error)}
     if "error" in answer:
         sys.exit(f"rpc.py: {answer['error']}")
     print(json.dumps(answer["result"]))

@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from support import PATIENCE, ROOT, Child, Server, eventually, need
+from websocket_support import TEXT, frame, handshake
 
 PROGRAM = ROOT / "examples" / "chat.py"
 PHONE: ViewportSize = {"width": 375, "height": 812}
@@ -202,6 +203,14 @@ def test_who_comes_later_gets_the_last_50_messages(enter):
     assert all(a["number"] < b["number"] and a["time"] <= b["time"] for a, b in itertools.pairwise(history))
 
 
+def test_what_is_said_is_sent_in_few_bytes(enter):
+    ada, grace = enter("Ada"), enter("Grace")
+    ada.say("🚀" * 500)
+    while '"message"' not in (sent := grace.connection.recv(timeout=PATIENCE, decode=False).decode()):
+        pass
+    assert len(sent.encode()) < 500 * 4 + 200
+
+
 def test_a_room_ends_with_the_last_in_it(enter):
     ada = enter()
     first = ada.join("Ada")
@@ -213,6 +222,20 @@ def test_a_room_ends_with_the_last_in_it(enter):
     again = ada.join("Ada")
     assert again["history"] == []
     assert again["since"] > first["since"]
+
+
+@pytest.mark.parametrize("room", ["İ" * 16, "E\u200b\u0301", "ΑΣ", " Straße  ẞ "])
+def test_a_room_is_entered_again_by_the_name_the_server_gives(enter, room):
+    ada, grace = enter(), enter()
+    given = ada.join("Ada", room)["room"]
+    assert grace.join("Grace", given)["names"] == ["Ada", "Grace"]
+    assert grace.join("Grace", given)["room"] == given
+
+
+def test_a_room_whose_name_is_too_long_in_small_letters_is_refused(enter):
+    ada = enter()
+    ada.tell("join", room="İ" * 17, name="Ada")
+    assert "1 to 32 characters, not 34" in ada.next("error")["text"]
 
 
 @pytest.mark.parametrize(
@@ -312,13 +335,19 @@ def test_its_own_page_may_connect(enter, port):
 
 
 @pytest.fixture
-def limited(start: Callable[..., Server], stack: ExitStack) -> tuple[Any, Enter]:
-    """The example as a module, with space for two rooms of two."""
+def chat() -> Any:
+    """The example as a module."""
     spec = importlib.util.spec_from_file_location("chat", PROGRAM)
     assert spec is not None
     assert spec.loader is not None
-    chat = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(chat)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def limited(chat: Any, start: Callable[..., Server], stack: ExitStack) -> tuple[Any, Enter]:
+    """The example with space for two rooms of two."""
     chat.MAX_ROOMS = chat.MAX_PEOPLE = 2
     return chat, entrance(stack, start(chat.Page).address[1])
 
@@ -337,6 +366,27 @@ def test_rooms_and_the_people_in_them_are_limited(limited):
     eventually(lambda: list(chat.rooms) == ["lobby"], "the empty room ends")
     assert grace.join("Grace", room="third")["names"] == ["Grace"]
     assert {name: room.names() for name, room in chat.rooms.items()} == {"lobby": ["Augusta"], "third": ["Grace"]}
+
+
+def test_who_comes_into_a_busy_room_may_be_slow_to_take_its_history(chat, start, stack):
+    chat.MAX_RATE = 100
+    server = start(chat.Page, send_buffer_size=4096)
+    grace = entrance(stack, server.address[1])("Grace")
+    for _ in range(50):
+        grace.say("🚀" * 500)
+        grace.hear()
+    slow = server.connect(receive_buffer=4096)
+    slow.send(handshake() + frame(TEXT, b'{"type": "join", "room": "lobby", "name": "Ada"}'))
+    while grace.next("people").get("joined") != "Ada":
+        pass
+    grace.say("Welcome, Ada")
+    assert grace.hear() == ("Grace", "Welcome, Ada")
+    taken = b""
+    while b"Welcome, Ada" not in taken:
+        part = slow.socket.recv(1 << 16)
+        assert part, "the connection was ended"
+        taken += part
+    assert taken.count("🚀".encode()) == 50 * 500
 
 
 def test_two_pollers_lose_nothing_and_number_all(stack):
