@@ -175,12 +175,13 @@ impl Connection {
         if event.is_writable() || event.is_write_closed() {
             self.blocked = false;
         }
-        // After the end of the input no read tells of a reset any more.
-        if self.eof
+        // After the end of the input, and where no more of it fits, no read tells of a reset any more.
+        if (self.eof || self.is_stuffed())
             && event.is_error()
             && let Ok(Some(error)) = self.socket.take_error()
         {
             self.reason.get_or_insert_with(|| Box::new(Reason::Io(error)));
+            self.eof = true;
         }
     }
 
@@ -371,9 +372,19 @@ impl Connection {
         self.codec.as_ref().map_or(self.news && !self.input.is_empty(), |codec| codec.has_news())
     }
 
-    /// Whether requests came that wait for the answers to those before them.
+    /// Whether as much input waits as may, and none of it can be handed out now.
+    fn is_stuffed(&self) -> bool {
+        self.input.len() >= self.max_input() && !self.has_offer()
+    }
+
+    /// Whether something came that waits for the answers to the requests before it.
     fn holds_requests(&self) -> bool {
-        matches!(&self.codec, Some(Codec::Http(http)) if http.waits_for_answers())
+        match &self.codec {
+            Some(Codec::Http(http)) => {
+                http.waits_for_answers() && (http.requests.has_found() || !self.input.is_empty())
+            }
+            _ => false,
+        }
     }
 
     fn note_read(&mut self, read: io::Result<usize>, wanted: usize) {
@@ -442,7 +453,8 @@ impl Connection {
 
     /// What the guards judge by.
     pub fn facts(&self) -> Facts {
-        let is_waited_for = matches!(&self.codec, Some(Codec::Http(http)) if http.is_waited_for());
+        let is_waited_for =
+            matches!(&self.codec, Some(Codec::Http(http)) if http.is_waited_for()) && !self.cannot_write();
         Facts { unread: self.readable && !self.eof, is_waited_for, unsent: unsent(&self.socket) }
     }
 
@@ -451,10 +463,9 @@ impl Connection {
         self.output.as_ref().map_or(0, |output| output.memory())
     }
 
-    /// All bytes of output, files included, and answers whose turn has not come.
+    /// All bytes of output, files included.
     pub fn queued(&self) -> usize {
-        let kept = if let Some(Codec::Http(http)) = &self.codec { http.answers.held() } else { 0 };
-        kept + self.output.as_ref().map_or(0, |output| output.len())
+        self.output.as_ref().map_or(0, |output| output.len())
     }
 
     /// Compares the queue with the water marks; the caller then looks at [`Self::wants_read`] and [`Self::has_due`].
@@ -473,12 +484,12 @@ impl Connection {
     pub fn write_failed(&mut self, error: io::Error, pool: &mut Pool) {
         self.guards.flushed();
         if let Some(output) = self.output.take() {
-            self.cut = !output.is_empty();
+            self.cut |= !output.is_empty();
             pool.give_back(output);
         }
         self.reason.get_or_insert_with(|| Box::new(Reason::Io(error)));
-        if self.paused {
-            // A user who paused does not want the rest.
+        if self.paused || self.is_stuffed() {
+            // A user who paused does not want the rest, and what is stuffed takes none.
             self.forget_input();
             self.eof = true;
         }

@@ -174,6 +174,16 @@ pub struct Remote {
     groups: Mutex<Option<Vec<Weak<Group>>>>,
 }
 
+impl Drop for Remote {
+    /// One after the other: a connection may have been handed over any number of times, and the stack is finite.
+    fn drop(&mut self) {
+        let mut next = self.successor.take();
+        while let Some(mut remote) = next.and_then(Arc::into_inner) {
+            next = remote.successor.take();
+        }
+    }
+}
+
 impl Remote {
     pub(crate) fn new(handle: Arc<PollerHandle>, token: Token, peer: Peer, options: &ConnectionOptions) -> Arc<Self> {
         Arc::new(Self {

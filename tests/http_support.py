@@ -122,6 +122,11 @@ class HttpClient:
             assert framed == [None, None], f"9110-8.6, 9112-6.1: a length in {head!r}"
         return answer
 
+    def answer_behind_chunks(self) -> Answer:
+        """The next answer, behind the chunks of one whose head was taken."""
+        self._chunks()
+        return self.answer()
+
     def _chunks(self) -> list[bytes]:
         chunks = []
         while True:

@@ -35,7 +35,7 @@ def running(*options: str) -> Iterator[Server]:
         yield server
         assert server.child.process.poll() is None, server.child.errors
         server.child.interrupt()
-        assert (server.child.end(), server.child.errors) == (0, "")
+        assert (server.child.end(), server.child.complaints) == (0, "")
 
 
 @pytest.fixture

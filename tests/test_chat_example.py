@@ -490,7 +490,7 @@ def serving(port: int = 0) -> Iterator[int]:
         assert found is not None
         yield int(found[1])
         assert child.process.poll() is None, child.errors
-        assert child.errors == ""
+        assert child.complaints == ""
 
 
 @pytest.mark.timeout(120)

@@ -24,7 +24,7 @@ def running(name: str, *options: str):
         yield "127.0.0.1", int(found[1])
         assert child.process.poll() is None, child.errors
         child.interrupt()
-        assert (child.end(), child.errors) == (0, "")
+        assert (child.end(), child.complaints) == (0, "")
 
 
 def response(client: Client) -> tuple[str, dict[str, str], bytes]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 import goev
-from support import PATIENCE, Recorder, eventually, in_thread, on_poller, settle, sha256
+from support import PATIENCE, Recorder, eventually, in_thread, on_poller, run_script, settle, sha256
 
 
 class Upgrades(goev.Connection):
@@ -323,3 +323,38 @@ def test_a_handler_that_is_not_open_yet_cannot_hand_over(start, events):
     assert events.until("open") == ("open", second)
     client.send(b"to the second")
     assert events.until("read") == ("read", b"to the second")
+
+
+def test_a_connection_may_be_handed_over_any_number_of_times_and_its_first_handler_kept():
+    printed = run_script(
+        """
+        import goev
+
+        first = []
+
+        class Next(goev.Connection):
+            number = 0
+
+            def on_open(self):
+                if not self.number:
+                    first.append(self)
+                if self.number == 60_000:
+                    self.schedule(0, self.let_go)
+                else:
+                    following = Next()
+                    following.number = self.number + 1
+                    self.hand_over(following)
+
+            def let_go(self):
+                first.clear()
+                self.reactor.call_soon(lambda: print("let go of"))
+                self.reactor.call_soon(self.reactor.stop)
+
+        reactor = goev.Reactor(stall_warning=None)
+        acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Next)
+        goev.Connector(reactor).connect("{}:{}".format(*acceptor.address), goev.Connection())
+        reactor.run()
+        """,
+        timeout=25,
+    )
+    assert printed == "let go of"

@@ -1013,6 +1013,36 @@ def test_what_is_raised_in_on_body_gets_500_too(connected, events, log):
     assert "in on_body" in log.next()[1]
 
 
+def test_what_was_raised_is_told_also_when_what_follows_is_no_request(kept, events, log):
+    class Raises(Keeps):
+        def on_request(self, request):
+            super().on_request(request)
+            if request.target == "/raises":
+                raise BrokenError
+
+    client, first, _ = kept(get("/first"), get("/raises") + b"nonsense\r\n\r\n", kind=Raises)
+    settle(client.server.reactor)
+    first.respond(200, None, b"first")
+    assert client.answer().body == b"first"
+    assert client.answer().status == 500
+    assert client.rest() == b""
+    assert isinstance(events.until("close")[1], BrokenError)
+
+
+def test_a_cut_answer_of_another_thread_does_not_look_whole(connected, events, log):
+    class Raises(Keeps):
+        def on_request(self, request):
+            in_thread(lambda: (request.start(), request.write(b"part"))).result(PATIENCE)
+            raise BrokenError
+
+    client = connected(lambda: Raises(events))
+    client.send(get(version="1.0"))
+    assert client.take_until(b"\r\n\r\n")
+    with pytest.raises(ConnectionResetError):
+        client.rest()
+    assert isinstance(events.until("close")[1], BrokenError)
+
+
 def test_what_is_raised_after_the_answer_gets_no_second_one(connected, events, log):
     class Raises(Keeps):
         def on_request(self, request):
@@ -1641,6 +1671,38 @@ def test_a_half_close_loses_none_that_waits_for_the_answers_before(connected, ev
     assert events.until("close") == ("close", None)
 
 
+def test_a_half_close_behind_a_body_that_came_whole_costs_no_answer_when_the_handler_has_enough(connected, events):
+    class Enough(Pieces):
+        def on_request(self, request):
+            return False
+
+    client = connected(lambda: Enough(events))
+    with held(client.server.reactor):
+        client.send(post_chunked("/", b"a", b"b"))
+        client.finish()
+    assert client.answer().body == b"ab"
+    assert client.rest() == b""
+
+
+@pytest.mark.parametrize("writes", [True, False])
+@pytest.mark.parametrize("last", [get("/", "Connection: close"), get()], ids=["close", "keep-alive"])
+def test_a_reset_is_told_also_when_more_input_waits_than_may(kept, events, last, writes):
+    client, request = kept(last, max_input=100_000)
+    request.start()
+    handed_out = len(events.of("request"))
+    client.raw.fill(get("/more") * 30_000)
+    events.history[:] = events.history[: handed_out + 1]
+    client.reset()
+
+    def write():
+        with suppress(goev.ConnectionClosed):
+            request.write(b"x")
+        return events.of("close")
+
+    eventually(write if writes else lambda: events.of("close"), "the end is told")
+    assert type(events.of("close")[0][1]) in (ConnectionResetError, BrokenPipeError)
+
+
 def test_a_half_close_within_a_request_still_answers_those_before(kept, events):
     client, one = kept(get("/1"))
     client.send(get("/2")[:-1])
@@ -1806,22 +1868,22 @@ def test_one_answer_out_of_its_turn_always_fits(kept, first):
     assert [client.answer().body, client.answer().body] == data
 
 
-def test_answers_out_of_their_turn_have_water_marks(kept, events):
-    client, first, second = kept(get("/first"), get("/second"), kind=Drains, max_output=1_000_000)
+def test_answers_out_of_their_turn_do_not_hold_up_the_one_before(kept, events):
+    client, first, second = kept(get("/first"), get("/second"), kind=Drains)
     handler = events.of("handler")[0][1]
+    on_poller(handler, second.respond, 200, None, bytes(200_000))
 
     def write():
-        second.start()
+        first.start()
         while not handler.over_high_water:
-            second.write(bytes(10_000))
-        return handler.pending_output
+            first.write(bytes(1_000_000))
 
-    assert 65536 < on_poller(client.server.reactor, write) < 100_000
-    first.respond(200, None, b"first")
-    assert client.answer().body == b"first"
+    on_poller(handler, write)
+    assert client.head()["transfer-encoding"] == "chunked"
+    reading = in_thread(client.answer_behind_chunks)
     events.until("drain")
-    second.end()
-    assert len(client.answer().body) > 65536
+    on_poller(handler, first.end)
+    assert reading.result(PATIENCE).body == bytes(200_000)
 
 
 def test_answers_out_of_their_turn_are_bound_by_max_output(kept, events):

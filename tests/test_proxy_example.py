@@ -62,7 +62,7 @@ class Relay:
         """Nothing was logged, and Ctrl-C ends it in order."""
         assert self.child.process.poll() is None, self.child.errors
         self.child.interrupt()
-        assert (self.child.end(), self.child.errors) == (0, "")
+        assert (self.child.end(), self.child.complaints) == (0, "")
 
 
 @contextmanager

@@ -210,7 +210,7 @@ def test_a_peer_that_does_not_read_its_answers_costs_a_limited_memory():
             assert reset.poll(PATIENCE * 1000), "the connection goes on"
         assert answers(port, [b"PING\r\n"]) == [b"+PONG"]
         assert peak(child.pid) < 200 << 20
-        assert child.errors == ""
+        assert child.complaints == ""
 
 
 def test_the_answers_to_many_commands_are_written_together(redis):

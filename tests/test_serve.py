@@ -61,7 +61,7 @@ def test_a_signal_makes_serve_return_normally(free_port, number, options):
         assert [child.line(), child.line()] == ["open", "close NoneType"]
         child.process.send_signal(number)
         assert child.line() == "returned"
-        assert (child.end(), child.errors) == (0, "")
+        assert (child.end(), child.complaints) == (0, "")
 
 
 def test_an_idle_client_is_closed_in_an_orderly_way(free_port):
@@ -84,7 +84,7 @@ def test_a_signal_as_soon_as_it_says_ready_makes_serve_return_normally():
         with Child.running(program) as child:
             assert int(child.line()) > 0
             child.process.send_signal(number)
-            assert (child.end(5.0), child.errors) == (0, "")
+            assert (child.end(5.0), child.complaints) == (0, "")
             assert child.line() == "returned"
 
 
@@ -147,7 +147,7 @@ def test_while_another_poller_still_flushes_signals_are_handled_and_a_second_one
     began = time.monotonic()
     child.interrupt()
     assert [child.line(timeout=5.0), child.line(timeout=5.0)] == ["close", "returned"]
-    assert (child.end(), child.errors) == (0, "")
+    assert (child.end(), child.complaints) == (0, "")
     assert time.monotonic() - began < 5.0
 
 

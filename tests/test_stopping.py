@@ -156,7 +156,7 @@ def test_a_signal_stops_a_run_with_its_grace_and_a_second_one_at_once(stack, num
     assert child.line() == "stopping"
     child.process.send_signal(number)
     assert [child.line(), child.line()] == ["ConnectionAbortedError", "StopReport(closed=0, aborted=1)"]
-    assert (child.end(), child.errors) == (0, "")
+    assert (child.end(), child.complaints) == (0, "")
 
 
 def test_a_handler_of_the_users_own_is_left_alone(stack):
@@ -173,7 +173,7 @@ def test_a_handler_of_the_users_own_is_left_alone(stack):
     assert child.line() == "up"
     child.process.send_signal(signal.SIGTERM)
     assert [child.line(), child.line()] == ["mine", "over"]
-    assert (child.end(), child.errors) == (0, "")
+    assert (child.end(), child.complaints) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def running():
         yield "127.0.0.1", int(found[1])
         assert child.process.poll() is None, child.errors
         child.interrupt()
-        assert (child.end(), child.errors) == (0, "")
+        assert (child.end(), child.complaints) == (0, "")
         assert child._lines.empty(), "one line is all it prints"
 
 

@@ -126,6 +126,11 @@ impl Requests {
         }
     }
 
+    /// Whether something was found that was not handed out.
+    pub fn has_found(&self) -> bool {
+        self.found.is_some()
+    }
+
     /// Whether it takes an answer, of which so many are due, to go on.
     pub fn waits_for_answers(&self, due: usize) -> bool {
         matches!(self.state, State::Held) || (self.found.is_some() && !self.has_news(due))
@@ -173,7 +178,7 @@ impl Requests {
         if self.is_in_body() {
             self.then = State::Over;
         } else {
-            self.give_up();
+            self.forget();
         }
     }
 

@@ -113,7 +113,7 @@ impl State {
         let (reason, untold) = connection.take_reason(Some(reason));
         connection.reason = Some(Box::new(reason));
         if let Some(output) = connection.output.take() {
-            connection.cut = !output.is_empty();
+            connection.cut |= !output.is_empty();
             self.pool.give_back(output);
         }
         queue_if_due(connection, &mut self.turns, token);

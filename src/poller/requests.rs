@@ -40,7 +40,7 @@ impl State {
             Some(http.answers.expect())
         };
         http.requests.give_up();
-        http.reason = Some(Reason::Http(refusal));
+        http.reason.get_or_insert(Reason::Http(refusal));
         let Some(number) = number else { return self.end_at_last(token) };
         let answer = with_http_date(|date| error_answer(refusal, date));
         // The number is the next or the last one, so there is a place for it.
@@ -137,9 +137,8 @@ impl State {
             }
         }
         if before > 0 && http.answers.held() > most {
-            return self.overflow(token);
+            self.overflow(token);
         }
-        self.weigh(token);
     }
 
     fn end_answer_later(&mut self, token: Token, number: u64, then: Then) {
@@ -156,7 +155,7 @@ impl State {
             waits |= http.waits_for_answers();
             match then {
                 Then::Close => return self.close_answered(token),
-                Then::Cut => return self.close_because(token, Reason::Aborted),
+                Then::Cut => return self.close_cut(token),
                 Then::Switch => http.requests.end(),
                 Then::More | Then::MoreOfLast | Then::Next => {}
             }
@@ -182,6 +181,14 @@ impl State {
         queue_if_due(connection, &mut self.turns, token);
     }
 
+    /// What was written goes out, then a reset.
+    fn close_cut(&mut self, token: Token) {
+        if let Some(connection) = open(&mut self.sources, token) {
+            connection.cut = true;
+        }
+        self.close_because(token, Reason::Aborted);
+    }
+
     fn close_answered(&mut self, token: Token) {
         let Some(http) = open(&mut self.sources, token).and_then(Connection::http) else { return };
         match http.reason.take() {
@@ -194,7 +201,7 @@ impl State {
     pub(super) fn fail_answered(&mut self, token: Token, raised: Foreign, waits: bool) -> Option<Foreign> {
         match open(&mut self.sources, token).and_then(Connection::http) {
             Some(http) if http.answers.due() > usize::from(!waits) => {
-                http.requests.give_up();
+                http.requests.forget();
                 http.answers.finishing = true;
                 match &mut http.reason {
                     Some(Reason::Raised(_)) => Some(raised),
@@ -214,7 +221,7 @@ impl State {
             && let (eof, Some(http)) = (connection.eof, connection.http())
             && http.answers.due() > 0
         {
-            if eof && http.requests.is_in_body() {
+            if eof && http.requests.is_in_body() && !http.has_news() {
                 // Who is to answer may wait for the rest of it.
                 return self.end_at_last(token);
             }

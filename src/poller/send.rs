@@ -87,7 +87,7 @@ impl State {
     }
 
     /// Applies the water marks after the queue changed.
-    pub(super) fn weigh(&mut self, token: Token) {
+    fn weigh(&mut self, token: Token) {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
         let was_over = connection.over_high;
         connection.weigh();

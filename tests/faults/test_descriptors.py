@@ -58,7 +58,7 @@ def test_two_hundred_clients_come_through_sixty_four_descriptors(stack, pollers)
     assert longest < 0.5 + CLIENTS * 0.002 * 2
     child.say("end")
     assert child.line() == f"{CLIENTS} 0"
-    assert (child.end(), child.errors) == (0, "")
+    assert (child.end(), child.complaints) == (0, "")
 
 
 def test_with_one_poller_room_is_used_at_once(stack):
@@ -79,4 +79,4 @@ def test_with_one_poller_room_is_used_at_once(stack):
     assert sorted(times)[len(times) // 2] < 0.03
     child.say("end")
     child.line()
-    assert (child.end(), child.errors) == (0, "")
+    assert (child.end(), child.complaints) == (0, "")

@@ -19,7 +19,7 @@ def test_random_operations_leave_everything_in_its_place():
     with Child(PROGRAM, "--seconds", str(SECONDS), *seed) as child:
         said = child.line()
         status = child.end(SECONDS + 50)
-        assert (status, child.errors) == (0, ""), said
+        assert (status, child.complaints) == (0, ""), said
         counts = dict(re.findall(r"(\w+) (\d+)", child.line()))
     assert int(counts["conversations"]) > 100
     assert counts["open"] == counts["close"]

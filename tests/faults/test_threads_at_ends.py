@@ -114,4 +114,4 @@ def test_a_stop_from_anywhere_ends_everybody_in_order(stack, how):
         assert client.receive_all() == b""
         client.close()
     assert sorted(child.line() for _ in range(11)) == ["StopReport(closed=10, aborted=0)"] + ["close None"] * 10
-    assert (child.end(), child.errors) == (0, "")
+    assert (child.end(), child.complaints) == (0, "")
