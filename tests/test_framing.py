@@ -276,7 +276,7 @@ def test_messages_that_are_sent_together_are_bound_by_max_output(connected, make
     class Floods(recording(events, goev.LengthPrefixed(2))):
         def on_open(self):
             with pytest.raises(goev.ConnectionClosed):
-                self.send_messages(make([bytes(3000)] * 2000))
+                self.send_messages(make([bytes(3000)] * 20_000))  # more than any kernel takes
 
     connected(Floods, max_output=1 << 20)
     assert type(events.until("close")[1]) is goev.OutputOverflow
