@@ -292,6 +292,13 @@ impl Connection {
         }
     }
 
+    fn as_http(&self) -> Option<&Http> {
+        match self.codec.as_ref() {
+            Some(Codec::Http(http)) => Some(http),
+            _ => None,
+        }
+    }
+
     /// Looks for what comes next in the input.
     #[inline]
     pub fn look(&mut self, arena: &mut [u8]) {
@@ -379,12 +386,8 @@ impl Connection {
 
     /// Whether something came that waits for the answers to the requests before it.
     fn holds_requests(&self) -> bool {
-        match &self.codec {
-            Some(Codec::Http(http)) => {
-                http.waits_for_answers() && (http.requests.has_found() || !self.input.is_empty())
-            }
-            _ => false,
-        }
+        self.as_http()
+            .is_some_and(|http| http.waits_for_answers() && (http.requests.has_found() || !self.input.is_empty()))
     }
 
     fn note_read(&mut self, read: io::Result<usize>, wanted: usize) {
@@ -453,8 +456,7 @@ impl Connection {
 
     /// What the guards judge by.
     pub fn facts(&self) -> Facts {
-        let is_waited_for =
-            matches!(&self.codec, Some(Codec::Http(http)) if http.is_waited_for()) && !self.cannot_write();
+        let is_waited_for = self.as_http().is_some_and(Http::is_waited_for) && !self.cannot_write();
         Facts { unread: self.readable && !self.eof, is_waited_for, unsent: unsent(&self.socket) }
     }
 

@@ -4,7 +4,6 @@ GOEV_SCREENSHOTS=folder keeps pictures of a conversation at the width of a phone
 """
 
 import http.client
-import importlib.util
 import itertools
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
-from test_examples import running
+from test_examples import imported, running
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -337,12 +336,7 @@ def test_its_own_page_may_connect(enter, port):
 @pytest.fixture
 def chat() -> Any:
     """The example as a module."""
-    spec = importlib.util.spec_from_file_location("chat", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported("chat")
 
 
 @pytest.fixture

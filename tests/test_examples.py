@@ -1,9 +1,11 @@
 """Each example starts, prints where it listens, answers a real client and ends cleanly on Ctrl-C."""
 
+import importlib.util
 import re
 import subprocess
 import sys
 from contextlib import contextmanager
+from types import ModuleType
 
 import pytest
 
@@ -25,6 +27,16 @@ def running(name: str, *options: str):
         assert child.process.poll() is None, child.errors
         child.interrupt()
         assert (child.end(), child.complaints) == (0, "")
+
+
+def imported(name: str) -> ModuleType:
+    """An example as a module of its own."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def response(client: Client) -> tuple[str, dict[str, str], bytes]:

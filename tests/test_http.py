@@ -975,6 +975,15 @@ class BrokenError(Exception):
     pass
 
 
+class RaisesThere(Keeps):
+    """Raises at one target, and leaves the others to the test."""
+
+    def on_request(self, request):
+        super().on_request(request)
+        if request.target == "/raises":
+            raise BrokenError
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_request_whose_callback_raised_gets_500_and_the_end(connected, events, log, streamed):
     class Raises(Keeps):
@@ -1014,13 +1023,7 @@ def test_what_is_raised_in_on_body_gets_500_too(connected, events, log):
 
 
 def test_what_was_raised_is_told_also_when_what_follows_is_no_request(kept, events, log):
-    class Raises(Keeps):
-        def on_request(self, request):
-            super().on_request(request)
-            if request.target == "/raises":
-                raise BrokenError
-
-    client, first, _ = kept(get("/first"), get("/raises") + b"nonsense\r\n\r\n", kind=Raises)
+    client, first, _ = kept(get("/first"), get("/raises") + b"nonsense\r\n\r\n", kind=RaisesThere)
     settle(client.server.reactor)
     first.respond(200, None, b"first")
     assert client.answer().body == b"first"
@@ -1073,13 +1076,7 @@ def test_what_is_raised_in_the_middle_of_an_answer_leaves_it_cut(connected, even
 
 
 def test_the_answers_before_one_that_raised_leave_before_its_500(connected, events, log):
-    class Raises(Keeps):
-        def on_request(self, request):
-            self.events("request", request)
-            if request.target == "/raises":
-                raise BrokenError
-
-    client = connected(lambda: Raises(events))
+    client = connected(lambda: RaisesThere(events))
     client.send(get("/before") + get("/raises") + get("/never"))
     before = events.until("request")[1]
     events.until("request")
@@ -1132,13 +1129,7 @@ def test_requests_that_only_the_exception_holds_are_answered(connected, events, 
 
 
 def test_what_was_raised_is_told_also_when_the_peer_does_not_wait_for_the_answers_before(kept, events, log):
-    class Raises(Keeps):
-        def on_request(self, request):
-            super().on_request(request)
-            if request.target == "/raises":
-                raise BrokenError
-
-    client, _, _ = kept(get("/before"), get("/raises"), kind=Raises)
+    client, _, _ = kept(get("/before"), get("/raises"), kind=RaisesThere)
     client.reset()
     assert isinstance(events.until("close")[1], BrokenError)
 

@@ -1,6 +1,5 @@
 """`examples/redis_server.py` against the real clients, and against bytes that no client sends."""
 
-import importlib.util
 import re
 import select
 import subprocess
@@ -8,7 +7,7 @@ import time
 from types import ModuleType
 
 import pytest
-from test_examples import running
+from test_examples import imported, running
 
 from support import PATIENCE, ROOT, Child, Client, need
 
@@ -24,12 +23,7 @@ def port():
 @pytest.fixture
 def redis() -> ModuleType:
     """The example as a module."""
-    spec = importlib.util.spec_from_file_location("redis_server", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported("redis_server")
 
 
 def array(*words: bytes) -> bytes:

@@ -205,6 +205,7 @@ FAILURES = [
     (answering(**{ACCEPT: None}), "not one to this request"),
     (answering(**{ACCEPT: accept_of("another")}), "not one to this request"),
     (lambda key: answering(f"{ACCEPT}: {accept_of(key)}")(key), "not one to this request"),
+    (answering("Sec-WebSocket-Protocol:"), "the sub-protocol '', which was not offered"),
     (answering("Sec-WebSocket-Protocol: v3"), "the sub-protocol 'v3', which was not offered"),
     (answering("Sec-WebSocket-Protocol: V1"), "the sub-protocol 'V1', which was not offered"),
     (answering("Sec-WebSocket-Protocol: v1, v2"), "the sub-protocol 'v1, v2', which was not offered"),

@@ -408,7 +408,8 @@ def _agreement(head: bytes, handler: Connection, key: str) -> int | None:
         raise ProtocolError("the server's answer to the handshake is no upgrade to a WebSocket")
     if _values(headers, "sec-websocket-accept") != [_accept_of(key)]:
         raise ProtocolError("the server's answer to the handshake is not one to this request")
-    subprotocol = ", ".join(_values(headers, "sec-websocket-protocol")) or None
+    chosen = _values(headers, "sec-websocket-protocol")
+    subprotocol = ", ".join(chosen) if chosen else None
     if subprotocol is not None and subprotocol not in handler.subprotocols:
         raise ProtocolError(f"the server chose the sub-protocol {subprotocol!r}, which was not offered")
     handler.subprotocol = subprotocol

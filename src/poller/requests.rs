@@ -203,13 +203,11 @@ impl State {
             Some(http) if http.answers.due() > usize::from(!waits) => {
                 http.requests.forget();
                 http.answers.finishing = true;
-                match &mut http.reason {
-                    Some(Reason::Raised(_)) => Some(raised),
-                    reason => {
-                        *reason = Some(Reason::Raised(raised));
-                        None
-                    }
+                if matches!(http.reason, Some(Reason::Raised(_))) {
+                    return Some(raised);
                 }
+                http.reason = Some(Reason::Raised(raised));
+                None
             }
             _ => self.fail(token, raised),
         }

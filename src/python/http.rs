@@ -243,9 +243,11 @@ impl Request {
                 // Fails when the connection has ended, and then nobody waits.
                 let _ = self.send([Part::Bytes(&answer)], Then::Close);
             }
-            // What is cut short must not look whole, which only the end of the connection would tell here.
-            Answer::Begun { framed: Framed::UntilClose, .. } => drop(self.send([Part::Bytes(b"")], Then::Cut)),
-            Answer::Begun { .. } => drop(self.send([Part::Bytes(b"")], Then::Close)),
+            Answer::Begun { framed, .. } => {
+                // What is cut short must not look whole, which only the end of the connection would tell there.
+                let then = if framed == Framed::UntilClose { Then::Cut } else { Then::Close };
+                let _ = self.send([Part::Bytes(b"")], then);
+            }
         }
     }
 
@@ -258,14 +260,21 @@ impl Request {
         std::str::from_utf8(&self.head[self.facts.method + 1..self.facts.target]).unwrap_or_default()
     }
 
+    /// The target, without the scheme and the authority of the absolute form (RFC 9112 section 3.2.2).
+    fn authority_and_rest(&self) -> (Option<&str>, &str) {
+        let target = self.target_text();
+        match target.split_once("://") {
+            Some((_, rest)) if !target.starts_with('/') => {
+                let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+                (Some(authority), rest)
+            }
+            _ => (None, target),
+        }
+    }
+
     /// The path and the query of the target, as they were sent.
     fn path_and_query(&self) -> (&str, &str) {
-        let target = self.target_text();
-        let rest = match target.split_once("://") {
-            // The absolute form (RFC 9112 section 3.2.2).
-            Some((_, rest)) if !target.starts_with('/') => rest.find(['/', '?']).map_or("", |at| &rest[at..]),
-            _ => target,
-        };
+        let (_, rest) = self.authority_and_rest();
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         (if path.is_empty() { "/" } else { path }, query)
     }
@@ -435,12 +444,10 @@ impl Request {
     /// RFC 9112 section 3.2.2: where both are there, the ``Host`` means nothing.
     #[getter]
     fn host(&self) -> String {
-        let target = self.target_text();
-        match target.split_once("://") {
-            _ if self.is(b"CONNECT") => target.into(),
-            Some((_, rest)) if !target.starts_with('/') => rest.split(['/', '?']).next().unwrap_or_default().into(),
-            _ => self.headers().first("host"),
+        if self.is(b"CONNECT") {
+            return self.target_text().into();
         }
+        self.authority_and_rest().0.map_or_else(|| self.headers().first("host"), str::to_owned)
     }
 
     /// ``"1.1"`` or ``"1.0"``.
