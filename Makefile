@@ -1,12 +1,13 @@
-# What a user types: `make demo`, `make test`. Everything is installed into .venv and target/.
+# Commands for users: `make demo`, `make test`. Everything is installed into .venv and target/.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MUTANTS := target/tools/bin/cargo-mutants
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test soak conformance lint rust-test python-test bench wheel clean
+.PHONY: help demo test soak conformance lint rust-test python-test mutants bench instructions wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,20 +33,31 @@ lint: $(VENV)/built ## formatters, linters, type checks; warnings are errors
 	$(BIN)/mypy
 	MYPYPATH=python $(BIN)/python -m mypy.stubtest goev
 
-# Without the Python face: the core has to work alone, and needs no libpython to link.
+# Without the Python face: the core has to work alone, and links without libpython.
 rust-test: ## the core, driven by Rust handlers
 	cargo test --no-default-features
 
 python-test: $(VENV)/built wheel ## the Python face, the examples, the README and the wheel
 	$(BIN)/python -m pytest
 
+# Few random cases, since they run for each mutant: a unit test has to notice it, too.
+mutants: $(MUTANTS) ## change the code in one place at a time: do the tests notice? BASE=origin/main for new code only (ARGS=--help for more)
+	$(if $(BASE),git diff --merge-base $(BASE) -- src >target/mutants.diff)
+	PROPTEST_CASES=32 $(MUTANTS) mutants --output target $(if $(BASE),--in-diff=target/mutants.diff) $(ARGS)
+
 bench: $(VENV)/built ## measure against other servers; writes docs/benchmarks.md (ARGS=--help for more)
 	$(BIN)/python benches/bench.py $(ARGS)
+
+instructions: $(VENV)/built ## count instructions per request by callgrind (ARGS=--help for more)
+	$(BIN)/python benches/instructions.py $(ARGS)
 
 wheel: dist/.built ## build a wheel into dist/
 
 clean: ## remove what was built
 	rm -rf $(VENV) target dist benches/.venv benches/.build
+
+$(MUTANTS):
+	cargo install --locked --root target/tools cargo-mutants --version 27.1.0
 
 $(VENV)/installed: requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "goev needs Python 3.11 or later")'

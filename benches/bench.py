@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Compares goev with the Go original, gnet, asyncio on several loops, and servers of HTTP, WebSocket and Redis.
 
-Needs only Python's standard library to begin with: what else it takes is installed or built in benches/, and what
-cannot be had is skipped by name. The client and all servers run on this machine and talk over 127.0.0.1.
+Needs only Python's standard library to begin with. Other programs are installed or built in benches/, and a program
+that is not available is skipped by name. The client and all servers run on this machine and use 127.0.0.1.
 """
 
 import argparse
@@ -48,14 +48,14 @@ def list_cases() -> None:
 
 
 def measure(names: list[str], effort: Effort, goev_python: Path) -> Iterator[tuple[str, Result]]:
-    """The results, each as soon as its case is done."""
+    """Yield the results, each as soon as its case is done."""
     bench = Bench(Programs(goev_python), effort)
     runs = sum(len(CASES[name].peers) * effort.rounds_of(CASES[name].least_rounds) for name in names)
     progress = rounds.Progress(runs)
     for name in names:
         result = Result(rounds.now(), machine.commit(), effort.seconds)
         rounds.run_case(name, CASES[name], bench, progress, result)
-        result.machine = machine.describe(goev_python)  # not before all is installed
+        result.machine = machine.describe(goev_python)  # after everything is installed
         progress.say("\n" + report.text(CASES[name], result))
         if result.runs:
             yield name, result
@@ -70,7 +70,7 @@ def render(measured: dict[str, Result]) -> None:
     except Unavailable as unavailable:
         print(f"skipping the chart: {unavailable.reason}\n{unavailable.detail}")
         return
-    from harness import chart  # not before matplotlib is there
+    from harness import chart  # after matplotlib is installed
 
     chart.draw(measured, CHART)
     print(f"wrote {CHART.relative_to(REPO)}")

@@ -1,7 +1,7 @@
--- Prints what wrk measured as one line of JSON. CONNECTIONS and DEPTH (of a pipeline) come by the environment.
+-- Prints the measurements of wrk as one line of JSON. The environment gives CONNECTIONS and DEPTH (of a pipeline).
 --
--- wrk adds latencies that it only presumes ("coordinated omission"), and with pipelining presumes wrongly: they are
--- taken out again here, so that the percentiles are those of what was measured.
+-- wrk adds presumed latencies ("coordinated omission"), and with pipelining it presumes wrongly. This script removes
+-- them again, so that the percentiles are those of the measured latencies.
 
 local connections, depth = tonumber(os.getenv("CONNECTIONS")), tonumber(os.getenv("DEPTH"))
 

@@ -1,4 +1,4 @@
-"""Requests handled in a thread pool while the poller keeps serving; pipelined answers leave in request order.
+"""Requests handled in a thread pool while the poller keeps serving; pipelined answers go out in request order.
 
 GET /slow?ms=50 blocks a thread of the pool, as a database query would. GET /fast is answered on the poller itself.
 """
@@ -31,7 +31,7 @@ class AsyncHttp(goev.Connection):
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.pool = pool
         self.slots: deque[Future[bytes]] = deque()  # the answers, finished or not, in the order of the requests
-        self.ending = False  # as soon as they have left
+        self.ending = False  # close as soon as these answers have gone out
 
     def on_read(self) -> None:
         try:
@@ -56,12 +56,12 @@ class AsyncHttp(goev.Connection):
         return self.pause_reading() if full else self.resume_reading()
 
     def on_eof(self) -> None:
-        self.ending = True  # a half-close: the answers still leave
+        self.ending = True  # a half-close: the answers still go out
         self.advance()
 
     def on_close(self, error: BaseException | None) -> None:
         for slot in self.slots:
-            slot.cancel()  # those that no thread has begun
+            slot.cancel()  # only those that no thread has begun
 
 
 def main() -> None:

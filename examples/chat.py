@@ -1,9 +1,9 @@
-"""A chat in the browser: rooms, names, who is there, the last 50 messages. Page and WebSocket come from one port.
+"""A chat in the browser: rooms, names, the people present, the last 50 messages. Page and WebSocket use one port.
 
-Start it and open the address that it prints in two windows. What both sides say to each other is JSON:
+Start it and open the address that it prints in two windows. Both sides send JSON:
 
     page:   {"type": "join", "room": "lobby", "name": "Ada"}      {"type": "say", "text": "Hello"}
-    server: "welcome" to who joins, "message" and "people" to the room, "stats" to all each second, "error" to who asked
+    server: "welcome" and "error" to one client, "message" and "people" to its room, "stats" to all each second
 """
 
 import argparse
@@ -25,13 +25,13 @@ import goev
 MAX_NAME, MAX_ROOM, MAX_TEXT = 24, 32, 500  # characters
 MAX_ROOMS, MAX_PEOPLE = 200, 100  # at once, and in a room
 MAX_RATE = 10  # requests of one client in a second
-HISTORY = 50  # messages of a room for those who come later
+HISTORY = 50  # messages of a room for people who join later
 
 PAGE = Path(__file__).with_suffix(".html").read_text()
 
 
 def sources(tag: str) -> str:
-    """What a policy allows of the page: the inline style or script whose hash this is, and no other."""
+    """Hashes for the content security policy: it allows the inline styles or scripts of the page, and no other."""
     found = re.findall(rf"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)
     return " ".join(f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in found)
 
@@ -47,7 +47,7 @@ HEADERS = {
 
 
 class Refused(Exception):
-    """What a client asked for and does not get. It is told why, and goes on."""
+    """A client asked for something that it does not get. It gets the reason, and its connection goes on."""
 
 
 def clean(what: str, text: str, limit: int, *, joiners: str = "") -> str:
@@ -65,8 +65,8 @@ def encoded(event: dict[str, Any]) -> str:
 
 class Room:
     def __init__(self, name: str) -> None:
-        self.name, self.since = name, time.time_ns() // 1000  # tells this room from a later one of the same name
-        self.group = goev.Group(goev.websocket.Framing(), when_behind="end")  # who cannot keep up comes again
+        self.name, self.since = name, time.time_ns() // 1000  # ``since`` tells this room from a later one of this name
+        self.group = goev.Group(goev.websocket.Framing(), when_behind="end")  # a slow client connects again
         self.people: dict[str, Chatter] = {}  # by name, in small letters
         self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
         self.number = 0
@@ -75,17 +75,17 @@ class Room:
         return [chatter.name for chatter in self.people.values()]
 
     def tell(self, kind: str, **content: Any) -> dict[str, Any]:
-        """Send it to all. Two pollers may hand on what two have said in either order: the page sorts by number."""
+        """Send an event to all in the room. Two pollers may deliver two events in either order: the page sorts them."""
         self.number += 1
         event = {"type": kind, "room": self.name, "number": self.number, "time": time.time_ns() // 1_000_000, **content}
         self.group.send(encoded(event))
         return event
 
 
-lock = threading.Lock()  # for all that is below; there may be several pollers
+lock = threading.Lock()  # for the names below; there may be several pollers
 rooms: dict[str, Room] = {}
 everyone = goev.Group(goev.websocket.Framing())
-said = 0  # messages, since the last second
+said = 0  # messages since the last ``stats``
 
 
 class Chatter(goev.websocket.Connection):
@@ -94,15 +94,15 @@ class Chatter(goev.websocket.Connection):
     def __init__(self) -> None:
         self.room: Room | None = None
         self.name = ""
-        self.asked: deque[float] = deque(maxlen=MAX_RATE)  # when
+        self.asked: deque[float] = deque(maxlen=MAX_RATE)  # times of the last requests
 
     def on_handshake(self, request: goev.http.Request) -> bool:
-        """Not for the pages of other sites, which a visitor's browser would connect as readily."""
+        """Refuse the pages of other sites: a visitor's browser would connect them as well."""
         origin = request.headers.get("origin")
         return origin is None or origin.partition("://")[2] == request.headers.get("host")
 
     def on_open(self) -> None:
-        self.set_limits(high_water=1 << 20)  # who still has the history of a room to take, 120 KB, is not behind yet
+        self.set_limits(high_water=1 << 20)  # the history of a room, 120 KB, must not count as falling behind
         everyone.add(self)
 
     def on_message(self, message: str | bytes) -> None:

@@ -14,20 +14,20 @@ KEY = "goev:example"
 
 
 class Redis(goev.PooledConnection):
-    """Sends commands, and gives each the reply that belongs to it; for replies of one line, such as INCR's."""
+    """Sends commands, and gives each its own reply; for replies of one line, such as the one to INCR."""
 
     def __init__(self) -> None:
         self.waiting: deque[Future[str]] = deque()  # Redis answers in the order of the commands
 
     def command(self, *words: str) -> Future[str]:
-        """Send a command. The future gets its reply, or says why there is none; it never stays without either."""
+        """Send a command. The future always gets either its reply or the exception that explains why there is none."""
         reply: Future[str] = Future()
         parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
         self.waiting.append(reply)
         try:
             self.write(f"*{len(words)}\r\n{''.join(parts)}".encode())
         except goev.ConnectionClosed as error:
-            with suppress(ValueError):  # on_close has met it already
+            with suppress(ValueError):  # on_close has failed it already
                 self.waiting.remove(reply)
                 reply.set_exception(error)
         return reply
@@ -68,7 +68,7 @@ def main() -> None:
             with ThreadPoolExecutor(args.threads) as threads:
                 list(threads.map(push, [pool] * args.threads, [args.count] * args.threads))
             with pool.connection() as redis:
-                counted = redis.command("INCRBY", KEY, "0").result(10)  # a GET whose reply is one line
+                counted = redis.command("INCRBY", KEY, "0").result(10)  # like GET, but its reply is one line
             print(f"pushed {args.threads * args.count}, Redis counted {counted}, over {pool.live} connections")
 
 

@@ -1,7 +1,7 @@
 """A file sent to each client at a rate that may change while downloads run.
 
-GET / downloads. PUT /rate/5000000 sets the bytes per second of every download, of those that run too: the rate is in
-the poller cache, of which each poller reads its own copy without a lock.
+GET / downloads. PUT /rate/5000000 sets the bytes per second of every download, also of running ones. The rate is in the
+poller cache; each poller reads its own copy without a lock.
 """
 
 import argparse
@@ -14,14 +14,14 @@ from typing import IO
 import goev
 
 PUT_RATE = re.compile(rb"PUT /rate/([1-9][0-9]{0,14}) ")
-TICK = 0.02  # seconds: a piece is what the rate allows in this time
-PIECE = 1 << 20  # bytes: its limit
+TICK = 0.02  # seconds; a piece has the bytes that the rate allows in this time
+PIECE = 1 << 20  # bytes; the limit of a piece
 
 
 class Download(goev.Connection):
     def __init__(self, file: IO[bytes], by_sendfile: bool) -> None:
         self.file, self.size, self.by_sendfile = file, os.fstat(file.fileno()).st_size, by_sendfile
-        self.offset, self.due = -1, 0.0  # the next piece (-1 before the request), and when the rate allows it
+        self.offset, self.due = -1, 0.0  # of the next piece (-1 before the request), and its time by the rate
 
     def on_read(self) -> bool | None:
         try:
@@ -32,7 +32,7 @@ class Download(goev.Connection):
             return None
         if head.startswith(b"GET "):
             self.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % self.size)
-            self.pause_reading()  # a connection is for one request; what else comes stays unread
+            self.pause_reading()  # a connection is for one request; later input stays unread
             self.offset, self.due = 0, time.monotonic()
             self.send_piece()
             return None

@@ -1,4 +1,4 @@
-"""An echo server: what arrives goes back.
+"""An echo server: it sends back every byte that arrives.
 
 Try it with ``nc 127.0.0.1 8080``.
 """

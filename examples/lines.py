@@ -1,4 +1,4 @@
-"""A line server: each line comes back in capitals, with its number; ``quit`` ends it, and so does a line too long.
+"""A line server: each line comes back in capitals, with its number. ``quit`` closes, as does a line that is too long.
 
 Try it with ``nc 127.0.0.1 8080``.
 """
@@ -11,7 +11,7 @@ LONGEST = 1024  # bytes of a line
 
 
 class Lines(goev.Connection):
-    framing = goev.Delimited(b"\n", max_size=LONGEST + 32)  # for answers too: a number, and the line
+    framing = goev.Delimited(b"\n", max_size=LONGEST + 32)  # room for an answer: a number, and the line
 
     def __init__(self) -> None:
         self.count = 0

@@ -12,7 +12,7 @@ import goev
 MAX_HEAD = 8192  # bytes of request line and headers
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-hello = b""  # the whole response, new each second
+hello = b""  # the whole answer, made anew each second
 
 
 def refresh_date() -> None:
@@ -25,7 +25,7 @@ def refresh_date() -> None:
 
 
 def parse(head: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """Request target and headers of a head; ``ValueError`` if it is none of a GET without a body (RFC 9112)."""
+    """Request target and headers of a head; ``ValueError`` unless it is a GET without a body (RFC 9112)."""
     request_line, *lines = head[:-4].split(b"\r\n")
     method, target, version = request_line.split(b" ")
     headers = {}

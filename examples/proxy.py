@@ -1,7 +1,7 @@
-"""A TCP relay: whatever arrives goes to the upstream and back, with back-pressure both ways.
+"""A TCP relay: it passes all bytes to the upstream and back, with back-pressure in both directions.
 
-What feeds a connection is the other one of its pair, which is paused while the output is above its high-water mark: a
-slow reader slows the sender down, and no memory fills up. ``auto_pause=False`` leaves the other direction alone.
+Each connection feeds the other one of its pair, and pauses while the output of the other is above its high-water mark.
+So a slow reader slows the sender down, and memory stays bounded. ``auto_pause=False`` leaves the other direction alone.
 """
 
 import argparse
@@ -17,7 +17,7 @@ class Side(goev.Connection):
 
     def on_read(self) -> None:
         if self.other:
-            self.other.write(self.read())  # held, not copied
+            self.other.write(self.read())  # held by reference, not copied
             if self.other.over_high_water:
                 self.pause_reading()
 
@@ -27,12 +27,12 @@ class Side(goev.Connection):
 
     def on_eof(self) -> None:
         if self.other:
-            self.other.shutdown_write()  # after what is queued; the other direction goes on
+            self.other.shutdown_write()  # after the queued output; the other direction goes on
 
     def on_close(self, error: BaseException | None) -> None:
         if other := self.other:
             other.other = self.other = None
-            # A stream that was cut must not look complete on the other side: a reset becomes a reset.
+            # A cut stream must not look complete on the other side: a reset becomes a reset.
             (other.close if error is None else other.abort)()
 
 
@@ -41,7 +41,7 @@ class Upstream(Side):
         self.client = client
 
     def on_open(self) -> bool:
-        if self.client.fileno() == -1:  # it did not wait for us
+        if self.client.fileno() == -1:  # the client has gone meanwhile
             return False
         self.other, self.client.other = self.client, self
         self.client.resume_reading()
@@ -57,7 +57,7 @@ class Client(Side):
         self.connector, self.args = connector, args
 
     def on_open(self) -> None:
-        self.pause_reading()  # what it says waits for the upstream
+        self.pause_reading()  # the client's input waits for the upstream
         self.connector.connect(self.args.upstream, Upstream(self), timeout=self.args.timeout)
 
 

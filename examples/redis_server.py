@@ -18,14 +18,14 @@ LONGEST_LINE, LONGEST_COUNT = 64 << 10, 16  # bytes: of words, and of a number
 MOST_WORDS = 1024
 SHORTEST_WORD = len(b"$0\r\n\r\n")
 ENOUGH = 64 << 10  # bytes of answers for one write
-TEN_YEARS = 315_360_000  # seconds: what the timers of goev take
+TEN_YEARS = 315_360_000  # seconds: the longest delay of goev's timers
 
 values: dict[bytes, bytes] = {}
 expiries: dict[bytes, tuple[float, goev.Timer]] = {}
 
 
 class ProtocolError(Exception):
-    """What came is no RESP."""
+    """The input is no RESP."""
 
 
 class Resp:
@@ -33,7 +33,7 @@ class Resp:
 
     def __init__(self) -> None:
         self.rest = bytearray()
-        self.needed = 0  # bytes of the rest; with fewer it is not worth another look
+        self.needed = 0  # bytes that ``rest`` needs before another search makes sense
 
     def feed(self, data: bytes) -> list[Command | ProtocolError]:
         if self.rest:
@@ -54,7 +54,7 @@ class Resp:
         return commands
 
     def first(self, data: bytes, start: int) -> tuple[Command, int] | None:
-        """The command that begins there, and where it ends; None if it has not come whole."""
+        """The command that begins at ``start``, and where it ends; None while it is incomplete."""
         array = data[start] == ord("*")
         end = data.find(CRLF if array else b"\n", start)
         if end < 0:
@@ -81,7 +81,7 @@ class Resp:
         return command, at
 
     def wait(self, data: bytes, start: int, at: int, missing: int = 0) -> None:
-        """Until the stream has got there and on by so many words, or by a byte where a line has not ended."""
+        """Wait until the stream reaches ``at`` and ``missing`` words more, or one byte more within a line."""
         if len(data) - at > (LONGEST_COUNT if data[start] == ord("*") else LONGEST_LINE):
             raise ProtocolError("too long a line")
         self.needed = max(len(data) + 1, at + missing * SHORTEST_WORD) - start
@@ -109,7 +109,7 @@ class Redis(goev.Connection):
                 break
             answers.append(answer := self.answer(command))
             size += len(answer)
-            if size > ENOUGH:  # one write may have any length, but max_output limits what several leave waiting
+            if size > ENOUGH:  # one write may have any length; max_output limits several
                 self.write(b"".join(answers))
                 answers, size = [], 0
         self.write(b"".join(answers))
@@ -176,7 +176,7 @@ class Redis(goev.Connection):
         return b":%d\r\n" % math.ceil(expiries[key][0] - time.monotonic())
 
     def nothing(self, *_: bytes) -> bytes:
-        """What clients ask for to know the server better."""
+        """The answer to commands by which clients ask about the server."""
         return b"*0\r\n"
 
 
@@ -200,7 +200,7 @@ def bulk(value: bytes | None) -> bytes:
 
 
 def integer(text: bytes) -> int:
-    """Of 64 bits, and in the one spelling that Redis takes."""
+    """An integer of 64 bits, in the one spelling that Redis takes."""
     value = int(text)
     if b"%d" % value != text or not -(1 << 63) <= value < 1 << 63:
         raise ValueError(text)

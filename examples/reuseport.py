@@ -1,4 +1,4 @@
-"""One listener per poller: SO_REUSEPORT, so that the kernel spreads the connections and no poller hands any on.
+"""One listener per poller: with SO_REUSEPORT the kernel spreads the connections, and no poller hands any to another.
 
 With --cpu-steering a connection goes to the poller of the CPU it arrived on, and the pollers are pinned.
 """

@@ -12,7 +12,7 @@ from typing import Any
 import goev
 
 FUNCTIONS = {"add": lambda *numbers: sum(numbers), "echo": lambda value: value, "upper": str.upper}
-MAX_SIZE, MAX_ID, MAX_ERROR = 64 * 1024, 256, 256  # so that an error fits whatever it was about
+MAX_SIZE, MAX_ID, MAX_ERROR = 64 * 1024, 256, 256  # so that every error fits into a message
 
 
 def encoded(value: object, max_size: int = MAX_SIZE) -> bytes:
@@ -35,7 +35,7 @@ class Server(Rpc):
             id_ = request.get("id")
             result = FUNCTIONS[request["function"]](*request["arguments"])
             answer = encoded({"id": id_, "result": result})
-        except Exception as error:  # the peer's fault: it is told, and the connection goes on
+        except Exception as error:  # the peer's fault: it gets the error, and the connection goes on
             answer = encoded({"id": id_, "error": repr(error)[:MAX_ERROR]})
         self.send(answer)
 
@@ -89,7 +89,7 @@ def main() -> None:
         return
     try:
         answer = call(address, args.call[0], [value_of(text) for text in args.call[1:]])
-    except ValueError as error:  # what JSON has no words for, or too many
+    except ValueError as error:  # values that JSON cannot express, or that are too long
         answer = {"error": str(error)}
     if "error" in answer:
         sys.exit(f"rpc.py: {answer['error']}")

@@ -1,6 +1,6 @@
-"""Two reactors: one does nothing but accept, the other serves.
+"""Two reactors: one only accepts, the other serves.
 
-A flood of new connections then never delays those that are open, and the serving pollers take them in turn.
+A flood of new connections then never delays the open ones, and the serving pollers get new connections in turn.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080, help="TCP port, 0 for a free one (default: %(default)s)")
     parser.add_argument("--pollers", type=int, default=2, help="serving pollers (default: %(default)s)")
     args = parser.parse_args()
-    # Both are stopped and joined at the end of the block, whatever ended it.
+    # Both are stopped and joined at the end of the block, also after an exception.
     with goev.Reactor() as accepting, goev.Reactor(args.pollers) as serving:
         acceptor = goev.Acceptor(accepting, f"127.0.0.1:{args.port}", Hello, backlog=256, connection_reactor=serving)
         with suppress(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""A UDP echo server: each datagram goes back to where it came from.
+"""A UDP echo server: it sends each datagram back to its sender.
 
 Try it with ``nc -u 127.0.0.1 9999``.
 """
@@ -16,7 +16,7 @@ class UdpEcho(goev.Datagram):
         print("serving on {}:{}".format(*self.local_address), flush=True)
 
     def on_datagram(self, data: bytes, address: Any) -> None:
-        self.send_to(data, address)  # leaves when the batch is over, with the other answers of it
+        self.send_to(data, address)  # goes out when the batch is over, with the other answers of the batch
 
     def on_error(self, error: Exception) -> None:
         logging.warning("%s", error)  # about one datagram: the socket goes on

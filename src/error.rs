@@ -1,87 +1,92 @@
-//! What can go wrong, as values: errors of a call, and the reason why a connection ended.
+//! Errors as values: an [`Error`] of a call, and the [`Reason`] for which a connection ended.
 //!
-//! Pure. The Python exceptions are made from these in `src/python/errors.rs`.
+//! These are pure values below everything else: this module names no protocol, no socket and no Python.
+//! `src/python/values/errors.rs` converts them to Python exceptions.
 
 use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::framing::FramingError;
-use crate::http::Refusal;
-use crate::websocket::Violation;
-
-/// Why a call was refused.
+/// An error that a call returns.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An argument is out of its range; the text names argument, value and limit.
+    /// An argument is out of its range; the text names the argument, the value and the limit.
     #[error("{0}")]
     Argument(String),
-    /// The operating system refused; the text says what was tried on what.
+    /// A system call failed; the text says what was tried, and on which object.
     #[error("{context}: {source}")]
     Io {
-        /// What was tried, and on what.
+        /// The operation that failed, and its object.
         context: String,
-        /// The system's answer.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// A host name has no address, or nobody could be asked; the code is one of getaddrinfo(3).
+    /// A host name has no address, or the lookup could not be made; the code is one of getaddrinfo(3).
     #[error("{text}")]
     Lookup {
         /// `EAI_NONAME` and the like.
         code: i32,
-        /// Which name, and why.
+        /// The name and the cause.
         text: String,
     },
-    /// A datagram did not fit.
+    /// A datagram was larger than `max_size` and was dropped.
     #[error("a datagram of {size} bytes from {from} was dropped: the limit is max_size={limit}")]
     Truncated {
-        /// Who sent it.
+        /// The sender's address.
         from: SocketAddr,
         /// Its length, bytes.
         size: usize,
         /// `max_size`, bytes.
         limit: usize,
     },
-    /// The connection has ended, or is being closed.
+    /// The connection has ended or is being closed.
     #[error("the connection is closed")]
     Closed,
-    /// A group has sent more than pollers have taken.
+    /// A group has sent more bytes than its pollers have taken out of their mailboxes.
     #[error("not taken yet: the {limit} bytes that may be on their way to each of {pollers} pollers")]
     Congested {
-        /// How many did not get the message.
+        /// The number of pollers that did not get the message.
         pollers: usize,
-        /// Bytes.
+        /// The most bytes that may be in the mailbox of one poller.
         limit: usize,
     },
     /// The reactor is in a state that does not allow the call.
     #[error("{0}")]
     State(String),
-    /// Only the poller's own thread may do this.
+    /// The method was called on a thread other than the poller's.
     #[error("{0} may be called only on the thread of its poller; use call_soon() from elsewhere")]
     WrongThread(&'static str),
-    /// A poller did not end in time.
+    /// A poller did not end within the time of a stop.
     #[error("{0}")]
     StopTimeout(String),
 }
 
 impl Error {
-    /// The reactor takes nothing more.
+    /// The error of a call that comes after the stop of the reactor.
     pub fn stopped() -> Self {
         Self::State("the reactor has stopped and takes nothing more".into())
     }
 
-    /// Adds to a system error what was tried.
+    /// Makes a converter that adds `context`, the operation that was tried, to a system error.
     pub fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let context = context.into();
         move |source| Self::Io { context, source }
     }
 }
 
-/// A value of the language above that travels through the core untouched.
+/// Returns an argument error unless `least <= value <= most`.
+pub fn within(name: &str, value: usize, least: usize, most: usize) -> Result<(), Error> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Argument(format!("{name} must be from {least} to {most}, not {value}")))
+}
+
+/// A value of the layer above, Python or Rust handlers, that the core carries without looking at it.
 pub type Foreign = Box<dyn Any + Send>;
 
-/// Why a connection ended.
+/// The reason for which a connection ended.
 pub enum Reason {
     /// Closed in order by either side.
     Orderly,
@@ -89,46 +94,65 @@ pub enum Reason {
     Io(io::Error),
     /// `abort()`, or the deadline of a stop.
     Aborted,
-    /// The handler consumed nothing although all the input that may wait was waiting.
+    /// The handler consumed nothing although `max_input` bytes were waiting.
     InputOverflow {
         /// `max_input`, bytes.
         limit: usize,
     },
-    /// More output was queued than may wait.
+    /// The output queue grew beyond `max_output`.
     OutputOverflow {
         /// `max_output`, bytes.
         limit: usize,
     },
-    /// What a callback raised.
+    /// The exception that a callback raised.
     Raised(Foreign),
-    /// A limit in time was overstepped.
+    /// A time limit of the connection was exceeded.
     Expired(Expired),
-    /// What came is no message.
-    Framing(FramingError),
-    /// What came is no request.
-    Http(Refusal),
-    /// What came is no message of a WebSocket.
-    WebSocket(Violation),
+    /// The peer broke a rule of the connection's protocol.
+    Protocol(Violation),
+}
+
+/// A rule of a protocol that the peer broke.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Violation {
+    /// The protocol, by its name in lower case.
+    pub protocol: &'static str,
+    /// The kind of the rule.
+    pub kind: ViolationKind,
+    /// The rule, and how the input breaks it.
+    pub text: String,
+}
+
+/// The kinds of protocol rules. Each is an exception class in Python.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViolationKind {
+    /// The input is not a valid message of a framing.
+    Framing,
+    /// The input is not allowed by the specification of the protocol.
+    Protocol,
+    /// A message is longer than its limit.
+    TooLong,
 }
 
 impl Reason {
-    /// Whether the handler is told this whatever befell the last output.
+    /// Whether the handler gets this reason even if sending the last output failed.
     pub(crate) fn goes_first(&self) -> bool {
         matches!(self, Self::Raised(_) | Self::Expired(_))
     }
 
-    /// Whether the peer gets the end of the stream behind what was sent, instead of a reset.
+    /// Whether the peer gets a FIN after the last bytes, instead of a reset.
     pub fn is_in_order(&self) -> bool {
         match self {
-            Self::Orderly | Self::Raised(_) | Self::Framing(_) | Self::Http(_) | Self::WebSocket(_) => true,
-            // The peer takes nothing: it would not see the end either.
+            Self::Orderly | Self::Raised(_) | Self::Protocol(_) => true,
+            // A peer that takes no output would not see the FIN either.
             Self::Expired(expired) => !matches!(expired, Expired::Write(_)),
             Self::Io(_) | Self::Aborted | Self::InputOverflow { .. } | Self::OutputOverflow { .. } => false,
         }
     }
 }
 
-/// Which limit in time a connection overstepped.
+/// The time limit that a connection exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum Expired {
     /// `idle_timeout`
@@ -149,11 +173,11 @@ pub enum Expired {
     /// `min_rate`
     #[error("the peer sent {bytes} bytes in {} seconds; min_rate is {rate} bytes a second", .window.as_secs_f64())]
     TooSlow {
-        /// What came in the window.
+        /// Bytes that arrived within the window.
         bytes: u64,
-        /// Bytes a second.
+        /// The required rate, bytes a second.
         rate: f64,
-        /// Its length.
+        /// The length of the window.
         window: Duration,
     },
 }

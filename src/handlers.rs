@@ -1,62 +1,51 @@
-//! Handlers written in Rust: the other side of the seam for programs without Python.
+//! Handlers written in Rust: a dispatch for programs without Python.
 //!
-//! One boxed [`Handler`] per connection. What `src/python/` does for Python objects, this does for Rust values; the
-//! tests of the core and the benchmark's yardstick stand on it.
+//! Each connection has one boxed [`Handler`]. This module does for Rust values what `src/python/` does for Python
+//! objects. The tests of the core and the Rust server of the benchmarks use it. It holds no borrow of its table while
+//! it calls a handler, so a handler may call any method of the poller.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::acceptor::{Acceptor, Endpoint};
-use crate::address::Address;
-use crate::connector;
-use crate::dispatch::{Call, Dispatch};
+use crate::data::Data;
 use crate::error::{Error, Foreign, Reason};
-use crate::http::{Event, Facts};
 use crate::options::{AcceptorOptions, ReactorOptions};
-use crate::poller::{Data, Poller};
+use crate::poller::call::Call;
+use crate::poller::{Dispatch, Poller};
+use crate::protocols::{Protocol, Wire};
 use crate::reactor::Reactor;
-use crate::remote::Remote;
+use crate::shared::acceptor::{Acceptor, Endpoint};
+use crate::shared::remote::Remote;
 use crate::slots::{Table, Token};
+use crate::sources::connector;
+use crate::system::address::Address;
 use crate::timer::TimerId;
-use crate::websocket::Item;
 
-/// What happens to one connection. All methods have a default that does nothing, but the end of input and a stop close.
+/// The callbacks of one connection. Each has a default that does nothing, except `on_eof` and `on_stopping`, which
+/// close the connection.
 pub trait Handler: Send {
-    /// First and once.
+    /// Called first, and once.
     fn on_open(&mut self, _connection: &Context<'_>) {}
-    /// There is input that was not offered before, or more than was left.
+    /// Called when there is new input, or unread input remains after `on_read` consumed some.
     fn on_read(&mut self, _connection: &Context<'_>) {}
-    /// A message came, for a connection that has a framing ([`Poller::set_protocol`]).
-    fn on_message(&mut self, _connection: &Context<'_>, _message: Vec<u8>) {}
-    /// A request came whole, for a connection that speaks HTTP; [`Poller::answer`] answers it.
-    fn on_request(&mut self, _connection: &Context<'_>, _number: u64, _request: Request) {}
-    /// The peer has finished sending.
+    /// The connection's protocol ([`Context::speak`]) may have something to deliver; [`Context::with`] takes it out.
+    fn on_news(&mut self, _connection: &Context<'_>) {}
+    /// The peer has shut down its write side.
     fn on_eof(&mut self, connection: &Context<'_>) {
         connection.poller.finish(connection.token);
     }
-    /// Output fell to the low-water mark.
+    /// The output queue fell to the low-water mark.
     fn on_drain(&mut self, _connection: &Context<'_>) {}
-    /// The reactor stops; who stays open is aborted when the grace is over.
+    /// The reactor stops. A connection that stays open is aborted when the grace is over.
     fn on_stopping(&mut self, connection: &Context<'_>) {
         connection.close();
     }
     /// A timer of this connection fired.
     fn on_timer(&mut self, _connection: &Context<'_>, _timer: TimerId) {}
-    /// The connection could not be made; nothing else is called.
+    /// The connect failed; no other callback is called.
     fn on_connect_fail(&mut self, _error: &Error) {}
-    /// Last and once.
+    /// Called last, and once.
     fn on_close(&mut self, _reason: Reason) {}
-}
-
-/// An HTTP request.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// Its head, as it came.
-    pub head: Vec<u8>,
-    /// What is in it.
-    pub facts: Facts,
-    /// Its body.
-    pub body: Vec<u8>,
 }
 
 /// Makes the handler of a new connection.
@@ -65,22 +54,22 @@ pub type Factory = Box<dyn Fn(&Arc<Remote>) -> Box<dyn Handler> + Send + Sync>;
 /// A function posted to a poller.
 pub type Task = Box<dyn FnOnce(&Poller) + Send>;
 
-/// What a poller's mailbox carries for these handlers.
+/// A message to a poller's mailbox that these handlers understand.
 enum Posted {
     Task(Task),
     Connect(connector::Request, Box<dyn Handler>),
 }
 
-/// A connection, as its handler sees it during a callback.
+/// A connection, as its handler gets it in a callback.
 pub struct Context<'a> {
-    /// The poller, for everything that is not below.
+    /// The poller, for all methods that `Context` does not have.
     pub poller: &'a Poller,
-    /// The connection's name there.
+    /// The connection's token on that poller.
     pub token: Token,
 }
 
 impl Context<'_> {
-    /// Consumes as much of the unread input as `look` says.
+    /// Calls `look` with the unread input, and consumes the number of bytes that it returns.
     pub fn read<R>(&self, look: impl FnOnce(&[u8]) -> (R, usize)) -> Result<R, Error> {
         self.poller.read(self.token, look)
     }
@@ -90,25 +79,37 @@ impl Context<'_> {
         self.poller.write(self.token, Data::Bytes(data))
     }
 
-    /// Closes when the output is sent.
+    /// Sets the protocol that reads the input from now on: [`Handler::on_news`] is called instead of
+    /// [`Handler::on_read`].
+    pub fn speak(&self, protocol: impl Protocol) -> Result<(), Error> {
+        self.poller.set_protocol(self.token, protocol)
+    }
+
+    /// Calls `work` with the connection's protocol. Returns `None` if the protocol is not a `P`, or the connection
+    /// has been closed.
+    pub fn with<P: Protocol, R>(&self, work: impl FnOnce(&mut P, &mut dyn Wire) -> R) -> Option<R> {
+        self.poller.with(self.token, work)
+    }
+
+    /// Closes the connection when its output is sent.
     pub fn close(&self) {
         self.poller.close(self.token);
     }
 }
 
-/// The dispatch of one poller.
+/// The dispatch of one poller: its table of handlers.
 #[derive(Default)]
 pub struct Handlers {
     table: RefCell<Table<Box<dyn Handler>>>,
 }
 
 impl Handlers {
-    /// A reactor of such pollers.
+    /// Makes a reactor of `pollers` pollers with this dispatch.
     pub fn reactor(pollers: usize) -> Result<Arc<Reactor<Self>>, Error> {
         Reactor::new(pollers, &ReactorOptions::default(), |_| Self::default())
     }
 
-    /// Listens on `address` for handlers that `factory` makes.
+    /// Listens on `address`; `factory` makes the handler of each accepted connection.
     pub fn listen(
         reactor: &Reactor<Self>,
         address: &str,
@@ -119,7 +120,7 @@ impl Handlers {
         Acceptor::open(reactor.handles(), None, endpoints, options, Box::new(factory))
     }
 
-    /// Connects on poller `index`.
+    /// Opens an outgoing connection on poller `index`.
     pub fn connect(
         reactor: &Reactor<Self>,
         index: usize,
@@ -129,7 +130,7 @@ impl Handlers {
         Self::post(reactor, index, Posted::Connect(request, handler))
     }
 
-    /// Posts a function to poller `index`.
+    /// Calls `task` soon on poller `index`.
     pub fn call_soon(reactor: &Reactor<Self>, index: usize, task: Task) -> Result<(), Foreign> {
         Self::post(reactor, index, Posted::Task(task))
     }
@@ -147,7 +148,7 @@ impl Handlers {
         self.table.borrow_mut().take(token)
     }
 
-    /// Calls a handler while it is out of the table, so that it may do anything to the poller.
+    /// Calls a handler while it is out of the table, so that it may call any method of the poller.
     fn with(&self, poller: &Poller, token: Token, call: impl FnOnce(&mut dyn Handler, &Context<'_>)) {
         if let Some(mut handler) = self.take(token) {
             call(&mut *handler, &Context { poller, token });
@@ -171,32 +172,7 @@ impl Handlers {
                 }
             }
             Call::Read(token) => self.with(poller, token, |handler, connection| handler.on_read(connection)),
-            Call::Item(token) => {
-                let taken = poller.take_item(token, |item| match item {
-                    Item::Text(text) => Some(text.as_bytes().to_vec()),
-                    Item::Binary(bytes) => Some(bytes.to_vec()),
-                    Item::Ping(_) | Item::Pong(_) | Item::Close { .. } => None,
-                });
-                if let Some(message) = taken.flatten() {
-                    self.with(poller, token, |handler, connection| handler.on_message(connection, message));
-                }
-            }
-            Call::Message(token) => {
-                if let Some(message) = poller.take_message(token, <[u8]>::to_vec) {
-                    self.with(poller, token, |handler, connection| handler.on_message(connection, message));
-                }
-            }
-            Call::Request(token) => {
-                let taken = poller.take_request(token, |number, event| match event {
-                    Event::Request { head, facts, body } => {
-                        Some((number, Request { head: head.to_vec(), facts, body: body.unwrap_or_default().to_vec() }))
-                    }
-                    Event::Body(_) | Event::End => None,
-                });
-                if let Some((number, request)) = taken.flatten() {
-                    self.with(poller, token, |handler, connection| handler.on_request(connection, number, request));
-                }
-            }
+            Call::News(token, _) => self.with(poller, token, |handler, connection| handler.on_news(connection)),
             Call::Eof(token) => self.with(poller, token, |handler, connection| handler.on_eof(connection)),
             Call::Drain(token) => self.with(poller, token, |handler, connection| handler.on_drain(connection)),
             Call::Stopping(token) => self.with(poller, token, |handler, connection| handler.on_stopping(connection)),

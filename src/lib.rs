@@ -1,51 +1,31 @@
 //! goev: network servers and clients as plain handler objects on a mio reactor.
 //!
-//! The core is a complete reactor without Python; [`handlers`] is its face for Rust programs, `python` (a feature, on
-//! by default) the one for Python. Layers, each using only those named after or beside it:
+//! The crate has three floors: bytes below, protocols beside them, faces above. The core is a complete reactor
+//! without Python. [`handlers`] is its face for Rust programs; `python` (a feature, on by default) is the face for
+//! Python. Each line of this list uses only the lines below it:
 //!
-//! * `python`, [`handlers`]: call handler objects
+//! * `python`, [`handlers`]: the dispatches, which call handler objects
 //! * [`reactor`]: pollers as threads
 //! * [`poller`]: one loop: wait → read → dispatch → flush
-//! * [`dispatch`]: the seam, what a poller asks to be called
-//! * [`acceptor`], [`connector`], `connection`, [`datagram`], `descriptor`: what a poller watches; [`remote`]: what other threads may do to it
-//! * [`group`]: connections that get the same messages
-//! * [`watchdog`], `mailbox`, `resolver`, `random`, `clock`, `heap`, `signal`, `socket`, `steering`, [`fork`], [`options`], [`address`], [`counters`]
-//! * [`buffer`], [`codec`], [`framing`], [`http`], [`websocket`], [`timer`], `guards`, `admission`, [`slots`], [`error`]: pure, with no sockets, no clock, no Python
+//! * `sources`, `connection`: all that a poller watches
+//! * [`protocols`]: framings, HTTP, WebSocket; the rest of the core names only their two traits
+//! * [`shared`]: objects that any thread may hold
+//! * [`system`]: the system calls
+//! * [`timer`], [`options`], [`slots`], [`data`], [`error`]: values, with no sockets, no clock, no Python
 
-pub mod acceptor;
-pub mod address;
-mod admission;
-pub mod buffer;
-mod clock;
-pub mod codec;
-mod connection;
-pub mod connector;
-pub mod counters;
-pub mod datagram;
-pub mod descriptor;
-pub mod dispatch;
+pub mod connection;
+pub mod data;
 pub mod error;
-pub mod fork;
-pub mod framing;
-pub mod group;
-mod guards;
 pub mod handlers;
-mod heap;
-pub mod http;
-mod mailbox;
 pub mod options;
 pub mod poller;
-mod random;
+pub mod protocols;
 pub mod reactor;
-pub mod remote;
-mod resolver;
-pub mod signal;
+pub mod shared;
 pub mod slots;
-mod socket;
-mod steering;
+pub mod sources;
+pub mod system;
 pub mod timer;
-pub mod watchdog;
-pub mod websocket;
 
 #[cfg(feature = "python")]
 #[allow(missing_docs, reason = "its public items are Python's, documented there")]

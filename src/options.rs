@@ -1,34 +1,34 @@
-//! The settings of sockets, connections, acceptors and connectors: defaults, units and limits.
+//! The settings of reactors, sockets, connections, acceptors and connectors: defaults, units and limits.
 //!
-//! Pure. Sizes are bytes.
+//! Pure values: nothing here makes a system call. Sizes are bytes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, within};
 
-/// The kernel doubles what is asked for, and counts in a C int (socket(7)).
+/// The largest buffer size that may be set. The kernel doubles the value and stores it in a C int (socket(7)).
 pub const MAX_SOCKET_BUFFER: usize = i32::MAX as usize / 2;
 
-/// With less room than this for a read the arena of a poller counts as full.
+/// The arena of a poller counts as full when it has less room than this for a read.
 pub const LEAST_READ: usize = 16 * 1024;
 
 /// Settings of a reactor.
 #[derive(Clone, Debug)]
 pub struct ReactorOptions {
-    /// The threads of the pollers are called so, with a dash and a number.
+    /// The prefix of the thread names; a dash and the poller's number follow.
     pub name: String,
-    /// The CPUs on which the pollers run, one after the other; wherever the system likes when not given.
+    /// The CPUs to which the pollers are pinned, one after the other; `None` leaves the choice to the system.
     pub cpus: Option<Vec<usize>>,
-    /// How much one batch may read.
+    /// The most bytes that one batch may read.
     pub read_buffer_size: usize,
-    /// Callbacks after which a batch is flushed.
+    /// Number of callbacks after which a batch is flushed.
     pub batch_calls: usize,
     /// Time in callbacks after which a batch is flushed.
     pub batch_time: Duration,
-    /// Timers to reserve memory for.
+    /// Number of timers to reserve memory for.
     pub timer_capacity: usize,
-    /// A callback that runs for longer is reported while it does.
+    /// A callback that runs for longer is reported while it runs.
     pub stall_warning: Option<Duration>,
 }
 
@@ -74,7 +74,7 @@ impl ReactorOptions {
     }
 }
 
-/// When a silent peer is probed (tcp(7)).
+/// The probes of a silent peer (tcp(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// Silence before the first probe; whole seconds.
@@ -85,12 +85,12 @@ pub struct Keepalive {
     pub count: u32,
 }
 
-/// A peer that is gone without a word is noticed after two minutes; one that lives is never ended.
+/// A vanished peer is detected after two minutes. A silent peer that still answers probes is never ended.
 pub const KEEPALIVE: Keepalive =
     Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(15), count: 4 };
 
-/// Settings of the stream sockets of accepted and outgoing connections. What has no meaning for Unix sockets is left out
-/// there.
+/// Settings of the stream sockets of accepted and outgoing connections. For Unix sockets, options that have no
+/// meaning there are skipped.
 #[derive(Clone, Debug)]
 pub struct SocketOptions {
     /// `TCP_NODELAY`.
@@ -124,40 +124,41 @@ impl SocketOptions {
     }
 }
 
-/// How fast a peer has to send.
+/// The least rate at which a peer has to send.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// The mean over a window.
+    /// The mean rate over one window.
     pub bytes_per_second: f64,
-    /// Its length.
+    /// The length of the window.
     pub window: Duration,
 }
 
 /// Settings of each connection of an acceptor or connector; each may be replaced while it is open.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
-    /// Unread input that may wait; reading pauses there.
+    /// Unread input at which reading pauses.
     pub max_input: usize,
     /// Queued output above which reading pauses and writes go out at once.
     pub high_water: usize,
     /// Queued output at which reading resumes and `on_drain` comes.
     pub low_water: usize,
-    /// Whether output above the high-water mark pauses reading of the same connection. Not for a relay, whose two
-    /// directions have nothing to do with each other.
+    /// Whether output above the high-water mark pauses reading of the same connection. Switch it off for a relay,
+    /// because its two directions are independent.
     pub auto_pause: bool,
-    /// Queued output that ends the connection.
+    /// Queued output above which the connection fails.
     pub max_output: usize,
-    /// How long a closed connection discards what still arrives, so that the peer reads all before a reset.
+    /// Time for which a closed connection reads and discards input, so that the peer can read all output before a
+    /// reset.
     pub linger_timeout: Duration,
-    /// How long no byte may move either way.
+    /// Time after which a connection expires if no byte moved either way.
     pub idle_timeout: Option<Duration>,
-    /// How long the peer may take to send its first byte.
+    /// Time within which the peer has to send its first byte.
     pub first_byte_timeout: Option<Duration>,
-    /// How long the peer may take nothing of the output that waits.
+    /// Time after which a connection expires if the peer took none of the waiting output.
     pub write_timeout: Option<Duration>,
-    /// How long the connection may be open.
+    /// The longest time for which the connection may be open.
     pub lifetime: Option<Duration>,
-    /// How fast the peer has to send.
+    /// The least rate at which the peer has to send.
     pub min_rate: Option<Rate>,
 }
 
@@ -212,13 +213,13 @@ impl ConnectionOptions {
 pub struct AcceptorOptions {
     /// `SO_REUSEPORT` with one listener per poller.
     pub reuse_port: bool,
-    /// `SO_REUSEADDR`: bind although old connections of the address linger in TIME_WAIT.
+    /// `SO_REUSEADDR`: bind even if old connections of the address are still in TIME_WAIT.
     pub reuse_address: bool,
-    /// Hand each connection to the poller of the CPU it arrived on; needs `reuse_port`.
+    /// Hand each connection to the poller of the CPU on which it arrived; needs `reuse_port`.
     pub cpu_steering: bool,
-    /// Connections the kernel queues until they are accepted.
+    /// Connections that the kernel queues until they are accepted.
     pub backlog: usize,
-    /// Who may come in.
+    /// Limits on the connections that are let in.
     pub admission: AdmissionOptions,
     /// Settings of the sockets.
     pub socket: SocketOptions,
@@ -226,20 +227,20 @@ pub struct AcceptorOptions {
     pub connection: ConnectionOptions,
 }
 
-/// Who may come in.
+/// Limits on the connections that an acceptor lets in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AdmissionOptions {
     /// Connections that may be open at once.
     pub max_connections: Option<usize>,
-    /// What becomes of more.
+    /// The treatment of connections above `max_connections`.
     pub when_full: WhenFull,
     /// Connections that may be open at once from one address.
     pub max_connections_per_address: Option<usize>,
-    /// Connections that may come in a second.
+    /// Connections that may be accepted in a second.
     pub accept_rate: Option<f64>,
 }
 
-/// What becomes of a peer for whom there is no room.
+/// The treatment of a peer that connects when `max_connections` are open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
     /// It waits in the backlog.
@@ -294,7 +295,7 @@ impl AcceptorOptions {
 /// Settings of a connector.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectorOptions {
-    /// Our own address, for a machine that has several; port 0 lets the system choose.
+    /// The local address to bind, for a machine that has several; port 0 lets the system choose.
     pub local_address: Option<SocketAddr>,
     /// Settings of the sockets.
     pub socket: SocketOptions,
@@ -310,7 +311,7 @@ impl ConnectorOptions {
     }
 }
 
-/// The most a UDP datagram can hold, and room for it.
+/// The most bytes that a UDP datagram can hold.
 pub const MAX_DATAGRAM: usize = 65_535;
 
 /// Settings of a datagram socket.
@@ -326,7 +327,7 @@ pub struct DatagramOptions {
     pub receive_buffer_size: Option<usize>,
     /// `SO_SNDBUF`; the system's default when not given.
     pub send_buffer_size: Option<usize>,
-    /// The largest datagram that is taken.
+    /// The largest datagram that is accepted; a larger one is dropped.
     pub max_size: usize,
     /// `SO_BINDTODEVICE`: the name of a network interface.
     pub device: Option<String>,
@@ -357,10 +358,182 @@ fn check_device(device: Option<&str>) -> Result<(), Error> {
     }
 }
 
-/// An argument error unless `least <= value <= most`.
-pub fn within(name: &str, value: usize, least: usize, most: usize) -> Result<(), Error> {
-    if (least..=most).contains(&value) {
-        return Ok(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Setting<'a, O> = &'a dyn Fn(&mut O);
+
+    /// Each row is a setting that is refused, with a part of the text that says why.
+    fn refuses<O: Clone>(good: &O, check: impl Fn(&O) -> Result<(), Error>, rows: &[(&str, Setting<'_, O>)]) {
+        assert!(check(good).is_ok());
+        for (why, set) in rows {
+            let mut options = good.clone();
+            set(&mut options);
+            let error = check(&options).expect_err(why).to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
-    Err(Error::Argument(format!("{name} must be from {least} to {most}, not {value}")))
+
+    /// Each row is a setting at the edge of its range.
+    fn takes<O: Clone>(good: &O, check: impl Fn(&O) -> Result<(), Error>, rows: &[Setting<'_, O>]) {
+        for (row, set) in rows.iter().enumerate() {
+            let mut options = good.clone();
+            set(&mut options);
+            assert!(check(&options).is_ok(), "row {row}");
+        }
+    }
+
+    #[test]
+    fn the_limits_of_a_reactor() {
+        let (good, check) = (ReactorOptions::default(), |options: &ReactorOptions| options.validate(&[0, 2]));
+        refuses(
+            &good,
+            check,
+            &[
+                ("zero byte", &|options| options.name = "a\0b".into()),
+                ("read_buffer_size must be from 16384 to 67108864, not 16383", &|options| {
+                    options.read_buffer_size = 16_383;
+                }),
+                ("read_buffer_size", &|options| options.read_buffer_size = 67_108_865),
+                ("batch_calls", &|options| options.batch_calls = 0),
+                ("timer_capacity", &|options| options.timer_capacity = 100_000_001),
+                ("stall_warning must be at least 0.001 seconds, not 0.000999", &|options| {
+                    options.stall_warning = Some(Duration::from_micros(999));
+                }),
+                ("cpus must not be an empty list", &|options| options.cpus = Some(vec![])),
+                ("[0, 2]; 1 is not", &|options| options.cpus = Some(vec![0, 1])),
+            ],
+        );
+        takes(
+            &good,
+            check,
+            &[
+                &|options| options.read_buffer_size = 16_384,
+                &|options| options.read_buffer_size = 67_108_864,
+                &|options| options.stall_warning = Some(Duration::from_millis(1)),
+                &|options| options.stall_warning = None,
+                &|options| options.cpus = Some(vec![2, 0]),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_limits_of_a_connection() {
+        let good = ConnectionOptions {
+            min_rate: Some(Rate { bytes_per_second: 1.0, window: Duration::from_secs(1) }),
+            ..ConnectionOptions::default()
+        };
+        let rate = |bytes_per_second| Some(Rate { bytes_per_second, window: Duration::from_secs(1) });
+        refuses(
+            &good,
+            ConnectionOptions::validate,
+            &[
+                ("max_input must be from 1 to 1073741824, not 0", &|options| options.max_input = 0),
+                ("max_input", &|options| options.max_input = (1 << 30) + 1),
+                ("max_output", &|options| options.max_output = usize::MAX / 4 + 1),
+                ("high_water", &|options| options.high_water = options.max_output + 1),
+                ("low_water", &|options| options.low_water = options.high_water + 1),
+                ("idle_timeout", &|options| options.idle_timeout = Some(Duration::ZERO)),
+                ("first_byte_timeout", &|options| options.first_byte_timeout = Some(Duration::ZERO)),
+                ("write_timeout", &|options| options.write_timeout = Some(Duration::ZERO)),
+                ("lifetime", &|options| options.lifetime = Some(Duration::ZERO)),
+                ("the window of min_rate", &|options| {
+                    options.min_rate = Some(Rate { bytes_per_second: 1.0, window: Duration::ZERO });
+                }),
+                ("not 0", &|options| options.min_rate = rate(0.0)),
+                ("not -1", &|options| options.min_rate = rate(-1.0)),
+                ("not inf", &|options| options.min_rate = rate(f64::INFINITY)),
+                ("not NaN", &|options| options.min_rate = rate(f64::NAN)),
+            ],
+        );
+        takes(
+            &good,
+            ConnectionOptions::validate,
+            &[
+                &|options| options.max_input = 1 << 30,
+                &|options| options.max_output = usize::MAX / 4,
+                &|options| options.high_water = options.max_output,
+                &|options| options.low_water = options.high_water,
+                &|options| options.lifetime = Some(Duration::from_nanos(1)),
+                &|options| options.min_rate = None,
+            ],
+        );
+    }
+
+    #[test]
+    fn the_limits_of_an_acceptor() {
+        let refused = Duration::ZERO;
+        refuses(
+            &AcceptorOptions::default(),
+            AcceptorOptions::validate,
+            &[
+                ("backlog", &|options| options.backlog = 0),
+                ("cpu_steering=True needs reuse_port=True", &|options| options.cpu_steering = true),
+                ("max_connections", &|options| options.admission.max_connections = Some(0)),
+                ("max_connections_per_address", &|options| options.admission.max_connections_per_address = Some(0)),
+                ("accept_rate must be from 0.001", &|options| options.admission.accept_rate = Some(0.0009)),
+                ("accept_rate", &|options| options.admission.accept_rate = Some(1.1e9)),
+                ("receive_buffer_size", &|options| options.socket.receive_buffer_size = Some(0)),
+                ("idle_timeout", &|options| options.connection.idle_timeout = Some(refused)),
+            ],
+        );
+        takes(
+            &AcceptorOptions::default(),
+            AcceptorOptions::validate,
+            &[
+                &|options| options.reuse_port = true,
+                &|options| (options.reuse_port, options.cpu_steering) = (true, true),
+                &|options| options.admission.accept_rate = Some(0.001),
+                &|options| options.admission.max_connections = Some(1),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_limits_of_a_connector_and_its_sockets() {
+        let most = 1_073_741_823;
+        refuses(
+            &ConnectorOptions::default(),
+            ConnectorOptions::validate,
+            &[
+                ("send_buffer_size must be from 1 to 1073741823", &|options| {
+                    options.socket.send_buffer_size = Some(most + 1);
+                }),
+                ("device must be the name", &|options| options.socket.device = Some(String::new())),
+                ("not \"0123456789abcdef\"", &|options| options.socket.device = Some("0123456789abcdef".into())),
+                ("device", &|options| options.socket.device = Some("a\0b".into())),
+                ("idle_timeout", &|options| options.connection.idle_timeout = Some(Duration::ZERO)),
+            ],
+        );
+        takes(
+            &ConnectorOptions::default(),
+            ConnectorOptions::validate,
+            &[&|options| options.socket.send_buffer_size = Some(most), &|options| {
+                options.socket.device = Some("0123456789abcde".into())
+            }],
+        );
+    }
+
+    #[test]
+    fn the_limits_of_a_datagram_socket() {
+        let good = DatagramOptions {
+            reuse_address: false,
+            reuse_port: false,
+            broadcast: false,
+            receive_buffer_size: None,
+            send_buffer_size: None,
+            max_size: MAX_DATAGRAM,
+            device: None,
+        };
+        refuses(
+            &good,
+            DatagramOptions::validate,
+            &[
+                ("max_size must be from 1 to 65535, not 65536", &|options| options.max_size = 65_536),
+                ("receive_buffer_size", &|options| options.receive_buffer_size = Some(0)),
+                ("device", &|options| options.device = Some(String::new())),
+            ],
+        );
+    }
 }

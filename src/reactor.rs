@@ -1,47 +1,47 @@
-//! A fixed number of pollers as threads: started, stopped and joined together.
+//! A reactor: a fixed number of pollers as threads, which are started, stopped and joined together.
 //!
-//! Before a reactor runs, its pollers are parked here and whoever holds the lock may set timers and add descriptors.
-//! From `run` or `start` on each poller belongs to its thread, and all others go through its mailbox. A reactor runs
-//! once.
+//! Before a reactor runs, its pollers are parked here. A thread that holds the lock of a parked poller may set timers
+//! and add descriptors. After `run` or `start` each poller belongs to its thread, and all other threads go through
+//! its mailbox. A reactor runs once. It calls no handler: the dispatch of each poller does.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::clock::Clock;
-use crate::dispatch::Dispatch;
-use crate::error::{Error, Foreign};
-use crate::fork;
-use crate::heap;
-use crate::options::{ReactorOptions, within};
-use crate::poller::{Failure, Poller};
-use crate::remote::{Message, PollerHandle};
-use crate::resolver::Resolver;
-use crate::signal::BlockedSignals;
-use crate::steering;
-use crate::watchdog::Watchdog;
+use crate::error::{Error, Foreign, within};
+use crate::options::ReactorOptions;
+use crate::poller::watchdog::Watchdog;
+use crate::poller::{Dispatch, Failure, Poller};
+use crate::shared::handle::{Message, PollerHandle};
+use crate::system::clock::Clock;
+use crate::system::fork;
+use crate::system::heap;
+use crate::system::resolver::Resolver;
+use crate::system::signal::BlockedSignals;
+use crate::system::steering;
 
 /// The most pollers a reactor may have.
 pub const MAX_POLLERS: usize = 1024;
 
-/// How long after the deadline of a stop a poller may take for its last callbacks before it counts as stuck.
+/// Time that a poller may take for its last callbacks after the deadline of a stop. After that it counts as stuck.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
 
-/// A poller that does not run yet, with its dispatch.
+/// A poller with its dispatch. Both live on the heap, because a callback may switch to another stack of its thread.
 pub struct Parked<D> {
     /// The poller.
     pub poller: Poller,
-    /// What will call its handlers.
+    /// Calls its handlers.
     pub dispatch: D,
 }
 
-/// Several pollers.
+/// Several pollers that run and stop together.
 pub struct Reactor<D: Dispatch> {
     name: String,
     handles: Vec<Arc<PollerHandle>>,
-    parked: Vec<Mutex<Option<Parked<D>>>>,
+    parked: Vec<Mutex<Option<Box<Parked<D>>>>>,
     life: Mutex<Life>,
     changed: Condvar,
     clock: Clock,
@@ -52,7 +52,7 @@ pub struct Reactor<D: Dispatch> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
     Ready,
-    /// Stopped before it ran: it will run for no time at all.
+    /// Stopped before it ran: `run` returns at once.
     StoppedEarly,
     Running,
     Stopped,
@@ -60,19 +60,19 @@ enum Status {
 
 struct Life {
     status: Status,
-    /// Pollers whose threads have not ended.
+    /// The number of pollers that have not ended.
     running: usize,
-    /// When everything should have ended, once a stop was asked for.
+    /// The time by which every poller should have ended; set by the first stop.
     deadline: Option<Instant>,
-    /// Why it ended, if not by being asked to.
+    /// The error that ended the reactor; `None` after a requested stop.
     failure: Option<Outcome>,
 }
 
-/// Why a reactor ended other than by being stopped.
+/// A reason other than a stop for which a reactor ended.
 pub enum Outcome {
     /// A fault of the reactor.
     Error(Error),
-    /// What the dispatch halted it with.
+    /// The value with which the dispatch halted the reactor.
     Halted(Foreign),
 }
 
@@ -81,21 +81,30 @@ impl<D: Dispatch> Reactor<D> {
     pub fn new(
         pollers: usize,
         options: &ReactorOptions,
+        make: impl FnMut(&Arc<PollerHandle>) -> D,
+    ) -> Result<Arc<Self>, Error> {
+        Self::with_clock(Clock::of_process(), pollers, options, make)
+    }
+
+    fn with_clock(
+        clock: Clock,
+        pollers: usize,
+        options: &ReactorOptions,
         mut make: impl FnMut(&Arc<PollerHandle>) -> D,
     ) -> Result<Arc<Self>, Error> {
         within("pollers", pollers, 1, MAX_POLLERS)?;
         options.validate(&steering::allowed_cpus().map_err(Error::io("cannot read the CPU affinity"))?)?;
         heap::keep_free_memory();
         let birth = fork::generation();
-        let (clock, resolver) = (Clock::of_process(), Resolver::default());
+        let resolver = Resolver::default();
         let mut handles = Vec::new();
         let mut parked = Vec::new();
         for index in 0..pollers {
-            let poller = Poller::new(index, clock, resolver.clone(), options)
+            let poller = Poller::new(index, clock.clone(), resolver.clone(), options)
                 .map_err(Error::io(format!("cannot open poller {index}")))?;
             handles.push(poller.handle().clone());
             let dispatch = make(poller.handle());
-            parked.push(Mutex::new(Some(Parked { poller, dispatch })));
+            parked.push(Mutex::new(Some(Box::new(Parked { poller, dispatch }))));
         }
         let life = Life { status: Status::Ready, running: 0, deadline: None, failure: None };
         let (name, life, changed) = (options.name.clone(), Mutex::new(life), Condvar::new());
@@ -103,7 +112,7 @@ impl<D: Dispatch> Reactor<D> {
         Ok(Arc::new(Self { name, handles, parked, life, changed, clock, birth, has_watchdog }))
     }
 
-    /// The pollers, as other threads see them.
+    /// The parts of the pollers that other threads may use.
     pub fn handles(&self) -> &[Arc<PollerHandle>] {
         &self.handles
     }
@@ -113,18 +122,18 @@ impl<D: Dispatch> Reactor<D> {
         self.clock.now()
     }
 
-    /// Whether its pollers run.
+    /// Whether the pollers run.
     pub fn is_running(&self) -> bool {
         self.lock().status == Status::Running
     }
 
-    /// Whether it takes nothing more.
+    /// Whether the reactor accepts no more work: it has stopped, or a stop was requested.
     pub fn is_stopped(&self) -> bool {
         let life = self.lock();
         life.status == Status::Stopped || life.deadline.is_some()
     }
 
-    /// An error in a forked child, where the reactor is a copy that must not be touched.
+    /// Returns an error in a forked child, because the reactor there is a copy that must not be touched.
     pub fn check_process(&self) -> Result<(), Error> {
         fork::check(self.birth, "reactor")
     }
@@ -134,15 +143,17 @@ impl<D: Dispatch> Reactor<D> {
         self.has_watchdog
     }
 
-    /// Works on poller `index` before the reactor runs; `None` once it does, or has ended.
+    /// Calls `work` with poller `index` before the reactor runs. Returns `None` when the reactor runs or has ended.
     pub fn with_parked<R>(&self, index: usize, work: impl FnOnce(&Parked<D>) -> R) -> Option<R> {
         let parked = self.parked[index].lock().unwrap_or_else(PoisonError::into_inner);
-        parked.as_ref().map(work)
+        parked.as_deref().map(work)
     }
 
-    /// Runs with the calling thread as poller 0; `before` is called on it just before, and `pause` now and then while it
-    /// waits for the others at the end. Returns at once when a stop came first, so that a stop from elsewhere cannot
-    /// come too early.
+    /// Runs the reactor with the calling thread as poller 0, until every poller has ended.
+    ///
+    /// `before` is called on poller 0 just before its loop starts. `pause` is called from time to time while this
+    /// thread waits for the other pollers at the end. If `stop` was called before `run`, `run` returns at once: a
+    /// stop from another thread is never too early.
     pub fn run(
         self: &Arc<Self>,
         before: impl FnOnce(&Poller) -> Result<(), Outcome>,
@@ -164,13 +175,26 @@ impl<D: Dispatch> Reactor<D> {
         self.join(None, pause)
     }
 
-    /// Runs in threads of its own.
+    /// Runs every poller in a new thread.
     pub fn start(self: &Arc<Self>) -> Result<(), Error> {
         let parked = self.begin()?;
         self.spawn(parked, 0)
     }
 
-    /// Asks all pollers to stop: listeners close at once, connections when their output is sent, or at the deadline.
+    /// Makes a reactor of one poller for tests. It runs a turn only when [`Stepper::settle`] is called, and its clock
+    /// shows `time` in nanoseconds.
+    pub fn by_hand(
+        time: Arc<AtomicU64>,
+        options: &ReactorOptions,
+        make: impl FnMut(&Arc<PollerHandle>) -> D,
+    ) -> Result<Stepper<D>, Error> {
+        let reactor = Self::with_clock(Clock::by_hand(time), 1, options, make)?;
+        let parked = reactor.begin()?.pop();
+        Ok(Stepper { reactor, parked })
+    }
+
+    /// Asks all pollers to stop. Listeners close at once; connections close when their output is sent, and are
+    /// aborted at the deadline.
     pub fn stop(&self, grace: Duration) {
         let deadline = self.now().saturating_add(u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX / 2));
         let mut life = self.lock();
@@ -183,20 +207,21 @@ impl<D: Dispatch> Reactor<D> {
         drop(life);
         for (handle, slot) in self.handles.iter().zip(&self.parked) {
             if parked {
-                // Taken out first and then dropped: what it holds may call back when it goes.
+                // Two statements, so that the slot's lock is released first: a value that the poller holds may call
+                // back when it is dropped.
                 let poller = unpark(slot);
                 drop(poller);
             } else {
-                // A closed mailbox means that it has stopped.
+                // `post` fails only on a closed mailbox, and then the poller has stopped.
                 let _ = handle.post(Message::Stop { deadline, at_once: grace.is_zero() });
             }
         }
         self.changed.notify_all();
     }
 
-    /// Waits until every poller has ended. `pause` is called now and then and may end the waiting with an error.
+    /// Waits until every poller has ended. `pause` is called from time to time and may end the wait with an error.
     ///
-    /// After a stop it waits no longer than the grace and a second: then a callback has not returned.
+    /// After a stop it waits for the grace and one second more; then it reports that a callback has not returned.
     pub fn join(
         &self,
         timeout: Option<Duration>,
@@ -207,7 +232,7 @@ impl<D: Dispatch> Reactor<D> {
         let mut life = self.lock();
         while life.running > 0 {
             let now = Instant::now();
-            // Who asks late still waits for the length of the margin.
+            // A `join` that begins after the deadline still waits for the length of the margin.
             let stuck = life.deadline.is_some_and(|deadline| now > deadline.max(entered + STOP_MARGIN));
             if stuck || until.is_some_and(|until| now > until) {
                 let text = format!("{} of {} pollers have not stopped in time", life.running, self.handles.len());
@@ -226,7 +251,8 @@ impl<D: Dispatch> Reactor<D> {
         life.failure.take().map_or(Ok(()), Err)
     }
 
-    /// How many of the connections that were open when a stop began were closed in order since, and how many were not.
+    /// Of the connections that were open when a stop began: the number that have closed in order since, and the
+    /// number that have not.
     pub fn stop_report(&self) -> (u64, u64) {
         let counters = self.handles.iter().map(|handle| &handle.counters);
         counters.fold((0, 0), |(in_order, aborted), counters| {
@@ -234,7 +260,7 @@ impl<D: Dispatch> Reactor<D> {
         })
     }
 
-    fn begin(&self) -> Result<Vec<Parked<D>>, Error> {
+    fn begin(&self) -> Result<Vec<Box<Parked<D>>>, Error> {
         let mut life = self.lock();
         match life.status {
             Status::Ready => life.status = Status::Running,
@@ -250,7 +276,7 @@ impl<D: Dispatch> Reactor<D> {
         Ok(self.parked.iter().filter_map(unpark).collect())
     }
 
-    fn spawn(self: &Arc<Self>, parked: Vec<Parked<D>>, first: usize) -> Result<(), Error> {
+    fn spawn(self: &Arc<Self>, parked: Vec<Box<Parked<D>>>, first: usize) -> Result<(), Error> {
         let _blocked = BlockedSignals::new();
         self.watch();
         let mut left = parked.len();
@@ -268,19 +294,19 @@ impl<D: Dispatch> Reactor<D> {
         Ok(())
     }
 
-    /// Starts the watchdog. Without a thread for it there are no warnings, and nothing else is lost.
+    /// Starts the watchdog. If its thread cannot be started there are no stall warnings; everything else works.
     fn watch(&self) {
         if self.has_watchdog
-            && let Ok(watchdog) = Watchdog::new(self.handles.clone(), self.clock)
+            && let Ok(watchdog) = Watchdog::new(self.handles.clone(), self.clock.clone())
         {
             let watch = || watchdog.watch(D::stalled);
             drop(thread::Builder::new().name(format!("{}-watch", self.name)).spawn(watch));
         }
     }
 
-    /// The life of one poller's thread. Whatever happens in it, it is counted as ended. An error in a forked child only:
-    /// there nobody else can be told.
-    fn drive(self: &Arc<Self>, parked: Parked<D>) -> Result<(), Outcome> {
+    /// Runs one poller until it ends. The poller is counted as ended even if the loop panics. Returns an error only
+    /// in a forked child, where no other thread exists that could receive it.
+    fn drive(self: &Arc<Self>, parked: Box<Parked<D>>) -> Result<(), Outcome> {
         let mut result = Ok(());
         let lived = catch_unwind(AssertUnwindSafe(|| {
             parked.dispatch.on_thread(&mut || result = parked.poller.run(&parked.dispatch));
@@ -319,12 +345,61 @@ impl<D: Dispatch> Reactor<D> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Life> {
-        // A panic while the lock is held cannot leave the fields at odds.
+        // A panic while the lock is held cannot leave the fields inconsistent.
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn unpark<D>(slot: &Mutex<Option<Parked<D>>>) -> Option<Parked<D>> {
+/// A reactor for tests: its only poller runs turns on the thread that holds this, and only when asked.
+pub struct Stepper<D: Dispatch> {
+    reactor: Arc<Reactor<D>>,
+    parked: Option<Box<Parked<D>>>,
+}
+
+impl<D: Dispatch> Stepper<D> {
+    /// The reactor.
+    pub fn reactor(&self) -> &Arc<Reactor<D>> {
+        &self.reactor
+    }
+
+    /// The poller and its dispatch.
+    pub fn parked(&self) -> Option<&Parked<D>> {
+        self.parked.as_deref()
+    }
+
+    /// Runs turns until nothing is left to do before an event arrives or time passes, at most `most` turns. Returns
+    /// false if that was not enough.
+    pub fn settle(&mut self, most: usize) -> Result<bool, Outcome> {
+        let Some(parked) = &self.parked else { return Ok(true) };
+        for _ in 0..most {
+            let turned = parked.poller.turn(&parked.dispatch, Some(Duration::ZERO));
+            turned.map_err(|failure| match failure {
+                Failure::Io(error) => Outcome::Error(Error::io("a poller failed")(error)),
+                Failure::Halted(foreign) => Outcome::Halted(foreign),
+                Failure::Forked => Outcome::Error(Error::State("this poller belongs to the parent process".into())),
+            })?;
+            if let Some(halted) = parked.poller.take_failure() {
+                return Err(Outcome::Halted(halted));
+            }
+            if parked.poller.is_idle() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl<D: Dispatch> Drop for Stepper<D> {
+    fn drop(&mut self) {
+        if let Some(parked) = self.parked.take() {
+            // Drops the handlers that are left.
+            drop(parked);
+            self.reactor.abandon(1);
+        }
+    }
+}
+
+fn unpark<D>(slot: &Mutex<Option<Box<Parked<D>>>>) -> Option<Box<Parked<D>>> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 

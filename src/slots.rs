@@ -1,40 +1,44 @@
-//! A slab whose keys carry a generation, so that a key kept too long finds nothing instead of a stranger.
+//! A slab with keys that carry a generation, so that a key kept too long finds nothing instead of another value.
 //!
-//! No sockets, no clock, no Python in here. A key matches only the value it was made for: the generation is one
-//! counter over all insertions, so a stale key could match again only after 2^32 of them.
+//! This module uses no sockets, no clock and no Python. A key matches only the value it was made for. The generation
+//! is one counter over all insertions, so a stale key could match again only after 2^32 of them.
+
+use std::num::NonZeroU32;
 
 use slab::Slab;
 
-/// Names one value of a [`Slots`]: the place in the slab and the generation that lived there.
+/// The name of one value of a [`Slots`]: its slot in the slab, and the generation of the value in that slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
     slot: u32,
-    generation: u32,
+    generation: NonZeroU32,
 }
 
 impl Token {
-    /// The place in the slab: small, dense and reused; fit to index a side table.
+    /// The slot: a small number, dense and reused, so that it can index a side table.
     pub fn slot(self) -> usize {
         self.slot as usize
     }
 
-    /// Both halves in one word, as the poll and the Python objects store it.
+    /// Slot and generation in one word, as the poll and the Python objects store it.
     pub fn to_bits(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot)
+        u64::from(self.generation.get()) << 32 | u64::from(self.slot)
     }
 
     /// The reverse of [`Token::to_bits`].
     pub fn from_bits(bits: u64) -> Self {
-        Self { slot: bits as u32, generation: (bits >> 32) as u32 }
+        // No value has the largest generation.
+        let generation = NonZeroU32::new((bits >> 32) as u32).unwrap_or(NonZeroU32::MAX);
+        Self { slot: bits as u32, generation }
     }
 }
 
 struct Entry<T> {
-    generation: u32,
+    generation: NonZeroU32,
     value: T,
 }
 
-/// The values, found by [`Token`].
+/// A table of values that are found by [`Token`].
 pub struct Slots<T> {
     slab: Slab<Entry<T>>,
     generations: u32,
@@ -51,17 +55,17 @@ impl<T> Slots<T> {
         Self { slab: Slab::with_capacity(capacity), generations: 0 }
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.slab.len()
     }
 
-    /// Whether there is none.
+    /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.slab.is_empty()
     }
 
-    /// Stores what `make` returns for the token it will have.
+    /// Calls `make` with the new token, and stores the value that it returns.
     pub fn insert_with(&mut self, make: impl FnOnce(Token) -> T) -> Token {
         let generation = self.next_generation();
         let entry = self.slab.vacant_entry();
@@ -70,7 +74,7 @@ impl<T> Slots<T> {
         token
     }
 
-    /// The value of `token`, if it is still there.
+    /// The value of `token`; `None` if the token is stale.
     pub fn get(&self, token: Token) -> Option<&T> {
         match self.slab.get(token.slot()) {
             Some(entry) if entry.generation == token.generation => Some(&entry.value),
@@ -78,7 +82,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// The value of `token`, if it is still there.
+    /// The value of `token`; `None` if the token is stale.
     pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         match self.slab.get_mut(token.slot()) {
             Some(entry) if entry.generation == token.generation => Some(&mut entry.value),
@@ -86,13 +90,13 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Takes the value of `token` out; the token is stale from here on.
+    /// Removes the value of `token` and returns it; the token is stale afterwards.
     pub fn remove(&mut self, token: Token) -> Option<T> {
         self.get(token)?;
         Some(self.slab.remove(token.slot()).value)
     }
 
-    /// Gives the value of `token` a new generation in the same place; the old token is stale from here on.
+    /// Gives the value of `token` a new generation in the same slot; the old token is stale afterwards.
     pub fn renew(&mut self, token: Token) -> Option<Token> {
         let generation = self.next_generation();
         let entry = self.slab.get_mut(token.slot()).filter(|entry| entry.generation == token.generation)?;
@@ -100,10 +104,11 @@ impl<T> Slots<T> {
         Some(Token { slot: token.slot, generation })
     }
 
-    fn next_generation(&mut self) -> u32 {
-        // 0 and u32::MAX are left out: so no token has the bits of no timer at all, of the poller's own mio tokens.
+    fn next_generation(&mut self) -> NonZeroU32 {
+        // 0 and u32::MAX are skipped. So no token has the bits that stand for "no timer", or those of the poller's
+        // own mio tokens.
         self.generations = if self.generations >= u32::MAX - 1 { 1 } else { self.generations + 1 };
-        self.generations
+        NonZeroU32::new(self.generations).unwrap_or(NonZeroU32::MIN)
     }
 
     /// The tokens of all values, in slot order.
@@ -118,13 +123,13 @@ impl<T> Default for Slots<T> {
     }
 }
 
-/// What is kept beside a [`Slots`] for the same tokens: handler objects, callbacks.
+/// A side table of a [`Slots`], indexed by the same tokens: handler objects, callbacks.
 pub struct Table<T> {
     entries: Vec<Option<Entry<T>>>,
 }
 
 impl<T> Table<T> {
-    /// Keeps `value` for `token`; returns what a token of the same place has left behind.
+    /// Stores `value` for `token`. Returns the value that an older token of the same slot left behind.
     pub fn put(&mut self, token: Token, value: T) -> Option<T> {
         if self.entries.len() <= token.slot() {
             self.entries.resize_with(token.slot() + 1, || None);
@@ -133,13 +138,13 @@ impl<T> Table<T> {
         self.entries[token.slot()].replace(entry).map(|before| before.value)
     }
 
-    /// The value of exactly this token.
+    /// The value of exactly this token; `None` for any other generation.
     pub fn get(&self, token: Token) -> Option<&T> {
         let entry = self.entries.get(token.slot())?.as_ref()?;
         (entry.generation == token.generation).then_some(&entry.value)
     }
 
-    /// Takes the value of exactly this token out.
+    /// Removes the value of exactly this token and returns it.
     pub fn take(&mut self, token: Token) -> Option<T> {
         self.get(token)?;
         self.entries.get_mut(token.slot())?.take().map(|entry| entry.value)
@@ -155,6 +160,10 @@ impl<T> Default for Table<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn token_of(slot: u32, generation: u32) -> Token {
+        Token { slot, generation: NonZeroU32::new(generation).expect("a generation is never 0") }
+    }
 
     #[test]
     fn a_token_never_finds_the_value_that_took_its_place() {
@@ -178,8 +187,56 @@ mod tests {
     }
 
     #[test]
+    fn a_stale_token_finds_nothing_to_change_and_nothing_to_renew() {
+        let mut slots = Slots::new();
+        let stale = slots.insert_with(|_| 'a');
+        slots.remove(stale);
+        let token = slots.insert_with(|_| 'b');
+        assert_eq!(slots.get_mut(stale), None);
+        assert_eq!(slots.renew(stale), None);
+        assert_eq!(slots.get_mut(token), Some(&mut 'b'));
+    }
+
+    #[test]
+    fn the_tokens_are_those_of_the_values_that_are_there() {
+        let mut slots = Slots::new();
+        assert!(slots.is_empty());
+        let tokens: Vec<_> = (0..3).map(|n| slots.insert_with(|_| n)).collect();
+        assert!(!slots.is_empty());
+        slots.remove(tokens[1]);
+        assert_eq!((slots.len(), slots.tokens()), (2, vec![tokens[0], tokens[2]]));
+    }
+
+    #[test]
+    fn a_value_is_made_with_the_token_that_finds_it() {
+        let mut slots = Slots::new();
+        let token = slots.insert_with(|token| token);
+        assert_eq!(slots.get(token), Some(&token));
+    }
+
+    #[test]
+    fn generations_begin_again_at_one_and_leave_the_ends_of_the_range_out() {
+        let mut slots = Slots { generations: u32::MAX - 2, ..Slots::new() };
+        let generations: Vec<_> = (0..3).map(|_| slots.insert_with(|_| ()).generation.get()).collect();
+        assert_eq!(generations, [u32::MAX - 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_table_keeps_one_value_a_place_and_shows_it_to_its_own_token_only() {
+        let (old, new) = (token_of(2, 5), token_of(2, 6));
+        let mut table = Table::default();
+        assert_eq!((table.get(old).copied(), table.take(old)), (None, None));
+        assert_eq!(table.put(old, 'a'), None);
+        assert_eq!((table.get(old).copied(), table.get(new).copied(), table.take(new)), (Some('a'), None, None));
+        assert_eq!(table.put(new, 'b'), Some('a'));
+        assert_eq!((table.get(old).copied(), table.take(new), table.take(new)), (None, Some('b'), None));
+        assert_eq!(table.put(token_of(0, 7), 'c'), None);
+    }
+
+    #[test]
     fn a_token_survives_the_round_trip_through_its_bits() {
-        let token = Token { slot: 7, generation: u32::MAX - 1 };
+        let token = token_of(7, u32::MAX - 1);
+        assert_eq!(token.to_bits(), 0xffff_fffe_0000_0007);
         assert_eq!(Token::from_bits(token.to_bits()), token);
     }
 }

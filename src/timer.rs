@@ -1,18 +1,19 @@
 //! Deadlines of one poller in a 4-ary min-heap.
 //!
-//! Callers pass `now`; no clock, socket or Python in here. Times are nanoseconds of one monotonic clock. Equal
-//! deadlines fire in the order they were set. A cancelled entry stays in the heap until half of the heap is dead and
-//! is then swept out, so cancelling costs no search and no sift, and memory stays proportional to the live timers.
+//! The caller passes `now`; this module uses no clock, no socket and no Python. Times are nanoseconds of one
+//! monotonic clock. Timers with equal deadlines fire in the order in which they were set. A cancelled entry stays in
+//! the heap until half of the heap is dead; then all dead entries are swept out. So cancelling costs no search and no
+//! sift, and memory stays proportional to the live timers.
 
 use crate::slots::{Slots, Token};
 
-/// Names one timer. Stale once it has fired for the last time or was cancelled.
+/// The name of one timer. It is stale once the timer has fired for the last time or was cancelled.
 pub type TimerId = Token;
 
-/// Sweeping a heap smaller than this costs less than thinking about it.
+/// A heap smaller than this is not swept: the sweep would save nothing.
 const SWEEP_AT_LEAST: usize = 64;
 
-/// What the heap orders: 24 bytes, so that four children fill a cache line and a half.
+/// An entry of the heap. It has 24 bytes, so that four children fill a cache line and a half.
 #[derive(Clone, Copy)]
 struct Entry {
     deadline: u64,
@@ -35,9 +36,9 @@ struct Timer<T> {
 /// A timer that is due, as [`Timers::pop_due`] hands it out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Due<T> {
-    /// Which timer. Stale already when `again` is false.
+    /// The timer's name. It is stale already when `again` is false.
     pub id: TimerId,
-    /// What the timer was set for.
+    /// The value that was passed to [`Timers::set`].
     pub owner: T,
     /// Whether the timer has been set anew for its next deadline.
     pub again: bool,
@@ -57,7 +58,7 @@ impl<T: Copy> Timers<T> {
         Self { heap: Vec::with_capacity(capacity), timers: Slots::with_capacity(capacity), sequence: 0, dead: 0 }
     }
 
-    /// How many timers are set.
+    /// The number of timers that are set.
     pub fn len(&self) -> usize {
         self.timers.len()
     }
@@ -91,20 +92,21 @@ impl<T: Copy> Timers<T> {
         true
     }
 
-    /// The earliest deadline.
+    /// The earliest deadline; `None` if no timer is set.
     pub fn next_deadline(&mut self) -> Option<u64> {
         self.drop_dead_top();
         self.heap.first().map(|entry| entry.deadline)
     }
 
-    /// Takes the earliest timer whose deadline is not after `now`.
+    /// Takes out the earliest timer if its deadline is not after `now`.
     ///
-    /// A repeating timer is set anew from its deadline, not from `now`; deadlines missed meanwhile are one firing.
+    /// A repeating timer is set anew from its deadline, not from `now`. Several deadlines that were missed count as
+    /// one firing.
     pub fn pop_due(&mut self, now: u64) -> Option<Due<T>> {
         self.pop_due_if(now, |_| true)
     }
 
-    /// As [`Self::pop_due`], if the earliest timer's owner is `wanted`.
+    /// As [`Self::pop_due`], but only if `wanted` returns true for the owner of the earliest timer.
     pub fn pop_due_if(&mut self, now: u64, wanted: impl FnOnce(&T) -> bool) -> Option<Due<T>> {
         self.drop_dead_top();
         let entry = *self.heap.first().filter(|entry| entry.deadline <= now)?;
@@ -236,6 +238,53 @@ mod tests {
             timers.cancel(id);
             assert!(timers.heap.len() <= SWEEP_AT_LEAST.max(2 * timers.len() + 1));
         }
+    }
+
+    #[test]
+    fn a_timer_is_set_until_it_fires() {
+        let mut timers = Timers::with_capacity(0);
+        assert!(timers.is_empty());
+        let id = timers.set(1, 0, ());
+        assert!(timers.is_set(id) && !timers.is_empty());
+        assert!(timers.pop_due(1).is_some() && timers.is_empty());
+    }
+
+    #[test]
+    fn cancelled_entries_stay_until_they_are_more_than_half_of_a_large_heap() {
+        let mut timers = Timers::with_capacity(0);
+        let ids: Vec<_> = (0..1000).map(|n| timers.set(n, 0, ())).collect();
+        // From the back, so that none of them is ever the first.
+        for (cancelled, id) in ids.iter().rev().enumerate().take(500) {
+            assert_eq!((timers.heap.len(), timers.dead), (1000, cancelled));
+            timers.cancel(*id);
+        }
+        assert_eq!((timers.heap.len(), timers.dead), (1000, 500));
+        timers.cancel(ids[499]);
+        assert_eq!((timers.heap.len(), timers.dead), (499, 0));
+        // With room to grow, and no more than that.
+        assert_eq!(timers.heap.capacity(), 2 * 499);
+    }
+
+    #[test]
+    fn a_small_heap_is_not_swept() {
+        let mut timers = Timers::with_capacity(0);
+        let ids: Vec<_> = (0..SWEEP_AT_LEAST as u64 - 1).map(|n| timers.set(n, 0, ())).collect();
+        for id in ids.iter().skip(1) {
+            timers.cancel(*id);
+        }
+        assert_eq!((timers.heap.len(), timers.dead), (SWEEP_AT_LEAST - 1, SWEEP_AT_LEAST - 2));
+    }
+
+    #[test]
+    fn cancelled_entries_at_the_top_leave_with_the_next_look() {
+        let mut timers = Timers::with_capacity(0);
+        let ids: Vec<_> = (0..4).map(|n| timers.set(n, 0, n)).collect();
+        for id in &ids[..3] {
+            timers.cancel(*id);
+        }
+        assert_eq!((timers.heap.len(), timers.dead), (4, 3));
+        assert_eq!(timers.next_deadline(), Some(3));
+        assert_eq!((timers.heap.len(), timers.dead), (1, 0));
     }
 
     #[derive(Clone, Debug)]

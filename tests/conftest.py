@@ -1,4 +1,7 @@
-"""Fixtures of the suite, one idea each. Helpers that are no fixtures are in support.py."""
+"""Fixtures of the suite, one idea each. Helpers that are no fixtures are in support.py.
+
+No two files of tests have the same name, whatever their folders are: pytest imports each by its name alone.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -10,16 +13,19 @@ import pytest
 import goev
 from support import Events, Server
 
+# So that a failed assertion in these shows its values, as in a test.
+pytest.register_assert_rewrite("http_support", "malformed_support", "websocket_support")
+
 
 @pytest.fixture
 def events() -> Events:
-    """What the callbacks of a test report."""
+    """The reports of the callbacks of a test."""
     return Events()
 
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    """Whatever a test opens and wants closed, last opened first."""
+    """A stack for the things that a test opens: it closes them, the last opened first."""
     with ExitStack() as opened:
         yield opened
 
@@ -42,8 +48,16 @@ def reactor() -> Iterator[goev.Reactor]:
         yield running
 
 
+@pytest.fixture
+def idle() -> Iterator[goev.Reactor]:
+    """A reactor that was not started."""
+    reactor = goev.Reactor(pollers=1)
+    yield reactor
+    reactor.stop(grace=0)
+
+
 class Log(logging.Handler):
-    """Records of the logger ``goev``, waited for like any event."""
+    """Records of the logger ``goev``; a test waits for them as for events."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -74,7 +88,7 @@ def log() -> Iterator[Log]:
 
 @pytest.fixture(autouse=True)
 def nothing_logged(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that does not ask for ``log`` fails when goev logs a warning: an assertion in a callback is seen."""
+    """A test without ``log`` fails when goev logs a warning, so no failed assertion in a callback goes unnoticed."""
     if "log" in request.fixturenames:
         yield
         return

@@ -1,64 +1,30 @@
 //! The core without Python: a reactor driven by Rust handlers, against real sockets.
 
+mod common;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use goev::acceptor::{Acceptor, Endpoint};
-use goev::address::{Address, Target};
-use goev::codec::Protocol;
-use goev::connector::Request;
+use goev::data::Data;
 use goev::error::{Error, Reason};
-use goev::framing::Framing;
-use goev::handlers::{Context, Handler, Handlers, Request as HttpRequest, Task};
-use goev::http::{Limits, Then};
+use goev::handlers::{Context, Handler, Handlers};
 use goev::options::AcceptorOptions;
-use goev::poller::{Data, Poller};
-use goev::reactor::{Outcome, Reactor};
-use goev::slots::Token;
+use goev::protocols::Wire;
+use goev::protocols::framing::{Frames, Framing};
+use goev::protocols::http::{Event, Http, Limits, Then};
+use goev::protocols::websocket::{Item, Opcode, Settings, WebSocket, close_payload, frame};
+use goev::shared::acceptor::{Acceptor, Endpoint};
+use goev::sources::connector::Request;
+use goev::system::address::{Address, Target};
 use goev::timer::TimerId;
-use goev::websocket::{Opcode, Settings, close_payload, frame};
 use socket2::{Domain, Socket, Type};
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a test's handlers tell it.
-#[derive(Debug, PartialEq)]
-enum Told {
-    Open(thread::ThreadId, Token),
-    Read(Vec<u8>),
-    Eof,
-    Drain,
-    Timer,
-    ConnectFail(String),
-    Close(&'static str),
-}
-
-type Teller = Arc<Mutex<Sender<Told>>>;
-
-fn tell(teller: &Teller, told: Told) {
-    // A test that has seen enough drops its end.
-    let _ = teller.lock().expect("no panic while telling").send(told);
-}
-
-fn name(reason: &Reason) -> &'static str {
-    match reason {
-        Reason::Orderly => "orderly",
-        Reason::Io(_) => "io",
-        Reason::Aborted => "aborted",
-        Reason::InputOverflow { .. } => "input overflow",
-        Reason::OutputOverflow { .. } => "output overflow",
-        Reason::Raised(_) => "raised",
-        Reason::Expired(_) => "expired",
-        Reason::Framing(_) => "framing",
-        Reason::Http(_) => "http",
-        Reason::WebSocket(_) => "websocket",
-    }
-}
+use common::{PATIENCE, Server, Teller, Told, defaults, name, receive_exactly, tell};
 
 /// Echoes, and tells everything.
 struct Echo(Teller);
@@ -90,101 +56,13 @@ impl Handler for Echo {
     }
 }
 
-/// A running reactor, stopped at the end of the test.
-struct Server {
-    reactor: Arc<Reactor<Handlers>>,
-    acceptor: Arc<Acceptor>,
-    told: Receiver<Told>,
-}
-
-impl Server {
-    fn start(pollers: usize, address: &str, options: &AcceptorOptions) -> Self {
-        Self::start_with(pollers, address, options, |teller| Box::new(Echo(teller)))
-    }
-
-    fn start_with(
-        pollers: usize,
-        address: &str,
-        options: &AcceptorOptions,
-        make: impl Fn(Teller) -> Box<dyn Handler> + Send + Sync + 'static,
-    ) -> Self {
-        let (sender, told) = channel();
-        let teller = Arc::new(Mutex::new(sender));
-        let reactor = Handlers::reactor(pollers).expect("a reactor");
-        let factory = Box::new(move |_: &Arc<_>| make(teller.clone()));
-        let acceptor = Handlers::listen(&reactor, address, options, factory).expect("listening");
-        reactor.start().expect("threads");
-        Self { reactor, acceptor, told }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.acceptor.addresses[0].as_socket().expect("TCP")
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address()).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream
-    }
-
-    fn next(&self) -> Told {
-        self.told.recv_timeout(PATIENCE).expect("nothing more was told")
-    }
-
-    fn opened(&self) -> (thread::ThreadId, Token) {
-        match self.next() {
-            Told::Open(thread, token) => (thread, token),
-            other => panic!("{other:?} before open"),
-        }
-    }
-
-    fn until(&self, wanted: &Told) -> Vec<Told> {
-        let mut before = Vec::new();
-        loop {
-            match self.next() {
-                told if told == *wanted => return before,
-                told => before.push(told),
-            }
-        }
-    }
-
-    fn call(&self, poller: usize, task: impl FnOnce(&Poller) + Send + 'static) {
-        let task: Task = Box::new(task);
-        assert!(Handlers::call_soon(&self.reactor, poller, task).is_ok(), "the reactor has stopped");
-    }
-
-    fn stop(&self, grace: Duration) -> Result<(), String> {
-        self.reactor.stop(grace);
-        self.join()
-    }
-
-    fn join(&self) -> Result<(), String> {
-        self.reactor.join(Some(PATIENCE), &mut || Ok(())).map_err(|outcome| match outcome {
-            Outcome::Error(error) => error.to_string(),
-            Outcome::Halted(_) => "halted".into(),
-        })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.reactor.stop(Duration::ZERO);
-    }
-}
-
-fn defaults() -> AcceptorOptions {
-    AcceptorOptions::default()
-}
-
-fn receive_exactly(stream: &mut impl Read, n: usize) -> Vec<u8> {
-    let mut data = vec![0; n];
-    stream.read_exact(&mut data).expect("all of it");
-    data
+fn echo_server(pollers: usize, address: &str, options: &AcceptorOptions) -> Server {
+    Server::start(pollers, address, options, |teller, _| Box::new(Echo(teller)))
 }
 
 #[test]
 fn an_echo_begins_with_open_and_ends_with_close() {
-    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let server = echo_server(1, "127.0.0.1:0", &defaults());
     let mut client = server.connect();
     client.write_all(b"hello").expect("sent");
     assert_eq!(receive_exactly(&mut client, 5), b"hello");
@@ -199,7 +77,7 @@ fn every_kind_of_address_serves() {
     let path = std::env::temp_dir().join(format!("goev-core-{}", std::process::id()));
     let unix = format!("unix:{}", path.display());
     for address in ["127.0.0.1:0", ":0", "[::1]:0"] {
-        let server = Server::start(1, address, &defaults());
+        let server = echo_server(1, address, &defaults());
         let mut target = server.address();
         if target.ip().is_unspecified() {
             target.set_ip([127, 0, 0, 1].into());
@@ -208,7 +86,7 @@ fn every_kind_of_address_serves() {
         client.write_all(b"x").expect("sent");
         assert_eq!(receive_exactly(&mut client, 1), b"x");
     }
-    let server = Server::start(1, &unix, &defaults());
+    let server = echo_server(1, &unix, &defaults());
     let mut client = UnixStream::connect(&path).expect("connected");
     client.write_all(b"x").expect("sent");
     assert_eq!(receive_exactly(&mut client, 1), b"x");
@@ -222,7 +100,7 @@ fn much_data_comes_back_whole_through_back_pressure() {
     options.socket.send_buffer_size = Some(8192);
     options.connection.high_water = 10_000;
     options.connection.low_water = 1000;
-    let server = Server::start(1, "127.0.0.1:0", &options);
+    let server = echo_server(1, "127.0.0.1:0", &options);
     let client = server.connect();
     let data: Vec<u8> = (0..10_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let (mut sending, sent) = (client.try_clone().expect("a copy"), data.clone());
@@ -235,7 +113,7 @@ fn much_data_comes_back_whole_through_back_pressure() {
 
 #[test]
 fn connections_are_dealt_in_turn_or_stay_where_they_were_accepted() {
-    let server = Server::start(3, "127.0.0.1:0", &defaults());
+    let server = echo_server(3, "127.0.0.1:0", &defaults());
     let clients: Vec<_> = (0..6).map(|_| server.connect()).collect();
     let mut threads: Vec<_> = clients.iter().map(|_| format!("{:?}", server.opened().0)).collect();
     threads.sort();
@@ -244,7 +122,7 @@ fn connections_are_dealt_in_turn_or_stay_where_they_were_accepted() {
 
     for cpu_steering in [false, true] {
         let options = AcceptorOptions { reuse_port: true, cpu_steering, ..defaults() };
-        let server = Server::start(2, "127.0.0.1:0", &options);
+        let server = echo_server(2, "127.0.0.1:0", &options);
         for _ in 0..40 {
             let mut client = server.connect();
             client.write_all(b"x").expect("sent");
@@ -256,10 +134,9 @@ fn connections_are_dealt_in_turn_or_stay_where_they_were_accepted() {
 #[test]
 fn another_reactor_may_own_the_connections() {
     let (sender, told) = channel();
-    let teller = Arc::new(Mutex::new(sender));
     let (accepting, serving) = (Handlers::reactor(1).expect("one"), Handlers::reactor(2).expect("two"));
     let endpoints = vec![Endpoint::Address(Address::parse("127.0.0.1:0").expect("an address"))];
-    let factory: goev::handlers::Factory = Box::new(move |_| Box::new(Echo(teller.clone())));
+    let factory: goev::handlers::Factory = Box::new(move |_| Box::new(Echo(sender.clone())));
     let acceptor =
         Acceptor::open(accepting.handles(), Some(serving.handles()), endpoints, &defaults(), Box::new(factory))
             .expect("listening");
@@ -270,7 +147,7 @@ fn another_reactor_may_own_the_connections() {
     for _ in 0..4 {
         assert!(matches!(told.recv_timeout(PATIENCE), Ok(Told::Open(..))));
     }
-    let opened = |handle: &Arc<goev::remote::PollerHandle>| handle.counters.accepted.get();
+    let opened = |handle: &Arc<goev::shared::handle::PollerHandle>| handle.counters.accepted.get();
     assert_eq!(serving.handles().iter().map(opened).collect::<Vec<_>>(), [2, 2]);
     assert_eq!(accepting.handles().iter().map(opened).sum::<u64>(), 0);
     accepting.stop(Duration::ZERO);
@@ -279,7 +156,7 @@ fn another_reactor_may_own_the_connections() {
 
 #[test]
 fn a_reset_delivers_what_came_before_it() {
-    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let server = echo_server(1, "127.0.0.1:0", &defaults());
     let mut client = server.connect();
     server.opened();
     client.write_all(b"last words").expect("sent");
@@ -302,7 +179,7 @@ fn input_that_nobody_reads_ends_the_connection_at_its_limit() {
     }
     let mut options = defaults();
     options.connection.max_input = 1000;
-    let server = Server::start_with(1, "127.0.0.1:0", &options, |teller| Box::new(Deaf(teller)));
+    let server = Server::start(1, "127.0.0.1:0", &options, |teller, _| Box::new(Deaf(teller)));
     let mut client = server.connect();
     client.write_all(&[0; 999]).expect("sent");
     assert!(server.told.recv_timeout(Duration::from_millis(100)).is_err(), "ended below the limit");
@@ -316,9 +193,11 @@ struct Lines(Teller);
 impl Handler for Lines {
     fn on_open(&mut self, connection: &Context<'_>) {
         let lines = Framing::delimited(b"\n", 8).expect("it is valid");
-        connection.poller.set_protocol(connection.token, Protocol::Framing(Arc::new(lines))).expect("open");
+        connection.speak(Frames::new(Arc::new(lines))).expect("open");
     }
-    fn on_message(&mut self, connection: &Context<'_>, message: Vec<u8>) {
+    fn on_news(&mut self, connection: &Context<'_>) {
+        let taken = connection.with::<Frames, _>(|frames, wire| frames.take(wire, <[u8]>::to_vec));
+        let Some(message) = taken.flatten() else { return };
         connection.write(&[&message[..], b"\n"].concat()).expect("open");
         tell(&self.0, Told::Read(message));
     }
@@ -329,7 +208,7 @@ impl Handler for Lines {
 
 #[test]
 fn messages_come_whole_and_what_is_none_ends_the_connection_behind_the_answers() {
-    let server = Server::start_with(1, "127.0.0.1:0", &defaults(), |teller| Box::new(Lines(teller)));
+    let server = Server::start(1, "127.0.0.1:0", &defaults(), |teller, _| Box::new(Lines(teller)));
     let mut client = server.connect();
     client.write_all(b"one\ntw").expect("sent");
     assert_eq!(server.next(), Told::Read(b"one".to_vec()));
@@ -349,29 +228,48 @@ const SERVER: Settings = Settings { client: false, ..CLIENT };
 
 impl Handler for Web {
     fn on_open(&mut self, connection: &Context<'_>) {
-        let http = Protocol::Http { limits: Arc::new(Limits::default()), streams: false };
-        connection.poller.set_protocol(connection.token, http).expect("open");
+        connection.speak(Http::new(Arc::new(Limits::default()), false)).expect("open");
     }
-    fn on_request(&mut self, connection: &Context<'_>, number: u64, request: HttpRequest) {
-        let target = &request.head[request.facts.method + 1..request.facts.target];
-        let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", target.len()).into_bytes();
-        answer.extend_from_slice(target);
-        answer.extend_from_slice(&request.body);
-        let Context { poller, token } = *connection;
-        if target != b"/chat" {
-            return poller.answer(token, number, [Data::Bytes(&answer)], Then::Next).expect("open");
+    fn on_news(&mut self, connection: &Context<'_>) {
+        if connection.with::<Http, _>(answer_by_target) == Some(true) {
+            connection.speak(WebSocket::new(Arc::new(SERVER))).expect("open");
         }
-        let switch = Data::Bytes(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
-        poller.answer(token, number, [switch], Then::Switch).expect("open");
-        poller.set_protocol(token, Protocol::WebSocket(Arc::new(SERVER))).expect("open");
-    }
-    fn on_message(&mut self, connection: &Context<'_>, message: Vec<u8>) {
-        connection.write(&framed(Opcode::Binary, &message, &SERVER)).expect("open");
-        tell(&self.0, Told::Read(message));
+        let came = connection.with::<WebSocket, _>(|socket, wire| {
+            socket.take(wire, |item| match item {
+                Item::Text(text) => Some(text.as_bytes().to_vec()),
+                Item::Binary(bytes) => Some(bytes.to_vec()),
+                Item::Ping(_) | Item::Pong(_) | Item::Close { .. } => None,
+            })
+        });
+        if let Some(Some(Some(message))) = came {
+            connection.write(&framed(Opcode::Binary, &message, &SERVER)).expect("open");
+            tell(&self.0, Told::Read(message));
+        }
     }
     fn on_close(&mut self, reason: Reason) {
         tell(&self.0, Told::Close(name(&reason)));
     }
+}
+
+/// Answers the next request; true when a WebSocket follows.
+fn answer_by_target(http: &mut Http, wire: &mut dyn Wire) -> bool {
+    let came = http.take(wire, |number, event| match event {
+        Event::Request { head, facts, body } => {
+            (number, head[facts.method() + 1..facts.target()].to_vec(), body.unwrap_or_default().to_vec())
+        }
+        Event::Body(_) | Event::End => panic!("bodies come whole"),
+    });
+    let Some((number, target, body)) = came else { return false };
+    if target == b"/chat" {
+        let switch = Data::Bytes(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+        http.answer(number, [switch], Then::Switch, wire).expect("open");
+        return true;
+    }
+    let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", target.len()).into_bytes();
+    answer.extend_from_slice(&target);
+    answer.extend_from_slice(&body);
+    http.answer(number, [Data::Bytes(&answer)], Then::Next, wire).expect("open");
+    false
 }
 
 fn framed(opcode: Opcode, payload: &[u8], settings: &Settings) -> Vec<u8> {
@@ -382,7 +280,7 @@ fn framed(opcode: Opcode, payload: &[u8], settings: &Settings) -> Vec<u8> {
 
 #[test]
 fn requests_are_answered_and_one_begins_a_websocket() {
-    let server = Server::start_with(1, "127.0.0.1:0", &defaults(), |teller| Box::new(Web(teller)));
+    let server = Server::start(1, "127.0.0.1:0", &defaults(), |teller, _| Box::new(Web(teller)));
     for (last, said, reason) in [
         (framed(Opcode::Close, &close_payload(3000, "bye"), &CLIENT), 3000_u16, "orderly"),
         (framed(Opcode::Binary, &[0; 1001], &CLIENT), 1009, "websocket"),
@@ -411,7 +309,7 @@ fn requests_are_answered_and_one_begins_a_websocket() {
 
 #[test]
 fn what_is_no_request_is_refused_behind_the_answers() {
-    let server = Server::start_with(1, "127.0.0.1:0", &defaults(), |teller| Box::new(Web(teller)));
+    let server = Server::start(1, "127.0.0.1:0", &defaults(), |teller, _| Box::new(Web(teller)));
     let mut client = server.connect();
     client.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET  /b HTTP/1.1\r\n\r\n").expect("sent");
     let mut answers = String::new();
@@ -423,7 +321,7 @@ fn what_is_no_request_is_refused_behind_the_answers() {
 
 #[test]
 fn timers_fire_on_the_poller_in_order_and_never_early() {
-    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let server = echo_server(1, "127.0.0.1:0", &defaults());
     let _client = server.connect();
     let (_, token) = server.opened();
     let began = Instant::now();
@@ -450,7 +348,7 @@ fn a_stop_sends_what_is_queued_and_closes_everything() {
             tell(&self.0, Told::Close(name(&reason)));
         }
     }
-    let server = Server::start_with(2, "127.0.0.1:0", &defaults(), |teller| Box::new(Talks(teller)));
+    let server = Server::start(2, "127.0.0.1:0", &defaults(), |teller, _| Box::new(Talks(teller)));
     let (mut reader, _sleeper) = (server.connect(), server.connect());
     server.opened();
     server.opened();
@@ -466,7 +364,7 @@ fn a_stop_sends_what_is_queued_and_closes_everything() {
 
 #[test]
 fn a_panic_ends_the_reactor_and_is_reported() {
-    let server = Server::start(2, "127.0.0.1:0", &defaults());
+    let server = echo_server(2, "127.0.0.1:0", &defaults());
     server.call(0, |_| panic!("of the test"));
     let reported = server.join();
     assert_eq!(reported, Err("a poller panicked: of the test".into()));
@@ -474,7 +372,7 @@ fn a_panic_ends_the_reactor_and_is_reported() {
 
 #[test]
 fn a_callback_that_does_not_return_makes_join_give_up() {
-    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let server = echo_server(1, "127.0.0.1:0", &defaults());
     let (release, released) = channel::<()>();
     server.call(0, move |_| {
         let _ = released.recv_timeout(PATIENCE);
@@ -509,7 +407,7 @@ fn dial(server: &Server, targets: &[String], timeout: Duration) -> Receiver<Told
     let (sender, told) = channel();
     let targets = targets.iter().map(|target| Target::parse(target).expect("a target")).collect();
     let request = Request { targets, timeout, since: None, options: Arc::default() };
-    let handler = Box::new(Echo(Arc::new(Mutex::new(sender))));
+    let handler = Box::new(Echo(sender));
     assert!(Handlers::connect(&server.reactor, 0, request, handler).is_ok());
     told
 }
@@ -535,7 +433,7 @@ fn nobody() -> String {
 
 #[test]
 fn an_outgoing_connection_lives_like_an_accepted_one() {
-    let server = Server::start(2, "127.0.0.1:0", &defaults());
+    let server = echo_server(2, "127.0.0.1:0", &defaults());
     for target in [server.address().to_string(), format!("localhost:{}", server.address().port())] {
         let told = dial(&server, &[target], PATIENCE);
         assert!(matches!(told.recv_timeout(PATIENCE), Ok(Told::Open(..))));
@@ -545,7 +443,7 @@ fn an_outgoing_connection_lives_like_an_accepted_one() {
 
 #[test]
 fn a_connection_that_cannot_be_made_is_told_once_and_why() {
-    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let server = echo_server(1, "127.0.0.1:0", &defaults());
     let address = nobody();
     for (target, why) in [
         (address.clone(), format!("cannot connect to {address}: Connection refused")),
@@ -561,7 +459,7 @@ fn a_connection_that_cannot_be_made_is_told_once_and_why() {
 
 #[test]
 fn who_does_not_answer_is_given_up_in_time() {
-    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let server = echo_server(1, "127.0.0.1:0", &defaults());
     let (_listener, _queued, address) = black_hole();
     let (timeout, began) = (Duration::from_millis(300), Instant::now());
     let told = dial(&server, std::slice::from_ref(&address), timeout);
@@ -574,7 +472,7 @@ fn who_does_not_answer_is_given_up_in_time() {
 
 #[test]
 fn the_next_address_is_tried_at_once_after_a_failure_and_soon_beside_a_silent_one() {
-    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let server = echo_server(1, "127.0.0.1:0", &defaults());
     let (_listener, _queued, silent) = black_hole();
     let good = server.address().to_string();
     for (first, at_least, at_most) in [(nobody(), 0, 100), (silent, 250, 400)] {
@@ -588,7 +486,7 @@ fn the_next_address_is_tried_at_once_after_a_failure_and_soon_beside_a_silent_on
 
 #[test]
 fn a_stop_tells_who_is_still_connecting() {
-    let server = Server::start(1, "127.0.0.1:0", &defaults());
+    let server = echo_server(1, "127.0.0.1:0", &defaults());
     let (_listener, _queued, silent) = black_hole();
     let told = dial(&server, &[silent], PATIENCE);
     server.reactor.stop(Duration::from_secs(1));

@@ -1,5 +1,6 @@
-"""What the tests of HTTP share: requests as bytes, and a client that takes an answer apart and forgives nothing."""
+"""Tests of HTTP share requests as bytes, handlers, and a client that takes an answer apart and forgives nothing."""
 
+import random
 import re
 import select
 import socket
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from support import PATIENCE, Server, settle
+import goev
+from support import PATIENCE, Events, Server, settle
 
 STATUS = re.compile(rb"HTTP/1\.1 ([1-5]\d\d) ([\t -~]*)\r\n")  # the space is there even without a reason (9112-4)
 FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*\r\n")
 CHUNK = re.compile(rb"([0-9A-Fa-f]+)\r\n")
+DATA = random.Random(5).randbytes(10_000_000)
 ONCE = ("content-length", "transfer-encoding", "date", "connection")
 
 
@@ -29,12 +32,79 @@ def post(target: str, body: bytes, *fields: str, version: str = "1.1") -> bytes:
 
 
 def chunked(*chunks: bytes) -> bytes:
-    """The body of these chunks, none of which may be empty, with its end."""
+    """The body of these chunks, with its end. No chunk may be empty."""
     return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
 
 
 def post_chunked(target: str, *chunks: bytes) -> bytes:
     return get(target, "Transfer-Encoding: chunked", method="POST") + chunked(*chunks)
+
+
+class Hello(goev.http.Connection):
+    def on_request(self, request):
+        request.respond(200, {"content-type": "text/plain"}, b"Hello\n")
+
+
+class Target(goev.http.Connection):
+    """Answers with what was asked for."""
+
+    def on_request(self, request):
+        request.respond(200, None, request.target.encode())
+
+
+class Reflects(goev.http.Connection):
+    """Answers with the body of the request."""
+
+    def on_request(self, request):
+        request.respond(200, None, request.body)
+
+
+class Keeps(goev.http.Connection):
+    """Reports its requests and leaves the answer to the test."""
+
+    def __init__(self, events: Events) -> None:
+        self.events = events
+
+    def on_request(self, request):
+        self.events("request", request)
+
+    def on_close(self, error):
+        self.events("close", error)
+
+
+class Pieces(Keeps):
+    """Takes bodies in pieces, and answers with the whole at the end."""
+
+    def __init__(self, events: Events) -> None:
+        super().__init__(events)
+        self.body = b""
+
+    def on_request(self, request):
+        self.events("request", request.target, request.body)
+
+    def on_body(self, request, data):
+        self.events("body", request.target, data)
+        self.body += data
+        if not data:
+            request.respond(200, None, self.body)
+            self.body = b""
+
+
+def streaming(*steps, status=200, headers=None):
+    """A class whose answers are streamed: each step is written, or called with the request."""
+
+    class Streaming(goev.http.Connection):
+        def on_request(self, request):
+            request.start(status, headers)
+            for step in steps:
+                step(request) if callable(step) else request.write(step)
+            request.end()
+
+    return Streaming
+
+
+class BrokenError(Exception):
+    """Raised by handlers of tests, and by nothing else."""
 
 
 @dataclass
@@ -43,13 +113,13 @@ class Answer:
     reason: str
     fields: list[tuple[str, str]]  # names in lower case, in the order sent
     body: bytes = b""
-    chunks: list[bytes] = field(default_factory=list)  # of a chunked body, the last and empty one left out
+    chunks: list[bytes] = field(default_factory=list)  # of a chunked body, without the last, empty one
 
     def all(self, name: str) -> list[str]:
         return [value for key, value in self.fields if key == name]
 
     def __getitem__(self, name: str) -> str | None:
-        """The value of a field that must not be there twice, or None."""
+        """The value of a field that must not be present twice, or None."""
         values = self.all(name)
         assert len(values) <= 1, f"{name} is there {len(values)} times: {self.fields}"
         return values[0] if values else None
@@ -70,7 +140,7 @@ class HttpClient:
         self.raw.send(data)
 
     def send_bytewise(self, data: bytes) -> None:
-        """Each byte in a segment of its own, and the poller went round before the next."""
+        """Send each byte in a segment of its own, with a turn of the poller before the next."""
         for position in range(len(data)):
             self.raw.send(data[position : position + 1])
             settle(self.server.reactor, 1)
@@ -88,7 +158,7 @@ class HttpClient:
         return self.answer(request.split(b" ", 1)[0].decode())
 
     def answer(self, method: str = "GET") -> Answer:
-        """The next answer, whole; an interim one (1xx) counts as one."""
+        """The next answer, whole; an interim answer (1xx) counts as one."""
         answer = self.head()
         if method == "HEAD" or answer.status < 200 or answer.status in (204, 304):
             return answer
@@ -103,7 +173,7 @@ class HttpClient:
         return answer
 
     def head(self) -> Answer:
-        """The head of the next answer, which must be a proper one; what follows stays unread."""
+        """The head of the next answer, which must be valid; the bytes after it stay unread."""
         head = self.take_until(b"\r\n\r\n")
         status = STATUS.match(head)
         assert status, head
@@ -123,7 +193,7 @@ class HttpClient:
         return answer
 
     def answer_behind_chunks(self) -> Answer:
-        """The next answer, behind the chunks of one whose head was taken."""
+        """Take the chunks of the answer that ``head`` returned; return the next answer."""
         self._chunks()
         return self.answer()
 
@@ -139,7 +209,7 @@ class HttpClient:
             chunks.append(data[:-2])
 
     def take(self, count: int) -> bytes:
-        """Exactly so many bytes."""
+        """Exactly ``count`` bytes."""
         parts, missing = [self._buffer], count - len(self._buffer)
         while missing > 0:
             parts.append(self._received())
@@ -166,11 +236,11 @@ class HttpClient:
         return data
 
     def is_silent(self, wait: float = 0.0) -> bool:
-        """Whether nothing is there to be read, nor an end, within so many seconds."""
+        """Whether neither a byte nor the end comes within ``wait`` seconds."""
         return not self._buffer and not select.select([self.raw.socket], [], [], wait)[0]
 
     def survives_until_end(self) -> bytes:
-        """What comes up to the end, whether it ends with FIN or RST."""
+        """The bytes up to the end, whether the stream ends with FIN or RST."""
         data, end = self._buffer, time.monotonic() + PATIENCE
         with suppress(ConnectionResetError):
             while part := self.raw.socket.recv(1 << 18):

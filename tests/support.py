@@ -1,6 +1,7 @@
-"""What the tests share: waiting with a limit, raw clients, and small programs in processes of their own."""
+"""Shared by the tests: waiting with a limit, raw clients, and small programs in processes of their own."""
 
 import errno
+import gc
 import hashlib
 import os
 import queue
@@ -30,11 +31,13 @@ ROOT = Path(__file__).resolve().parents[1]
 STALL = re.compile(
     r"^(?:goev: )?poller \d+ has been in .*\n(?:Stack \(most recent call last\):\n(?:  .*\n)*)?", re.MULTILINE
 )
+LOCAL = "127.0.0.1:0"
+SMALL_BUFFERS = {"send_buffer_size": 65536, "receive_buffer_size": 65536}
 PATIENCE = 10.0  # seconds until an event that must come counts as lost; never waited out by a test that passes
 
 
 class Events:
-    """What callbacks reported, in order. Reports come from any thread; the test waits for them."""
+    """The reports of callbacks, in order. Reports come from any thread; the test waits for them."""
 
     def __init__(self) -> None:
         self.history: list[tuple[Any, ...]] = []
@@ -55,7 +58,7 @@ class Events:
             return self.history[self._taken - 1]
 
     def until(self, name: str, timeout: float = PATIENCE) -> tuple[Any, ...]:
-        """The next event of that name; those before it are passed over (they stay in ``history``)."""
+        """The next event of that name; earlier ones are skipped (they stay in ``history``)."""
         end = time.monotonic() + timeout
         while True:
             event = self.next(max(0.0, end - time.monotonic()))
@@ -97,8 +100,15 @@ class Echo(goev.Connection):
         self.write(self.read())
 
 
+def text_of(address: Any) -> str:
+    """An address of the socket module as goev takes it."""
+    if isinstance(address, str):
+        return f"unix:{address}"
+    return f"[{address[0]}]:{address[1]}" if len(address) == 4 else f"{address[0]}:{address[1]}"
+
+
 class Client:
-    """A raw blocking client: every operation has a limit, and nothing about it is goev's."""
+    """A raw blocking client: every operation has a time limit, and none of its code is goev's."""
 
     def __init__(self, address: Any, *, receive_buffer: int | None = None) -> None:
         family = (
@@ -106,7 +116,7 @@ class Client:
         )
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         try:
-            if receive_buffer is not None:  # before connecting, or the window is negotiated larger
+            if receive_buffer is not None:  # before connecting, or the kernel negotiates a larger window
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             self.socket.settimeout(PATIENCE)
             self.socket.connect(address)
@@ -156,7 +166,7 @@ class Client:
         return count, digest.hexdigest()
 
     def gets(self, byte: bytes, wait: float) -> bool:
-        """Whether this comes next, within so many seconds."""
+        """Whether ``byte`` comes next, within ``wait`` seconds."""
         self.socket.settimeout(wait)
         try:
             return self.socket.recv(1) == byte
@@ -166,12 +176,12 @@ class Client:
             self.socket.settimeout(PATIENCE)
 
     def ask(self, data: bytes) -> bytes:
-        """Send, then receive as many bytes: what an echo does."""
+        """Send, then receive as many bytes, as from an echo server."""
         self.send(data)
         return self.receive(len(data))
 
     def finish(self) -> None:
-        """Half close: no more will be sent."""
+        """Half-close: the client sends no more."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
@@ -195,8 +205,7 @@ class Client:
     @property
     def name(self) -> str:
         """This end as goev prints a peer."""
-        address = self.socket.getsockname()
-        return f"[{address[0]}]:{address[1]}" if len(address) == 4 else f"{address[0]}:{address[1]}"
+        return text_of(self.socket.getsockname())
 
 
 class Server:
@@ -226,7 +235,7 @@ class Server:
 
 
 def in_thread(fn: Callable[..., Any], *args: Any) -> "Future[Any]":
-    """Run ``fn`` in a thread of its own; what it returned or raised comes out of ``.result(timeout)``."""
+    """Run ``fn`` in a thread of its own; ``.result(timeout)`` returns or raises its outcome."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -240,7 +249,7 @@ def in_thread(fn: Callable[..., Any], *args: Any) -> "Future[Any]":
 
 
 def on_poller(target: Any, fn: Callable[..., Any], *args: Any) -> Any:
-    """Call ``fn`` on the poller of ``target`` (a connection or a reactor); return or raise what it did."""
+    """Call ``fn`` on the poller of ``target`` (a connection or a reactor); return or raise its outcome."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -254,14 +263,14 @@ def on_poller(target: Any, fn: Callable[..., Any], *args: Any) -> Any:
 
 
 def settle(target: Any, turns: int = 5) -> None:
-    """Let the poller of ``target`` go round a few times, so that what must not come had its chance to."""
+    """Let the poller of ``target`` run a few turns, so that an event that must not come would have come."""
     for _ in range(turns):
         on_poller(target, lambda: None)
 
 
 @contextmanager
 def held(target: Any) -> Iterator[None]:
-    """Hold the poller of ``target`` in a callback: what happens meanwhile meets it all at once."""
+    """Hold the poller of ``target`` in a callback, so that it gets all events of this time at once."""
     entered, release = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -277,7 +286,7 @@ def held(target: Any) -> Iterator[None]:
 
 
 def eventually(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
-    """Poll ``condition`` until it is true; for states that report no event."""
+    """Poll ``condition`` until it is true; for states that no event reports."""
     end = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > end:
@@ -290,13 +299,19 @@ def open_fds() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def settled_fds() -> int:
+    """Descriptors of this process, without those of reactors that earlier tests left to the collector."""
+    gc.collect()
+    return open_fds()
+
+
 def resident(pid: int | str = "self") -> int:
     """Bytes of memory in use by a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def page_faults(pid: int) -> int:
-    """How often a process has touched a page of memory that was not there."""
+    """How often a process has touched a page of memory that was not mapped."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
@@ -308,6 +323,11 @@ def cpu_seconds(pid: int) -> float:
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def names(message: object, *words: str) -> bool:
+    """All words occur in the message."""
+    return all(re.search(re.escape(word), str(message)) for word in words)
 
 
 def need(program: str, package: str | None = None) -> str:
@@ -332,7 +352,7 @@ def need_ipv6() -> None:
 
 
 class Child:
-    """A Python program in a process of its own; its lines of output are waited for with a limit."""
+    """A Python program in a process of its own. The tests wait for its lines of output with a limit."""
 
     def __init__(self, *argv: str) -> None:
         command = [sys.executable, "-X", "faulthandler", "-W", "error", *argv]
@@ -389,11 +409,11 @@ class Child:
         self.process.stdin.flush()
 
     def end(self, timeout: float = 20.0) -> int:
-        """Wait for its end; the exit status."""
+        """Wait for the end of the program; return its exit status."""
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGABRT)  # faulthandler then says where it hangs
+            self.process.send_signal(signal.SIGABRT)  # faulthandler then prints where the program hangs
             self.process.wait(PATIENCE)
             self._readers[1].join(PATIENCE)
             pytest.fail(f"the program did not end in {timeout} s:\n{self.errors}")
@@ -407,12 +427,12 @@ class Child:
 
     @property
     def complaints(self) -> str:
-        """The errors but for stalled callbacks: any machine may be slow."""
+        """The errors without the warnings of stalled callbacks, since any machine may be slow."""
         return STALL.sub("", self.errors)
 
 
 def run_script(source: str, *args: str, timeout: float = 20.0) -> str:
-    """Run a program that must end by itself with status 0 and say nothing on stderr; return its output."""
+    """Run a program that must end by itself with status 0 and print nothing on stderr; return its output."""
     with Child.running(source, *args) as child:
         status = child.end(timeout)
         assert (status, child.complaints) == (0, ""), f"status {status}\n{child.errors}"

@@ -1,5 +1,6 @@
-"""What the tests of WebSockets share: frames as bytes, and a peer of either side that forgives nothing."""
+"""Tests of WebSockets share frames as bytes, handlers, and a peer of either side that forgives nothing."""
 
+import random
 import re
 import select
 import socket
@@ -14,20 +15,27 @@ from typing import Any
 
 import pytest
 
-from support import PATIENCE, Server, settle
+import goev
+from support import PATIENCE, Events, Server, settle
 
 KEY = b64encode(bytes(range(16))).decode()
 MASK = b"\x12\x9a\xf0\x07"
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 NO_TAKEOVER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-TAIL = b"\0\0\xff\xff"  # what a sender cuts off (RFC 7692 section 7.2.1)
+TAIL = b"\0\0\xff\xff"  # a sender removes this (RFC 7692 section 7.2.1)
+
+MEGABYTE = 1 << 20
+NOISE = random.Random(7).randbytes(MEGABYTE)
+WORDS = " ".join(f"user{number * number % 97} is at {number}" for number in range(2000))
+ORDERLY = ("close", None, 1000, "")
 
 STATUS = re.compile(r"HTTP/1\.1 ([1-5]\d\d) [\t -~]*")
 FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?(.*)")
 
 
 def accept_of(key: str) -> str:
-    """What a server answers to that key (RFC 6455 section 4.2.2)."""
+    """The server's answer to that key (RFC 6455 section 4.2.2)."""
     return b64encode(sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()).decode()
 
 
@@ -60,7 +68,7 @@ def masked(payload: bytes, mask: bytes) -> bytes:
 
 
 def head(opcode: int, length: int, *, fin: bool = True, rsv: int = 0, mask: bytes | None = MASK) -> bytes:
-    """What comes before a payload of that length. ``rsv`` is 4 for RSV1, 2 for RSV2, 1 for RSV3."""
+    """The head of a frame with a payload of that length. ``rsv`` is 4 for RSV1, 2 for RSV2, 1 for RSV3."""
     bit = 0x80 if mask is not None else 0
     if length < 126:
         size = struct.pack(">B", bit | length)
@@ -86,7 +94,7 @@ def close(code: int | None = 1000, reason: str = "", **flags: Any) -> bytes:
 
 
 def fragments(opcode: int, *parts: bytes, between: bytes = b"", rsv: int = 0, mask: bytes | None = MASK) -> bytes:
-    """One message in as many frames as there are parts, and ``between`` between each two."""
+    """One message, one frame for each part, with ``between`` between each two frames."""
     last = len(parts) - 1
     frames = (
         frame(opcode if at == 0 else CONTINUATION, part, fin=at == last, rsv=0 if at else rsv, mask=mask)
@@ -96,13 +104,13 @@ def fragments(opcode: int, *parts: bytes, between: bytes = b"", rsv: int = 0, ma
 
 
 def deflated(message: bytes, bits: int = 15, level: int = 6) -> bytes:
-    """The payload of a compressed message, which depends on no other."""
+    """The payload of a compressed message, which depends on no other message."""
     compressor = zlib.compressobj(level, zlib.DEFLATED, -bits)
     return (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)
 
 
 def inflated(payload: bytes, bits: int = 15) -> bytes:
-    """The message in a payload, by a decompressor that has seen nothing else and has no larger window."""
+    """The message in a payload, from a fresh decompressor with a window of exactly ``bits``."""
     decompressor = zlib.decompressobj(-bits)
     message = decompressor.decompress(payload + TAIL) + decompressor.flush()
     assert not decompressor.unused_data
@@ -118,6 +126,57 @@ class Frame:
     mask: bytes | None = None
 
 
+SIGN_OF_LIFE = Frame(PING, b"goev: there?")  # asks for one
+
+
+class Told(goev.websocket.Connection):
+    """Reports everything."""
+
+    def __init__(self, events: Events) -> None:
+        self.events = events
+
+    def on_open(self):
+        self.events("open", self)
+
+    def on_message(self, message):
+        self.events("message", message)
+
+    def on_pong(self, data):
+        self.events("pong", data)
+
+    def on_connect_fail(self, error):
+        self.events("failed", error)
+
+    def on_close(self, error):
+        self.events("close", error, self.close_code, self.close_reason)
+
+
+class Echo(Told):
+    def on_message(self, message):
+        super().on_message(message)
+        self.send(message)
+
+
+class Site(goev.http.Connection):
+    """Serves pages, and a WebSocket at /chat."""
+
+    make = Echo
+
+    def __init__(self, events: Events) -> None:
+        self.events = events
+
+    def on_request(self, request):
+        if request.path == "/chat":
+            self.events("upgraded", goev.websocket.upgrade(request, self.make(self.events)))
+        elif request.path == "/later":
+            self.events("request", request)
+        else:
+            request.respond(200, None, request.path.encode())
+
+    def on_close(self, error):
+        self.events("http close", error)
+
+
 class Peer:
     """The other end of a goev WebSocket, client or server. It ends with a reset, so nothing outlives its test."""
 
@@ -128,7 +187,7 @@ class Peer:
         self.socket.settimeout(PATIENCE)
         if self.socket.family != socket.AF_UNIX:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.bits: int | None = None  # the window of what comes, if it may be compressed
+        self.bits: int | None = None  # the window of incoming messages, if they may be compressed
         self.masks: list[bytes] = []
         self.messages_deflated = 0
         self._buffer = b""
@@ -138,7 +197,7 @@ class Peer:
         self.socket.sendall(b"".join(data))
 
     def take(self, count: int) -> bytes:
-        """Exactly so many bytes."""
+        """Exactly ``count`` bytes."""
         parts, missing = [self._buffer], count - len(self._buffer)
         while missing > 0:
             parts.append(self._received())
@@ -167,7 +226,7 @@ class Peer:
         return sent
 
     def is_silent(self, wait: float = 0.0) -> bool:
-        """Whether nothing is there to be read, nor an end, within so many seconds."""
+        """Whether neither a byte nor the end comes within ``wait`` seconds."""
         return not self._buffer and not select.select([self.socket], [], [], wait)[0]
 
     def finish(self) -> None:
@@ -179,7 +238,7 @@ class Peer:
         self.socket.close()
 
     def http_head(self) -> tuple[str, dict[str, str]]:
-        """The first line and the fields of the head that comes next, none of them there twice."""
+        """The first line and the fields of the next head; no field may be present twice."""
         while b"\r\n\r\n" not in self._buffer:
             self._buffer += self._received()
         data, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
@@ -235,7 +294,7 @@ class Peer:
         return payload.decode() if first.opcode == TEXT else payload
 
     def farewell(self) -> tuple[int | None, str]:
-        """The close frame, which must come next, and behind it the end of the stream."""
+        """The code and reason of the close frame, which must come next and be followed by the end of the stream."""
         last = self.next()
         assert last.opcode == CLOSE, last
         assert self.rest() == b"", "5.5.1: nothing more may be sent"
@@ -252,13 +311,13 @@ class ClientPeer(Peer):
         self.server = server
 
     def send_bytewise(self, data: bytes) -> None:
-        """Each byte in a segment of its own, and the poller went round before the next."""
+        """Send each byte in a segment of its own, with a turn of the poller before the next."""
         for position in range(len(data)):
             self.send(data[position : position + 1])
             settle(self.server.reactor, 1)
 
     def answer(self) -> tuple[int, dict[str, str]]:
-        """Status and fields of the answer to a handshake; its body is taken too."""
+        """Status and fields of the answer to a handshake, with its body as the field ``body``."""
         first, fields = self.http_head()
         found = STATUS.fullmatch(first)
         assert found, first
@@ -267,7 +326,7 @@ class ClientPeer(Peer):
         return int(found[1]), fields
 
     def open(self, *fields: str, behind: bytes = b"", **instead: Any) -> dict[str, str]:
-        """Do the handshake, which must succeed; ``behind`` is sent in the same segment. The answer's fields."""
+        """Do the handshake, which must succeed, and send ``behind`` in the same segment; return the answer's fields."""
         self.send(handshake(*fields, **instead) + behind)
         status, answer = self.answer()
         assert status == 101, answer
@@ -284,8 +343,21 @@ class ClientPeer(Peer):
         return answer
 
 
+def closed(events: Events) -> tuple[type, int, str]:
+    """The end as the handler saw it: type of the error, code, reason."""
+    _, error, code, reason = events.until("close")
+    return type(error), code, reason
+
+
+def ended(client: ClientPeer, events: Events) -> None:
+    """Nothing but the end of the stream comes, and the handler was told nothing."""
+    assert client.rest() == b""
+    settle(client.server.reactor)
+    assert events.history == []
+
+
 class ServerPeer(Peer):
-    """A server of a goev client: what a listening socket accepts next."""
+    """A server of a goev client, on the next connection that a listening socket accepts."""
 
     is_server = True
 

@@ -1,4 +1,4 @@
-"""The machinery behind ``bench.py``: which servers, which cases, how each is measured, and what is written of it."""
+"""The machinery of ``bench.py``: the servers, the cases, the measurements and the report."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ REPO = BENCHES.parent
 
 
 class Unavailable(Exception):
-    """Why a program, a peer or a run cannot be had.
+    """A program, a peer or a run is not available.
 
-    ``reason`` is published beside the name that is skipped; ``detail`` is for the terminal of whoever measures.
+    The report shows ``reason`` beside the name that is skipped; ``detail`` is for the terminal only.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -8,7 +8,7 @@ SPARE_FILES = 100
 
 
 def latencies(bench: Bench, peer: Peer) -> Run:
-    """How long a call holds its caller, and how long until the last member has the message."""
+    """The time that a call holds its caller, and the time until the last member has the message."""
     members = bench.effort.members
     if process.raise_file_limit() < members + SPARE_FILES:
         raise Unavailable(f"a process may not open {members + SPARE_FILES:,} files here")

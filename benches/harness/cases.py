@@ -1,4 +1,4 @@
-"""The table of cases: what is measured, of which servers, and the figures to reach."""
+"""The table of cases: the measurements, their servers, and the figures to reach."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Metric:
     name: str
     unit: str
     format: str
-    factor: float = 1.0  # from the unit measured to the unit shown
+    factor: float = 1.0  # from the measured unit to the shown unit
 
     @property
     def title(self) -> str:
@@ -61,11 +61,11 @@ class Case:
     title: str
     description: str
     peers: tuple[str, ...]
-    metrics: tuple[str, ...]  # the first one is shown while it runs
+    metrics: tuple[str, ...]  # the first one is shown while the case runs
     measure: Callable[[Bench, Peer], Run]
     goals: tuple[Goal, ...] = ()
     least_rounds: int = 1
-    timed: bool = False  # it goes on for the seconds that are asked for
+    timed: bool = False  # a run lasts for the seconds that ``--seconds`` gives
 
 
 def _wrk(connections: int, depth: int = 1) -> Callable[[Bench, Peer], Run]:

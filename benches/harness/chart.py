@@ -10,13 +10,13 @@ from harness.cases import CASES
 from harness.results import Result
 
 CHARTED = ("headline", "c64", "c1000", "pipelined")
-TEXT = "#6e7781"  # stands out from white as from GitHub's dark page
+TEXT = "#6e7781"  # readable on white and on GitHub's dark page
 COLOURS = {"goev": "#2f81f7", "core": "#9db8d9", "bare": "#b9c0c7"}
 OTHERS = "#8c959f"
 
 
 def draw(results: dict[str, Result], path: Path) -> None:
-    """Writes an SVG with one panel for each of these cases that was measured."""
+    """Writes an SVG with one panel for each case of CHARTED that was measured."""
     names = [name for name in CHARTED if name in results]
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "goev", "font.size": 9, "text.color": TEXT})
     figure, panels = pyplot.subplots(2, 2, figsize=(10, 6.6), layout="constrained")

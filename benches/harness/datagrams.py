@@ -8,7 +8,7 @@ from harness.peers import Peer
 from harness.server import Server
 
 WARM_UP_ROUNDS = 1000
-SIZES = (64, 1, 1400)  # of those that are shown to come back; asyncio sends no empty ones
+SIZES = (64, 1, 1400)  # of the datagrams that the check sends; asyncio sends no empty ones
 
 
 def echoes(bench: Bench, peer: Peer) -> Run:

@@ -1,4 +1,4 @@
-"""Servers that speak HTTP/1.1 in full: one answer, whose head each writes as it does."""
+"""Servers that implement HTTP/1.1 in full: all give the same answer, each with a head of its own form."""
 
 import socket
 from email import message_from_bytes
@@ -12,7 +12,7 @@ from harness.server import REQUEST
 BODY = b"Hello, World!"
 END_OF_HEAD = b"\r\n\r\n"
 
-# As for plaintext, but never cut in the first line: socketify 0.0.31 answers that with 505.
+# As for plaintext, but no cut in the first line: socketify 0.0.31 answers such a cut with 505.
 EXCHANGES = (
     ((REQUEST,), 1),
     ((REQUEST * 3,), 3),
@@ -23,14 +23,14 @@ EXCHANGES = (
 
 def requests(bench: Bench, peer: Peer, connections: int, depth: int) -> Run:
     """Requests per second by wrk, and the server's CPU time for each."""
-    bench.programs.command("wrk")  # before a server waits for it
+    bench.programs.command("wrk")  # before a server has to wait for it
     program = bench.programs.command(f"{peer.program} http")
     with server.serve([*program, *peer.arguments], take, EXCHANGES) as running:
         return measure.wrk(bench, running, connections, depth)
 
 
 def take(connection: socket.socket, replies: int) -> None:
-    """Takes exactly so many answers, which are shown to be what all servers have to give."""
+    """Takes exactly ``replies`` answers, and checks that each is the one that all servers have to give."""
     received = b""
     for _ in range(replies):
         head, received = _split(connection, received, END_OF_HEAD)
@@ -43,7 +43,7 @@ def take(connection: socket.socket, replies: int) -> None:
 
 
 def _split(connection: socket.socket, received: bytes, end: bytes) -> tuple[bytes, bytes]:
-    """What comes before and what has come behind these bytes, which are read until they are there."""
+    """Reads until ``end`` has come; returns the bytes before it and the bytes after it."""
     while end not in received:
         data = connection.recv(65536)
         if not data:

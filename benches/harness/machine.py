@@ -1,4 +1,4 @@
-"""What the figures were measured on and with."""
+"""The machine and the versions of the measurement."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from harness.programs import find_nginx
 
 
 def describe(goev_python: Path) -> dict[str, str]:
-    """Names and values as the report shows them; what is not there is left out."""
+    """Names and values as the report shows them; a program that is not installed is left out."""
     versions = {
         "CPU": _cpu(),
         "memory": _memory(),
@@ -54,7 +54,7 @@ def _memory() -> str:
 
 
 def _nginx() -> str:
-    """It tells on its standard error."""
+    """The version of nginx, which it prints on standard error."""
     program = find_nginx()
     if program is None:
         return ""

@@ -1,4 +1,4 @@
-"""How plaintext servers, timers and pools are measured, each time one of them in one run."""
+"""The measurements of plaintext servers, timers and pools, one of them in each run."""
 
 import json
 import os
@@ -18,12 +18,12 @@ from harness.server import REQUEST, Server
 Run = dict[str, float]  # seconds, bytes, counts, or counts per second, by metric
 
 RUN_TIMEOUT = 120.0
-SPARE_FILES = 500  # what a server with idle connections opens besides
+SPARE_FILES = 500  # files that a server opens besides its idle connections
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is done in one measurement."""
+    """The amount of work in one measurement."""
 
     rounds: int = 5
     seconds: int = 2
@@ -35,7 +35,7 @@ class Effort:
     pairs: int = 1_000_000  # acquire and release
 
     def rounds_of(self, least: int) -> int:
-        """At least as many as a case needs; but a quick look goes round once."""
+        """At least as many rounds as a case needs; with ``--quick`` one."""
         return 1 if self == QUICK else max(self.rounds, least)
 
 
@@ -64,7 +64,7 @@ class Bench:
 
 def requests(bench: Bench, peer: Peer, connections: int, depth: int) -> Run:
     """Requests per second of plaintext."""
-    bench.programs.command("wrk")  # before a server waits for it
+    bench.programs.command("wrk")  # before a server has to wait for it
     with bench.serve(peer) as running:
         return wrk(bench, running, connections, depth)
 
@@ -88,7 +88,7 @@ def wrk(bench: Bench, running: Server, connections: int, depth: int) -> Run:
 
 
 def churn(bench: Bench, peer: Peer) -> Run:
-    """Connections per second, of those that got their reply."""
+    """Connections per second; only connections that got their reply count."""
     client = bench.programs.command("churn")
     with bench.serve(peer) as running:
         before = running.cpu_seconds()
@@ -100,13 +100,13 @@ def churn(bench: Bench, peer: Peer) -> Run:
 
 
 def timers(bench: Bench, peer: Peer) -> Run:
-    """What the timers of a peer's program cost, as that program tells itself."""
+    """The cost of timers, as the peer's program measures it."""
     program = bench.programs.command(f"{peer.program} timers")
     return run_program([*program, "--timers", str(bench.effort.timers)])
 
 
 def pool(bench: Bench, peer: Peer) -> Run:
-    """What a pair of acquire and release costs, as the peer's program tells itself."""
+    """The cost of a pair of acquire and release, as the peer's program measures it."""
     return run_program([*bench.programs.command(f"{peer.program} pool"), "--times", str(bench.effort.pairs)])
 
 
@@ -126,7 +126,7 @@ def idle(bench: Bench, peer: Peer) -> Run:
 
 
 def echo_load(bench: Bench, running: Server, program: str, *arguments: str) -> tuple[Run, Run]:
-    """Echoes per second and the server's CPU time for each, under a program that counts them; and what it counted."""
+    """Echoes per second and the server's CPU time for each; and the counts of the program that made the load."""
     load = bench.programs.command(program)
     before = running.cpu_seconds()
     seen = run_program([*load, str(running.port), str(bench.effort.seconds), *arguments])
@@ -137,7 +137,7 @@ def echo_load(bench: Bench, running: Server, program: str, *arguments: str) -> t
 
 
 def run_program(command: Command, environment: dict[str, str] | None = None) -> Run:
-    """Runs a program whose last line of output is its result in JSON."""
+    """Runs a program that prints its result as JSON in its last line of output."""
     environment = os.environ | (environment or {})
     try:
         result = subprocess.run(

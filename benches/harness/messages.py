@@ -1,4 +1,4 @@
-"""Echoes of small messages behind their length."""
+"""Echoes of small messages with their length before them."""
 
 import struct
 
@@ -7,7 +7,7 @@ from harness.measure import Bench, Run, echo_load
 from harness.peers import Peer
 from harness.server import Server
 
-SIZES = (64, 0, 1, 5000)  # of those that are shown to come back, however they are cut
+SIZES = (64, 0, 1, 5000)  # of the messages that the check sends, cut in different places
 
 
 def echoes(bench: Bench, peer: Peer) -> Run:

@@ -1,4 +1,4 @@
-"""The table of servers that are compared: a name, what it is, and how its program is started."""
+"""The table of compared servers: for each a name, a description, and its program with arguments."""
 
 from dataclasses import dataclass
 

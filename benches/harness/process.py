@@ -1,4 +1,4 @@
-"""What Linux tells of the processes of one session: the time they computed, and the memory they hold."""
+"""CPU time and memory of the processes of one session, as Linux reports them."""
 
 import resource
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from os import sysconf
 from pathlib import Path
 
 _TICKS_PER_SECOND = sysconf("SC_CLK_TCK")
-# Places in /proc/PID/stat, counted from the field behind the command's name.
+# Places in /proc/PID/stat, counted from the field after the command's name.
 _SESSION, _USER_TICKS, _SYSTEM_TICKS = 3, 11, 12
 
 
@@ -22,7 +22,7 @@ def resident_bytes(session: int) -> int:
 
 
 def raise_file_limit() -> int:
-    """Allows this process, and those it starts, as many open files as they may have, and returns that number."""
+    """Raises the limit of open files of this process and its children to the hard limit, and returns it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
@@ -32,7 +32,7 @@ def _processes(session: int) -> Iterator[tuple[Path, list[str]]]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             stat = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended meanwhile
             continue
         if int(stat[_SESSION]) == session:
             yield folder, stat

@@ -1,4 +1,4 @@
-"""How each program comes to be: installed, built or found when first asked for; what fails is skipped by name."""
+"""The programs: installed, built or found at their first use. A program that fails is skipped by name."""
 
 import json
 import os
@@ -72,7 +72,7 @@ class Programs:
         self._outcomes: dict[str, Command | Unavailable] = {}
 
     def command(self, name: str) -> Command:
-        """Raises Unavailable for a program that cannot be had, each time it is asked for."""
+        """Raises ``Unavailable`` for a program that is not available, at each call."""
         if name not in self._outcomes:
             print(f"preparing {name}", flush=True)
             try:
@@ -112,7 +112,7 @@ def _go_build(module: str, package: str) -> str:
 
 
 def _cargo_build(example: str) -> str:
-    """Builds an example of the crate without Python and returns where cargo has put it."""
+    """Builds an example of the crate without Python and returns the path of the executable."""
     if shutil.which("cargo") is None:
         raise Unavailable("cargo is not installed")
     command = ["cargo", "build", "--release", "--no-default-features", "--example", example]
@@ -140,7 +140,7 @@ def _redis(program: str) -> str:
 
 
 def _nginx() -> Command:
-    """It is not installed from here, since that would start a server as well."""
+    """nginx must be installed already, because its package would also start a server."""
     found = find_nginx()
     if found is None:
         raise Unavailable("nginx is not installed (Debian: apt-get install nginx-light)")

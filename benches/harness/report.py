@@ -1,4 +1,4 @@
-"""Tables of what was measured, for the terminal and for docs/benchmarks.md."""
+"""Tables of the measurements, for the terminal and for docs/benchmarks.md."""
 
 from harness.cases import CASES, METRICS, Case, Goal
 from harness.peers import PEERS
@@ -137,7 +137,7 @@ def _show(goal: Goal, value: float) -> str:
 
 
 def _markdown(table: Table) -> str:
-    """The first column is text, the others are figures, to the right."""
+    """A table in Markdown: the first column is text, the others are figures and aligned to the right."""
     heading, *rows = table
     marks = ["---", *("---:" for _ in heading[1:])] if len(heading) > 2 else ["---" for _ in heading]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heading, marks, *rows))

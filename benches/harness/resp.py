@@ -11,7 +11,7 @@ from harness.server import Server
 
 DEPTH = 16
 CONNECTIONS = 50
-COMMANDS_PER_SECOND = 200_000  # about so many are sent for each second that is asked for
+COMMANDS_PER_SECOND = 200_000  # commands to send for each second of a run, about
 
 
 def commands(bench: Bench, peer: Peer) -> Run:
@@ -33,7 +33,7 @@ def commands(bench: Bench, peer: Peer) -> Run:
 
 
 def _check(running: Server) -> None:
-    """It keeps what it is given."""
+    """Checks that GET returns the value that SET stored."""
     with running.connect() as client:
         client.sendall(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r\nb\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
         server.expect(client, b"+OK\r\n$4\r\na\r\nb\r\n")

@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON so that the report can be rendered again."""
+"""The measurements, kept as JSON so that the report can be rendered again."""
 
 import json
 import statistics
@@ -11,7 +11,7 @@ from harness.measure import Run
 
 @dataclass
 class Result:
-    """One case: when and where it was measured, every run of every peer by round, and who was skipped why."""
+    """One case: its time and machine, every run of every peer by round, and each skipped peer with the reason."""
 
     when: str
     commit: str
@@ -30,7 +30,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a goal came out: a median, or a ratio of two, and its least and greatest in any round."""
+    """The outcome of a goal: a median, or a ratio of two medians, and the least and greatest value in any round."""
 
     goal: Goal
     value: float
@@ -43,7 +43,7 @@ class Outcome:
 
 
 def outcome(goal: Goal, result: Result) -> Outcome | None:
-    """None where one of the peers was not measured."""
+    """The outcome of a goal; ``None`` if one of its peers was not measured."""
     if goal.peer not in result.runs or (goal.against or goal.peer) not in result.runs:
         return None
     values = [run[goal.metric] for run in result.runs[goal.peer]]

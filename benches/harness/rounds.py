@@ -1,4 +1,4 @@
-"""Runs a case: every peer once in a round, in an order that moves on by one from round to round."""
+"""Runs a case: every peer once in a round, in an order that rotates by one from round to round."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ CLEAR_LINE = "\r\x1b[K"
 
 @dataclass
 class Progress:
-    """Says on the terminal what runs now, and for how long it may go on."""
+    """Shows on the terminal the current run and the time that is left."""
 
     runs: int
     done: int = 0
@@ -40,7 +40,7 @@ class Progress:
 
 
 def run_case(name: str, case: Case, bench: Bench, progress: Progress, result: Result) -> None:
-    """Fills the result with the runs of every peer that could be measured in every round."""
+    """Fills the result with the runs of every peer that was available in every round."""
     rounds = bench.effort.rounds_of(case.least_rounds)
     for index in range(rounds):
         first = index % len(case.peers)

@@ -1,4 +1,4 @@
-"""A server under test: started on a free port, and ended; if it answers requests, found to do so properly first."""
+"""A server under test: starts it on a free port, checks its answers first if it gives any, and ends it."""
 
 import os
 import select
@@ -16,13 +16,13 @@ from harness.programs import Command
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"
-READY = (b"ready\n", b"serving on ", b"redis on ")  # all but the first are of our examples
+READY = (b"ready\n", b"serving on ", b"redis on ")  # all but the first come from goev's examples
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 3.0
 WARM_UP_CONNECTIONS = 16
 WARM_UP_ROUNDS = 100
 
-# What is sent, piece by piece, and how many replies it must get: whole, pipelined, cut, and cut inside the separator.
+# Pieces to send, and the number of replies to them: whole, pipelined, cut, and cut inside the separator.
 Exchanges = tuple[tuple[tuple[bytes, ...], int], ...]
 EXCHANGES: Exchanges = (
     ((REQUEST,), 1),
@@ -32,7 +32,7 @@ EXCHANGES: Exchanges = (
 )
 
 
-Take = Callable[[socket.socket, int], None]  # takes exactly so many replies, and raises Unavailable for others
+Take = Callable[[socket.socket, int], None]  # takes exactly so many replies, and raises Unavailable for wrong ones
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def take_plaintext(connection: socket.socket, replies: int) -> None:
 
 @contextmanager
 def serve(command: Command, take: Take = take_plaintext, exchanges: Exchanges = EXCHANGES) -> Iterator[Server]:
-    """Runs a server of such replies, which is shown to answer properly and warmed up."""
+    """Runs a server, checks that it answers properly, and warms it up."""
     with start(command) as server:
         _check(server, take, exchanges)
         _warm_up(server, take)
@@ -67,12 +67,12 @@ def serve(command: Command, take: Take = take_plaintext, exchanges: Exchanges = 
 
 @contextmanager
 def start(command: Command) -> Iterator[Server]:
-    """Runs a server, which prints a line of READY when it listens, in a session of its own."""
+    """Runs a server in a session of its own; the server prints a line of READY when it listens."""
     port = free_port()
     with tempfile.TemporaryFile("w+") as messages:
         child = subprocess.Popen(
             [*command, "--port", str(port)],
-            bufsize=0,  # select must see what readline has not taken
+            bufsize=0,  # select must see the bytes that readline has not taken
             stdout=subprocess.PIPE,
             stderr=messages,
             start_new_session=True,
@@ -91,13 +91,13 @@ def exchange(connection: socket.socket, pieces: tuple[bytes, ...], replies: int,
     """Sends the pieces one after the other and takes exactly the replies that are due."""
     for index, piece in enumerate(pieces):
         if index > 0:
-            time.sleep(0.01)  # so that the server reads them one by one
+            time.sleep(0.01)  # so that the server reads the pieces one by one
         connection.sendall(piece)
     take(connection, replies)
 
 
 def expect(connection: socket.socket, expected: bytes) -> None:
-    """Takes exactly the reply that is due."""
+    """Takes exactly the reply ``expected``."""
     received = b""
     while len(received) < len(expected):
         data = connection.recv(65536)
@@ -116,7 +116,7 @@ def free_port() -> int:
 
 
 def _wait_until_ready(child: subprocess.Popen[bytes]) -> None:
-    """Waits for the line; what a server prints before it is passed over."""
+    """Waits for the line of READY; skips the lines that a server prints before it."""
     assert child.stdout is not None
     deadline = time.monotonic() + START_TIMEOUT
     while select.select([child.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
@@ -143,7 +143,7 @@ def _warm_up(server: Server, take: Take) -> None:
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Ends the whole session; a process that does not heed SIGTERM is killed."""
+    """Ends the whole session; kills a process that does not end on SIGTERM."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(child.pid, number)

@@ -16,7 +16,7 @@ HEAD_LIMIT = 8192
 
 
 def relay(bench: Bench, peer: Peer) -> Run:
-    """Bytes per second through a relay, and its CPU time for each."""
+    """Bytes per second through a relay, and its CPU time for each byte."""
     load = bench.programs.command("relay load")
     program = bench.programs.command(f"{peer.program} relay")
     upstream = server.free_port()
@@ -29,7 +29,7 @@ def relay(bench: Bench, peer: Peer) -> Run:
 
 
 def download(bench: Bench, peer: Peer, connections: int) -> Run:
-    """Bytes per second of downloads of one file at a time, and the server's CPU time for each."""
+    """Bytes per second of simultaneous downloads of one file, and the server's CPU time for each byte."""
     size = bench.effort.download_bytes
     load = bench.programs.command("download load")
     program = bench.programs.command(f"{peer.program} download")
@@ -49,7 +49,7 @@ def _per_byte(seen: Run, cpu: float) -> Run:
 
 
 def _check_relay(relay: Server, upstream: int) -> None:
-    """The relay connects to where the load's sinks will be, and both directions work."""
+    """Checks that the relay connects to the future port of the sinks, and that both directions work."""
     with socket.create_server(("127.0.0.1", upstream)) as listener, relay.connect() as source:
         listener.settimeout(5)
         source.sendall(PROBE)
@@ -73,7 +73,7 @@ def _expect(connection: socket.socket, expected: bytes) -> None:
 
 
 def _check_download(running: Server, file: Path) -> None:
-    """The whole file comes, which is in the page cache then."""
+    """Checks that the whole file comes; it is in the page cache afterwards."""
     with running.connect() as connection, file.open("rb") as opened:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
         _skip_head(connection)
@@ -84,7 +84,7 @@ def _check_download(running: Server, file: Path) -> None:
 
 
 def _skip_head(connection: socket.socket) -> None:
-    """Byte by byte, so that nothing of the body is taken."""
+    """Reads the head byte by byte, so that no byte of the body is taken."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = connection.recv(1)

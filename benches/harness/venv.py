@@ -1,4 +1,4 @@
-"""The virtual environment of the benchmarks, ``benches/.venv``: made when first needed, with pinned packages."""
+"""The virtual environment of the benchmarks, ``benches/.venv``: made at its first use, with pinned packages."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ PYTHON = VENV / "bin" / "python"
 
 
 def enter() -> None:
-    """Goes on in the environment's Python, which replaces this process unless it is that already."""
+    """Replaces this process by the environment's Python, unless it runs in it already."""
     if Path(sys.prefix) == VENV:
         return
     if not PYTHON.exists():
@@ -23,7 +23,7 @@ def enter() -> None:
 
 
 def require(package: str) -> None:
-    """Installs one package of requirements.txt, unless it is there in this version."""
+    """Installs one package of requirements.txt, unless this version is installed already."""
     requirement = _requirements()[package]
     if requirement == f"{package}=={_installed_version(package)}":
         return

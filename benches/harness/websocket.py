@@ -8,7 +8,7 @@ from harness.measure import Bench, Run, echo_load
 from harness.peers import Peer
 from harness.server import Server
 
-# The key and what must become of it are those of RFC 6455, section 1.3.
+# The key and the value that it must give are those of RFC 6455, section 1.3.
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -17,12 +17,12 @@ ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 HEAD_LIMIT = 8192
 
 TEXT, BINARY = 1, 2
-SIZES = (64, 0, 1, 125, 126, 65535, 65536)  # of those that are shown to come back, however they are cut
+SIZES = (64, 0, 1, 125, 126, 65535, 65536)  # of the messages that the check sends, cut in different places
 MASK = b"\x37\xfa\x21\x3d"
 
 
 def echoes(bench: Bench, peer: Peer, size: int) -> Run:
-    """Echoes per second of messages of so many bytes, and the server's CPU time for each."""
+    """Echoes per second of messages of ``size`` bytes, and the server's CPU time for each."""
     program = bench.programs.command(f"{peer.program} websocket")
     with server.start([*program, *peer.arguments]) as running:
         _check(running)
@@ -58,7 +58,7 @@ def _shake_hands(client: socket.socket) -> None:
 
 
 def _frame(opcode: int, payload: bytes, mask: bytes = b"") -> bytes:
-    """One final frame; masked, as a client has to, if there is a mask."""
+    """One final frame; masked, as a client's has to be, if there is a mask."""
     size, masked = len(payload), 0x80 if mask else 0
     if size < 126:
         length = bytes([masked | size])

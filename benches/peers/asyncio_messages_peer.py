@@ -1,4 +1,4 @@
-"""Echoes messages behind their length, on asyncio or uvloop: as a protocol that does the framing, or with streams."""
+"""Echoes messages with their length before them, on asyncio or uvloop: as a protocol, or with streams."""
 
 import argparse
 import asyncio

@@ -1,7 +1,7 @@
 //! The limit of the machine: plaintext on bare level-triggered epoll, with no framework and no Python.
 //!
-//! One thread per poller, each with a listener (`SO_REUSEPORT`) and an epoll instance of its own. All that a server
-//! must do is here: heads split over reads, and replies that a full socket takes only later.
+//! One thread per poller, each with a listener (`SO_REUSEPORT`) and an epoll instance of its own. It does all that a
+//! server must do: heads split over reads, and replies that a full socket takes only later.
 
 use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,9 +19,9 @@ const READ_SIZE: usize = 64 * 1024;
 
 struct Connection {
     stream: TcpStream,
-    /// The beginning of a head that is not complete yet.
+    /// The beginning of an incomplete head.
     tail: Vec<u8>,
-    /// Replies that the socket did not take yet; reading pauses meanwhile.
+    /// Replies that the socket did not take yet; reading pauses until it takes them.
     unsent: Vec<u8>,
 }
 
@@ -83,7 +83,7 @@ fn answer(input: &[u8], output: &mut Vec<u8>) -> usize {
 
 /// The number of bytes up to the end of the first head.
 fn find_end_of_head(input: &[u8]) -> Option<usize> {
-    // SAFETY: both pointers are valid for the lengths given, and memmem keeps neither.
+    // SAFETY: both pointers are valid for their lengths, and memmem keeps neither.
     let found =
         unsafe { libc::memmem(input.as_ptr().cast(), input.len(), END_OF_HEAD.as_ptr().cast(), END_OF_HEAD.len()) };
     (!found.is_null()).then(|| found as usize - input.as_ptr() as usize + END_OF_HEAD.len())
@@ -95,14 +95,14 @@ fn listen(port: u16) -> Result<TcpListener> {
     set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1i32)?;
     set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1i32)?;
     with_loopback(&socket, port, libc::bind)?;
-    // SAFETY: takes no pointer.
+    // SAFETY: `listen` takes no pointer.
     check(unsafe { libc::listen(socket.as_raw_fd(), 1024) })?;
     Ok(socket.into())
 }
 
 fn accept(listener: &TcpListener, poll: &Epoll) -> Result<Connection> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: null means the address is not wanted; the new fd is owned by the stream from here on.
+    // SAFETY: null means that no address is wanted; the stream owns the new fd from here on.
     let stream = unsafe {
         let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
         TcpStream::from_raw_fd(check(libc::accept4(listener.as_raw_fd(), address, length, flags))?)

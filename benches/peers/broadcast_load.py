@@ -1,7 +1,7 @@
-"""Members of a broadcast: all connect, one asks for messages one after the other, and all receive each.
+"""Members of a broadcast: all connect, one more connection asks for messages one by one, and all members get each.
 
-Prints one line of JSON: how long the server was held by each call, as it tells itself when asked, and how long it took
-until the last member had the message; medians, seconds.
+Prints one line of JSON with two medians in seconds: how long each call held the server, as the server measures it, and
+how long it took until the last member had the message.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
     members = {connection.fileno(): connection for connection in connections}
     poll = select.epoll()
     for connection in connections:
-        # An answer tells that the server has it as a member.
+        # The answer shows that the server has this connection as a member.
         connection.sendall(b"j")
         receive(connection, 1)
         poll.register(connection, select.EPOLLIN)

@@ -1,6 +1,6 @@
-"""Sends a message of 100 bytes to all members: on goev by a group, on uvloop by the loop that one writes.
+"""Sends a message of 100 bytes to all members: on goev by a group, on uvloop by a plain loop.
 
-Of a connection "j" makes a member, "s" sends the message, "t" asks how long the last call took.
+From a connection "j" makes it a member, "s" sends the message, "t" asks how long the last call took.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A thread that computes in pure Python for as long as the process lives, to see what a server does beside it."""
+"""A thread that computes in pure Python as long as the process lives, to measure a server beside it."""
 
 import threading
 

@@ -1,8 +1,8 @@
 //! Connects as fast as it can: each connection sends one request, takes the reply, and resets.
 //!
 //! Usage: `churn PORT COUNT`. Prints one line of JSON: the replies that came, the connections that were lost, and the
-//! seconds it took. Two threads hold 64 connections open each; when nothing at all has happened for five seconds, those
-//! open and those not begun yet are lost. The reset leaves no TIME_WAIT behind, so the ports do not run out.
+//! seconds it took. Two threads hold 64 connections open each. After five seconds without any event the open
+//! connections and those not begun yet count as lost. A reset leaves no TIME_WAIT, so the ports do not run out.
 
 use std::collections::HashMap;
 use std::io::{Error, Read, Result, Write};
@@ -28,7 +28,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Begins to connect; the first event tells that it is done.
+    /// Begins to connect; the first event reports the end of that.
     fn open(port: u16) -> Result<Self> {
         let socket = stream_socket()?;
         let reset_on_close = libc::linger { l_onoff: 1, l_linger: 0 };
@@ -39,7 +39,7 @@ impl Connection {
         }
     }
 
-    /// Goes on as far as the socket lets it; `true` when the whole reply is there.
+    /// Continues as far as the socket allows; `true` when the whole reply has arrived.
     fn advance(&mut self, buffer: &mut [u8]) -> Result<bool> {
         if !self.asked {
             self.stream.write_all(REQUEST)?;

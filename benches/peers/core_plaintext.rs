@@ -1,4 +1,4 @@
-//! The yardstick: the plaintext server on our own core with a handler in Rust, so no Python at all.
+//! The yardstick: the plaintext server on goev's own core with a handler in Rust, without Python.
 //!
 //! Flags: `--port N`, `--pollers N`, `--reuse-port`, `--cpu-steering`. Prints `ready`; ends on SIGTERM.
 

@@ -1,4 +1,4 @@
-//! Downloads the same thing over several connections at a time, and throws it away.
+//! Downloads the same body over several connections at a time, and discards it.
 //!
 //! Usage: `download_load PORT CONNECTIONS BYTES`, where BYTES is the length of each body. Prints one line of JSON: the
 //! bytes of all bodies, and the seconds it took. A body of another length is an error.
@@ -12,7 +12,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 const BUFFER: usize = 256 * 1024;
 
-/// Returns how many bytes came behind the head, until the server closed the connection.
+/// Returns how many bytes came after the head until the server closed the connection.
 fn download(port: u16) -> Result<u64> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.write_all(REQUEST)?;

@@ -1,4 +1,4 @@
-//! The few calls of Linux that the two programs beside this file share.
+//! The few calls of Linux that `bare_epoll` and `churn` share.
 
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -11,7 +11,7 @@ pub struct Epoll {
 
 impl Epoll {
     pub fn new() -> Result<Self> {
-        // SAFETY: takes no pointer; the new fd is owned from here on.
+        // SAFETY: the call takes no pointer; the `OwnedFd` owns the new fd from here on.
         let fd = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
         Ok(Self { fd, events: vec![libc::epoll_event { events: 0, u64: 0 }; 256] })
     }
@@ -23,7 +23,7 @@ impl Epoll {
         check(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, &mut event) }).map(drop)
     }
 
-    /// How many fds are ready, 0 after a time-out; [`Self::ready`] tells which.
+    /// Returns how many fds are ready, 0 after a time-out; [`Self::ready`] returns each.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<usize> {
         let milliseconds = timeout.map_or(-1, |timeout| timeout.as_millis() as i32);
         let (events, size) = (self.events.as_mut_ptr(), self.events.len() as i32);
@@ -45,7 +45,7 @@ impl Epoll {
 /// A non-blocking TCP socket that sends without delay; sockets accepted from it do so too.
 pub fn stream_socket() -> Result<OwnedFd> {
     let flags = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: takes no pointer; the new fd is owned from here on.
+    // SAFETY: the call takes no pointer; the `OwnedFd` owns the new fd from here on.
     let socket = unsafe { OwnedFd::from_raw_fd(check(libc::socket(libc::AF_INET, flags, 0))?) };
     set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1i32)?;
     Ok(socket)
@@ -75,12 +75,12 @@ pub fn with_loopback(
     check(unsafe { call(socket.as_raw_fd(), (&raw const address).cast(), size) }).map(drop)
 }
 
-/// What a system call returned, or the error it left in errno.
+/// The result of a system call, or the error that it left in errno.
 pub fn check(result: i32) -> Result<i32> {
     if result < 0 { Err(Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Whether a call on a socket only has to be made again later.
+/// Whether the same call on a socket may succeed later.
 pub fn is_temporary(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

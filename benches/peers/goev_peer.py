@@ -1,4 +1,4 @@
-"""Plaintext on goev, as a user would write it: a head that is not complete yet simply stays in the connection."""
+"""Plaintext on goev, as a user would write it: an incomplete head simply stays in the connection."""
 
 import argparse
 

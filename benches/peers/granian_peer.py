@@ -23,7 +23,7 @@ class Hello:
         protocol.response_bytes(200, HEADERS, b"Hello, World!")
 
     def _say_ready(self) -> None:
-        """One of the workers says it, when all have begun."""
+        """One worker prints it when all workers have begun."""
         if self._begun.wait() == 0:
             print("ready", flush=True)
 

@@ -1,7 +1,7 @@
-//! Sends messages of 64 bytes behind their length, in four bytes, and the next one for each that comes back.
+//! Sends messages of 64 bytes, each after its length in four bytes, and one more message for each echo.
 //!
-//! Usage: `messages_load PORT SECONDS`. Prints one line of JSON: the echoes that came, and the seconds it took. Of 16
-//! connections each has 32 messages under way. Each echo must be the message that is due: every one has its number.
+//! Usage: `messages_load PORT SECONDS`. Prints one line of JSON: the echoes that came, and the seconds it took. Each of
+//! 16 connections has 32 messages under way. Every message has a number, so each echo must be the message that is due.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -30,7 +30,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Takes the echoes that are there, and sends the next message for each.
+    /// Takes the echoes that have arrived, and sends the next message for each.
     fn exchange(&mut self) -> Result<()> {
         let mut buffer = [0; IN_FLIGHT as usize * FRAME];
         match self.stream.read(&mut buffer) {
@@ -53,7 +53,7 @@ impl Client {
     fn send(&mut self) -> Result<()> {
         let frames: Vec<_> = (self.sent..self.echoes + IN_FLIGHT).map(make).collect();
         self.sent = self.echoes + IN_FLIGHT;
-        // So few bytes always fit: the server took those before.
+        // So few bytes always fit: the server took the earlier ones.
         self.stream.write_all(frames.as_flattened())
     }
 }
@@ -65,13 +65,13 @@ fn make(number: u64) -> [u8; FRAME] {
     frame
 }
 
-/// Waits until something came; tells of each client whether it did.
+/// Waits for input; returns for each client whether it has some.
 fn wait(clients: &[Client]) -> Result<[bool; CONNECTIONS]> {
     let mut polled = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; CONNECTIONS];
     for (entry, client) in polled.iter_mut().zip(clients) {
         entry.fd = client.stream.as_raw_fd();
     }
-    // SAFETY: the kernel writes to as many entries as there are.
+    // SAFETY: the kernel writes only to the entries that exist.
     match unsafe { libc::poll(polled.as_mut_ptr(), CONNECTIONS as libc::nfds_t, 5_000) } {
         0 => Err(ErrorKind::TimedOut.into()),
         1.. => Ok(polled.map(|entry| entry.revents != 0)),

@@ -1,4 +1,4 @@
-"""Echoes messages behind their length, on goev, as a user would write it."""
+"""Echoes messages with their length before them, on goev, as a user would write it."""
 
 import argparse
 

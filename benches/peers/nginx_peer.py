@@ -1,4 +1,4 @@
-"""nginx as a server of one file: one worker, sendfile; as the current user, from a folder that goes with it."""
+"""nginx as a server of one file: one worker, sendfile; as the current user, in a temporary folder."""
 
 import argparse
 import getpass
@@ -37,7 +37,7 @@ http {{
 
 
 def wait_until_listening(port: int) -> None:
-    """As long as it takes; whoever started this gives up some time."""
+    """Waits without a limit: the program that started this one has a limit."""
     while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

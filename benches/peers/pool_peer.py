@@ -1,7 +1,7 @@
 """Acquires and releases a connection of a pool, again and again, and prints a line of JSON: the seconds of one pair.
 
-The pool's connections are open to an echo server in this process. Nothing else wants one meanwhile. In the end one
-that was acquired has to get its echo.
+The pool's connections are open to an echo server in this process. No other thread wants a connection meanwhile. At the
+end one acquired connection has to get its echo.
 """
 
 import argparse

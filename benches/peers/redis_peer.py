@@ -1,4 +1,4 @@
-"""Starts a real Redis server that keeps nothing on disk, and says when it is ready."""
+"""Starts a real Redis server that keeps nothing on disk, and prints ``ready`` when it listens."""
 
 import argparse
 import socket

@@ -1,9 +1,9 @@
 //! Sends through a relay as fast as it can: source, relay, sink; four connections, all in one direction.
 //!
 //! Usage: `relay_load RELAY_PORT SINK_PORT SECONDS`, where the relay connects to SINK_PORT for each connection. Prints
-//! one line of JSON: the bytes that arrived at the sinks, and the seconds from the first one sent to the last one that
-//! arrived. A byte that does not arrive is an error. The sources stay open until then, since some relays throw away
-//! what they hold for the one end when the other is closed.
+//! one line of JSON: the bytes that arrived at the sinks, and the seconds from the first byte sent to the last one that
+//! arrived. A byte that does not arrive is an error. The sources stay open until then, since some relays discard the
+//! bytes that they hold for one end when the other end closes.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ const BLOCK: usize = 256 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 const STILL_SENDING: u64 = u64::MAX;
 
-/// Sends for so long, and tells the sink how much that was.
+/// Sends for `time`, then stores the number of bytes in `sent` for the sink.
 fn send(mut source: TcpStream, time: Duration, sent: &AtomicU64) -> Result<TcpStream> {
     let block = vec![b'x'; BLOCK];
     let begin = Instant::now();
@@ -30,9 +30,9 @@ fn send(mut source: TcpStream, time: Duration, sent: &AtomicU64) -> Result<TcpSt
     Ok(source)
 }
 
-/// Takes all that is sent, and returns how much that was and when the last of it came.
+/// Takes all bytes that are sent, and returns their number and when the last one came.
 fn receive(mut sink: TcpStream, sent: &AtomicU64) -> Result<(u64, Instant)> {
-    sink.set_read_timeout(Some(Duration::from_millis(100)))?; // to look whether all has been sent meanwhile
+    sink.set_read_timeout(Some(Duration::from_millis(100)))?; // to check `sent` meanwhile
     let mut buffer = vec![0; BLOCK];
     let (mut bytes, mut last) = (0, Instant::now());
     while bytes != sent.load(Ordering::Acquire) {

@@ -15,7 +15,7 @@ def hello(response: Any, request: Any) -> None:
 
 def serve(port: int, listening: Barrier) -> None:
     def say_ready(_: AppListenOptions) -> None:
-        """One of the processes says it, when all listen."""
+        """One process prints it when all processes listen."""
         if listening.wait() == 0:
             print("ready", flush=True)
 

@@ -1,7 +1,7 @@
 """Sets and cancels timers from Python and prints a line of JSON: seconds of both, and bytes for each timer.
 
 The delays are made beforehand, all timers share one callback, and they are cancelled in the order they were set. The
-bytes are what the process has grown by, with the list of handles.
+bytes are the growth of the process, including the list of handles.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def measure(set_timer: SetTimer, delays: list[float]) -> dict[str, float]:
 
 
 def on_goev(delays: list[float]) -> dict[str, float]:
-    """Inside a callback, on the poller, where a server sets its timers."""
+    """Measures inside a callback, on the poller, where a server sets its timers."""
     import goev  # only the Python that runs this loop has it
 
     reactor = goev.Reactor(1)

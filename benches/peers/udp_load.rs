@@ -1,8 +1,8 @@
-//! Sends datagrams of 64 bytes to an echo server, and the next one for each that comes back.
+//! Sends datagrams of 64 bytes to an echo server, and one more datagram for each echo.
 //!
 //! Usage: `udp_load PORT SECONDS`. Prints one line of JSON: the echoes that came, the datagrams that were lost, and the
-//! seconds it took. Of 16 sockets each has 8 datagrams under way. One that is not back in time is lost, and sent
-//! again with another number, so that a late echo is not taken for the new one. Echoes must be what was sent.
+//! seconds it took. Each of 16 sockets has 8 datagrams under way. A datagram that is not back in time is lost, and sent
+//! again with another number, so that a late echo does not count as the new one. Each echo must equal its datagram.
 
 use std::io::{Error, ErrorKind, Result};
 use std::mem::zeroed;
@@ -17,7 +17,7 @@ const IN_TIME: Duration = Duration::from_millis(200);
 
 type Datagrams = [[u8; SIZE]; IN_FLIGHT];
 
-/// A socket and its datagrams: each begins with its index and its number, of eight bytes, and is filled up with both.
+/// A socket and its datagrams. The index fills the first half of each, its number of eight bytes the second half.
 struct Client {
     socket: UdpSocket,
     numbers: [u64; IN_FLIGHT],
@@ -38,7 +38,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Takes the echoes that are there, and sends the next datagram for each.
+    /// Takes the echoes that have arrived, and sends the next datagram for each.
     fn exchange(&mut self) -> Result<()> {
         let mut datagrams: Datagrams = [[0; SIZE]; IN_FLIGHT];
         let count = transfer(&self.socket, &mut datagrams, receive_messages)?;
@@ -65,7 +65,7 @@ impl Client {
         self.send(&overdue)
     }
 
-    /// What a full socket does not take is lost, and sent again as such.
+    /// A datagram that a full socket refuses counts as lost, and is sent again like a lost one.
     fn send(&mut self, indices: &[usize]) -> Result<()> {
         let mut datagrams: Datagrams = [[0; SIZE]; IN_FLIGHT];
         let now = Instant::now();
@@ -93,25 +93,25 @@ fn number_of(datagram: &[u8; SIZE]) -> u64 {
 type Transfer = unsafe fn(i32, *mut libc::mmsghdr, u32) -> i32;
 
 unsafe fn send_messages(socket: i32, messages: *mut libc::mmsghdr, count: u32) -> i32 {
-    // SAFETY: the caller promises what sendmmsg asks for.
+    // SAFETY: the caller keeps the conditions of sendmmsg.
     unsafe { libc::sendmmsg(socket, messages, count, libc::MSG_DONTWAIT) }
 }
 
 unsafe fn receive_messages(socket: i32, messages: *mut libc::mmsghdr, count: u32) -> i32 {
-    // SAFETY: the caller promises what recvmmsg asks for; null means no time limit.
+    // SAFETY: the caller keeps the conditions of recvmmsg; null means no time limit.
     unsafe { libc::recvmmsg(socket, messages, count, libc::MSG_DONTWAIT, std::ptr::null_mut()) }
 }
 
-/// Sends or receives as many of the datagrams as the socket lets it, and returns how many that were.
+/// Sends or receives as many of the datagrams as the socket allows, and returns their number.
 fn transfer(socket: &UdpSocket, datagrams: &mut [[u8; SIZE]], call: Transfer) -> Result<usize> {
-    // SAFETY: both are plain C structures, for which zero is a valid value.
+    // SAFETY: both are plain C structures, and zero is a valid value of them.
     let (mut parts, mut messages): ([libc::iovec; IN_FLIGHT], [libc::mmsghdr; IN_FLIGHT]) = unsafe { zeroed() };
     for ((datagram, part), message) in datagrams.iter_mut().zip(&mut parts).zip(&mut messages) {
         *part = libc::iovec { iov_base: datagram.as_mut_ptr().cast(), iov_len: SIZE };
         message.msg_hdr.msg_iov = part;
         message.msg_hdr.msg_iovlen = 1;
     }
-    // SAFETY: so many messages point to parts, and these to datagrams, that all live and stay where they are.
+    // SAFETY: `datagrams.len()` messages point to parts, and these to datagrams; all of them live and stay in place.
     let count = unsafe { call(socket.as_raw_fd(), messages.as_mut_ptr(), datagrams.len() as u32) };
     if count >= 0 {
         let whole = messages[..count as usize].iter().all(|message| message.msg_len as usize == SIZE);
@@ -121,14 +121,14 @@ fn transfer(socket: &UdpSocket, datagrams: &mut [[u8; SIZE]], call: Transfer) ->
     if error.kind() == ErrorKind::WouldBlock { Ok(0) } else { Err(error) }
 }
 
-/// Waits until datagrams are there; tells of each client whether it has some.
+/// Waits for datagrams; returns for each client whether it has some.
 fn wait(clients: &[Client]) -> Result<[bool; SOCKETS]> {
     let mut polled = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; SOCKETS];
     for (entry, client) in polled.iter_mut().zip(clients) {
         entry.fd = client.socket.as_raw_fd();
     }
     let milliseconds = IN_TIME.as_millis() as i32;
-    // SAFETY: the kernel writes to as many entries as there are.
+    // SAFETY: the kernel writes only to the entries that exist.
     if unsafe { libc::poll(polled.as_mut_ptr(), SOCKETS as libc::nfds_t, milliseconds) } < 0 {
         return Err(Error::last_os_error());
     }

@@ -1,8 +1,8 @@
-//! Sends WebSocket messages to an echo server, and the next one for each that comes back.
+//! Sends WebSocket messages to an echo server, and one more message for each echo.
 //!
-//! Usage: `websocket_load PORT SECONDS SIZE`. Prints one line of JSON: the echoes that came, and the seconds it took. Of
-//! 16 connections each has four binary messages of SIZE bytes under way, in one masked frame each. Each echo must be the
-//! one frame that is due: every message has its number, in its first eight bytes.
+//! Usage: `websocket_load PORT SECONDS SIZE`. Prints one line of JSON: the echoes that came, and the seconds it took.
+//! Each of 16 connections has four binary messages of SIZE bytes under way, in one masked frame each. Every message has
+//! a number in its first eight bytes, so each echo must be the one frame that is due.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -16,11 +16,11 @@ const HANDSHAKE: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websock
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const FINAL_BINARY: u8 = 0x82;
 
-/// A message as the frame that one end sends, made once; only its number changes.
+/// A message as a frame of one end, made once; only its number changes.
 struct Frame {
     bytes: Vec<u8>,
-    payload: usize, // where it begins
-    mask: u64,      // of the number; none is zero
+    payload: usize, // where the payload begins
+    mask: u64,      // for the number; zero means no mask
 }
 
 impl Frame {
@@ -55,7 +55,7 @@ struct Client {
     stream: TcpStream,
     message: Frame,
     echo: Frame,
-    input: Box<[u8]>, // as much as can be under way
+    input: Box<[u8]>, // room for all that can be under way
     filled: usize,
     output: Vec<u8>,
     echoes: u64,
@@ -75,7 +75,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Takes the echoes that are there, and sends the next message for each.
+    /// Takes the echoes that have arrived, and sends the next message for each.
     fn exchange(&mut self) -> Result<()> {
         match self.stream.read(&mut self.input[self.filled..]) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -119,7 +119,7 @@ impl Client {
     }
 }
 
-/// Reads byte by byte, so that nothing behind the head is taken.
+/// Reads byte by byte, so that no byte after the head is taken.
 fn shake_hands(mut stream: &TcpStream) -> Result<()> {
     stream.write_all(HANDSHAKE)?;
     let mut head = Vec::new();
@@ -131,13 +131,13 @@ fn shake_hands(mut stream: &TcpStream) -> Result<()> {
     if head.starts_with(b"HTTP/1.1 101 ") { Ok(()) } else { Err(Error::other("the server accepts no WebSocket")) }
 }
 
-/// Waits until something can be done; tells of each client whether that is so.
+/// Waits until a client can read or write; returns for each client whether it can.
 fn wait(clients: &[Client]) -> Result<[bool; CONNECTIONS]> {
     let mut polled = [libc::pollfd { fd: -1, events: 0, revents: 0 }; CONNECTIONS];
     for (entry, client) in polled.iter_mut().zip(clients) {
         (entry.fd, entry.events) = (client.stream.as_raw_fd(), client.awaited());
     }
-    // SAFETY: the kernel writes to as many entries as there are.
+    // SAFETY: the kernel writes only to the entries that exist.
     match unsafe { libc::poll(polled.as_mut_ptr(), CONNECTIONS as libc::nfds_t, 5_000) } {
         0 => Err(ErrorKind::TimedOut.into()),
         1.. => Ok(polled.map(|entry| entry.revents != 0)),

@@ -1,4 +1,4 @@
-"""When a server that fails may be tried again.
+"""The pauses between attempts to reach a server that fails.
 
 Callers pass ``now``; no clock and no waiting in here.
 """
@@ -10,10 +10,11 @@ LONGEST = 5.0  # seconds
 
 
 class Backoff:
-    """Each failure doubles the pause, up to ``LONGEST``; jitter takes off up to half, lest many clients come at once.
+    """Each failure doubles the pause, up to ``LONGEST``.
 
-    Failures before ``until`` are of the same round and count once. What lies back more than ``memory`` seconds is
-    forgotten; a mere success is not enough for that, since a server may accept and close at once.
+    Jitter shortens the pause by up to half, so that many clients do not come at once. Failures before ``until`` belong
+    to the same round and count once. Failures more than ``memory`` seconds ago are forgotten. A success alone forgets
+    none, since a server may accept and close at once.
 
     Args:
         memory: seconds; longer than an attempt takes to fail.
@@ -23,10 +24,10 @@ class Backoff:
         self._memory = memory
         self.failures = 0
         self.failing = False  # the last attempt failed
-        self.until = 0.0  # nothing is to be tried before
+        self.until = 0.0  # no attempt begins before
 
     def failed(self, now: float) -> bool:
-        """Set ``until``; whether a new round of failures began."""
+        """Set ``until``, and return whether a new round of failures began."""
         self.failing = True
         if now < self.until:
             return False

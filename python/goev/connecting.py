@@ -15,14 +15,14 @@ def connect(
 ) -> None:
     """Connect ``handler`` to ``address`` on a poller of ``reactor``: the short form of ``Connector.connect``.
 
-    ``on_open`` or ``on_connect_fail(error)`` follows, exactly one of them, once. Who connects often keeps a
-    ``Connector``, which checks its options once and gives each poller its turn.
+    ``on_open`` or ``on_connect_fail(error)`` follows, exactly one of them, once. For many connections keep a
+    ``Connector``: it checks its options once and uses the pollers in turn.
 
     Args:
-        reactor: inside a callback of it the connection is made on the same poller, else on the first.
+        reactor: inside one of its callbacks the connection is made on the same poller, else on the first.
         address: as for ``Connector.connect``.
         handler: as for ``Connector.connect``.
-        timeout: seconds for all of it, > 0.
+        timeout: seconds for the host names and all addresses together, > 0.
         **options: the keyword arguments of ``Connector``.
 
     Raises:

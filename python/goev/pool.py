@@ -1,7 +1,8 @@
 """Connections to one server, kept open and lent out.
 
-A connection is in one of three places: ``_connecting``, ``_idle`` or ``_taken``; whoever moves one holds the lock, and
-no foreign code runs under it. Only the keeper, a thread of the pool, begins connections; everybody else wakes it.
+A connection is in one of three places: ``_connecting``, ``_idle`` or ``_taken``. A thread that moves a connection holds
+the lock, and no foreign code runs under it. Only the keeper, a thread of the pool, begins connections; other threads
+wake it.
 """
 
 import logging
@@ -28,20 +29,20 @@ class PoolClosed(Error):
 
 
 class PooledConnection(Connection):
-    """What the factory of a ``ConnectionPool`` returns: a ``Connection`` that tells its pool how it fares.
+    """A ``Connection`` that reports its state to a ``ConnectionPool``; the factory of the pool returns such objects.
 
-    A subclass with an ``on_open``, ``on_connect_fail`` or ``on_close`` of its own has to call ``super()``'s in it.
-    ``super().on_open()`` comes last, since another thread may have the connection at once; a protocol that begins with
-    a login calls it when it is through.
+    A subclass with an ``on_open``, ``on_connect_fail`` or ``on_close`` of its own has to call the same method of
+    ``super()`` in it. ``super().on_open()`` comes last, since another thread may get the connection at once. A protocol
+    that begins with a login calls it after the login.
 
-    Go: ``ConnectPoolItem``, whose ``Closed()`` has to be called likewise.
+    Go: ``ConnectPoolItem``; there the subclass has to call ``Closed()`` likewise.
     """
 
     _pool: "ConnectionPool[Any] | None" = None
     _ready_since = 0.0
 
     def on_open(self) -> bool | None:
-        """Ready: from now on the pool lends it out."""
+        """The connection is ready: from now on the pool lends it out."""
         if self._pool is not None:
             self._pool._ready(self)
         return None
@@ -52,18 +53,18 @@ class PooledConnection(Connection):
             self._pool._ended(self, error)
 
     def on_close(self, error: BaseException | None) -> None:
-        """The pool replaces it."""
+        """The pool replaces the connection."""
         if self._pool is not None:
             self._pool._ended(self, error)
 
     def close(self) -> None:
-        """As ``Connection.close``; it leaves the pool at once, and must not be released any more."""
+        """As ``Connection.close``; the connection leaves the pool at once and must not be released any more."""
         if self._pool is not None:
             self._pool._leave(self)
         super().close()
 
     def abort(self) -> None:
-        """As ``Connection.abort``; it leaves the pool at once, and must not be released any more."""
+        """As ``Connection.abort``; the connection leaves the pool at once and must not be released any more."""
         if self._pool is not None:
             self._pool._leave(self)
         super().abort()
@@ -75,19 +76,19 @@ C = TypeVar("C", bound=PooledConnection)
 class ConnectionPool(Generic[C]):
     """Connections to one server, kept open and lent out. All methods may be called from any thread.
 
-    Connections begin to be made at once; the constructor does not wait for them. Each lost one is replaced. While the
-    server cannot be reached, one attempt at a time is made, after pauses that double up to 5 seconds. The pool closes
-    itself when the reactor stops. It never shrinks below what it has grown to.
+    The constructor begins connections and does not wait for them. The pool replaces connections that end. While the
+    server cannot be reached, it makes one attempt at a time, after pauses that double up to 5 seconds. The pool closes
+    itself when the reactor stops. It closes no connection in order to shrink.
 
     Args:
         connector: makes the connections.
         address: the server's, as for ``Connector.connect``.
         factory: a ``PooledConnection`` subclass, or a callable that returns a new object of one for each connection.
-            The first are made in this call, later ones on a thread of the pool.
-        min_idle: how many connections should wait to be acquired, 1 to ``max_live``. Looked after every
-            ``check_interval``, and as soon as ``acquire`` finds none or one has ended.
+            The first objects are made in this call, later ones on a thread of the pool.
+        min_idle: how many connections should wait to be acquired, 1 to ``max_live``. The pool checks this every
+            ``check_interval``, and as soon as ``acquire`` finds none or a connection has ended.
         grow_by: how many connections to begin at once when some are missing, 1 to ``max_live``.
-        max_live: the most connections at a time, those being made included, 1 to 65,536.
+        max_live: the most connections at a time, including those that are being made, 1 to 65,536.
         connect_timeout: seconds until a connection must be ready, login included, > 0.
         check_interval: seconds, > 0.
 
@@ -97,7 +98,7 @@ class ConnectionPool(Generic[C]):
         RuntimeError: the reactor has stopped.
 
     Go: ``NewConnectPool``; unlike it, ``acquire`` can wait, dead connections are not lent out, a server that is down
-    is not hammered, and the pool can be closed.
+    does not get attempts without a pause, and the pool can be closed.
     """
 
     def __init__(
@@ -125,13 +126,13 @@ class ConnectionPool(Generic[C]):
         self._connect_timeout = _seconds("connect_timeout", connect_timeout)
         self._check_interval = _seconds("check_interval", check_interval)
 
-        # Reentrant, since a signal handler or a finalizer may want a connection just while this thread holds it.
+        # Reentrant, since a signal handler or a finalizer may acquire a connection while this thread holds the lock.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._connecting: dict[C, float] = {}  # with the time when it must be ready
-        self._idle: dict[C, None] = {}  # the last in is the first out: what was used last is warm
+        self._idle: dict[C, None] = {}  # last in, first out: the connection used last is warm
         self._taken: set[C] = set()
-        self._waiting: deque[Future[C]] = deque()  # in acquire(timeout=…), the longest first; none while one is idle
+        self._waiting: deque[Future[C]] = deque()  # in acquire(timeout=…), the longest first; empty while one is idle
         self._pollers: set[int] = set()  # threads that must not wait
         self._backoff = Backoff(memory=self._connect_timeout + 2 * LONGEST)
         self._last_failure: BaseException | None = None
@@ -153,21 +154,21 @@ class ConnectionPool(Generic[C]):
     @overload
     def acquire(self, *, timeout: float) -> C: ...
     def acquire(self, *, timeout: float | None = None) -> C | None:
-        """Take a connection; nobody else gets it until it is released.
+        """Take a connection; no other thread gets it until it is released.
 
         Args:
-            timeout: seconds to wait for one, >= 0; who waits longest is served first. ``None`` means not to wait.
+            timeout: seconds to wait for one, >= 0; the longest waiting call comes first. ``None`` means not to wait.
 
         Returns: the connection released last; ``None`` when there is none and ``timeout`` is ``None``. The pool then
-        grows, so that asking again later makes sense.
+        grows, so a later call may succeed.
 
         The server may end a connection at any moment: be prepared for ``ConnectionClosed`` from ``write`` and for
         ``on_close``.
 
         Raises:
-            PoolClosed: the pool is closed, or was while this call waited.
-            TimeoutError: there was none in time; its ``__cause__`` is why the last attempt to connect failed.
-            WrongThread: with a timeout, on a poller that serves this pool: it would wait for itself.
+            PoolClosed: the pool is closed, or was closed while this call waited.
+            TimeoutError: no connection was free in time; ``__cause__`` is the error of the last failed attempt.
+            WrongThread: with a timeout, on a poller that serves this pool: the poller would wait for itself.
             ValueError: timeout is negative or no finite number.
 
         Go: ``Acquire``.
@@ -184,9 +185,9 @@ class ConnectionPool(Generic[C]):
             return None
 
     def release(self, connection: C) -> None:
-        """Give back a connection. After ``close()`` it is closed.
+        """Give back a connection. After ``ConnectionPool.close()`` the connection is closed.
 
-        Raises ``ValueError`` when it is not one that was acquired here, was released already, or has ended.
+        Raises ``ValueError`` for a connection that was not acquired here, was released already, or has ended.
 
         Go: ``Release``.
         """
@@ -201,15 +202,15 @@ class ConnectionPool(Generic[C]):
 
     @contextmanager
     def connection(self, *, timeout: float | None = None) -> Iterator[C]:
-        """``with pool.connection() as c:``: acquired, and released at the end of the block.
+        """``with pool.connection() as c:`` acquires a connection, and releases it at the end of the block.
 
-        If the block raises, the connection is closed instead, since nobody knows where its protocol stands. One that
-        ends or is closed inside the block is not released.
+        If the block raises, the connection is closed instead, since the state of its protocol is unknown. A connection
+        that ends or is closed inside the block is not released.
 
         Args:
             timeout: as for ``acquire``; ``None`` means ``connect_timeout``.
 
-        Raises: what ``acquire`` raises.
+        Raises: the exceptions of ``acquire``.
         """
         connection = self.acquire(timeout=self._connect_timeout if timeout is None else timeout)
         try:
@@ -237,7 +238,7 @@ class ConnectionPool(Generic[C]):
             return len(self._idle) + len(self._taken)
 
     def close(self) -> None:
-        """Close the idle connections now and those lent out when they are released. Any number of times."""
+        """Close the idle connections now, and lent ones when they are released. May be called any number of times."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, {}
@@ -280,7 +281,7 @@ class ConnectionPool(Generic[C]):
             raise
 
     def _came_too_late(self, waiter: "Future[C]") -> bool:
-        """End the wait of ``waiter``; whether it was served after all, in the last moment."""
+        """End the wait of ``waiter``; return whether it was served after all, at the last moment."""
         with self._lock:
             if waiter not in self._waiting:
                 return True
@@ -293,7 +294,7 @@ class ConnectionPool(Generic[C]):
             self.release(connection)
 
     def _lend_or_keep(self, connection: C) -> bool:
-        """Give a connection to who waits longest, else keep it; ``False`` when the pool is closed. Under the lock."""
+        """Under the lock: give a connection to the longest waiting call or keep it; ``False`` if the pool is closed."""
         if self._closed:
             return False
         if self._waiting:
@@ -317,13 +318,13 @@ class ConnectionPool(Generic[C]):
             return f"connection was released already: {connection!r}"
         return f"connection has ended, and the pool has forgotten it: {connection!r}"
 
-    # ---- what connections report, on their pollers --------------------------------------------------------------
+    # ---- reports of connections, on their pollers ---------------------------------------------------------------
 
     def _ready(self, connection: C) -> None:
         with self._lock:
             self._pollers.add(threading.get_ident())
             if self._connecting.pop(connection, None) is None:
-                return  # it said so before
+                return  # it was ready before
             connection._ready_since = monotonic()
             self._backoff.succeeded()
             self._changed.notify()  # more than one at a time may be begun again
@@ -345,7 +346,7 @@ class ConnectionPool(Generic[C]):
             self._backoff.failed(now)
 
     def _leave(self, connection: C) -> bool:
-        """Forget a connection that was ready; whether it was known."""
+        """Forget a connection that was ready; return whether it was known."""
         with self._lock:
             known = connection in self._taken or connection in self._idle
             self._taken.discard(connection)
@@ -356,7 +357,7 @@ class ConnectionPool(Generic[C]):
     # ---- the keeper ---------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        """Begin connections whenever some are missing; until the pool is closed and nothing is being connected."""
+        """Begin connections whenever some are missing, until the pool is closed and no connection is being made."""
         try:
             while not self._is_done():
                 for connection in self._overdue():
@@ -364,10 +365,10 @@ class ConnectionPool(Generic[C]):
                 for _ in range(self._wait_until_missing()):
                     self._begin_or_back_off()
         finally:
-            self.close()  # without a keeper, after a SystemExit of the factory, say, it is of no use
+            self.close()  # a pool without its keeper is useless: after a SystemExit of the factory, say
 
     def _wait_until_missing(self) -> int:
-        """How many connections to begin; 0 after ``check_interval``."""
+        """Return how many connections to begin; 0 after ``check_interval``."""
         with self._lock:
             if (count := self._missing()) == 0 and not self._is_done():
                 self._changed.wait(self._check_interval)
@@ -426,7 +427,7 @@ class ConnectionPool(Generic[C]):
             raise
 
     def _overdue(self) -> list[C]:
-        """Connections that should be ready; each again after another ``connect_timeout``."""
+        """Return the connections that should be ready; each one again after another ``connect_timeout``."""
         now = monotonic()
         with self._lock:
             overdue = [connection for connection, end in self._connecting.items() if now > end]
@@ -434,7 +435,7 @@ class ConnectionPool(Generic[C]):
         return overdue
 
     def _give_up(self, connection: C) -> None:
-        """End a connection that is open but did not become ready. Of one that is not open the connector takes care."""
+        """Abort a connection that is open but did not become ready. The connector ends one that is not open."""
         with suppress(ConnectionClosed):
             connection.abort()
             logger.warning(

@@ -16,23 +16,23 @@ def serve(
     ready: Callable[[Acceptor], object] | None = None,
     **options: Any,
 ) -> StopReport:
-    """Serve until SIGINT, SIGTERM or ``reactor.stop()``; then say how the connections ended.
+    """Serve until SIGINT, SIGTERM or ``reactor.stop()``; return how the connections ended.
 
     Args:
         factory: a ``Connection`` subclass, or a callable that returns a fresh handler for each connection.
         address: as for ``Acceptor``, or a list of such.
         pollers: as for ``Reactor``.
-        grace: seconds that open connections have after the first signal to take what is queued for them.
+        grace: seconds after the first signal for which open connections may flush their output.
             A second signal stops at once.
-        ready: called with the acceptor when it listens and signals stop it; a place to print its address.
+        ready: called with the acceptor as soon as it listens and signals stop it; a place to print its address.
         **options: the keyword arguments of ``Acceptor``.
 
     Raises:
         OSError: the address cannot be bound.
         TypeError, ValueError: an argument is wrong.
-        What ``ready`` raises.
+        Any exception that ``ready`` raises.
 
-    Signals are treated as by ``Reactor.run``.
+    Signals have the same effect as in ``Reactor.run``.
     """
     with Reactor(pollers) as reactor:
         acceptor = Acceptor(reactor, address, factory, **options)

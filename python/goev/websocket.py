@@ -8,7 +8,7 @@
 
     goev.serve(Echo, ":8080")
 
-What comes behind the handshake is read and written by the poller; the handshake is here.
+The handshake is here. The poller reads and writes everything after it.
 """
 
 import http.client
@@ -43,34 +43,34 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 class Connection(WebSocketConnection):
     """One WebSocket: subclass it and define ``on_message``.
 
-    A server does the handshake by itself, a client by ``connect``. ``on_open`` comes when it is done; one that fails is
-    not told of on a server, and by ``on_connect_fail`` on a client.
+    A server does the handshake by itself, a client by ``connect``. ``on_open`` comes when the handshake is done. If it
+    fails, a client gets ``on_connect_fail``, and a server gets neither ``on_open`` nor ``on_close``.
     """
 
     subprotocols: Sequence[str] = ()
-    """Sub-protocols in the order of our preference; a server takes the first that the client offers, if any."""
+    """Sub-protocols in the order of preference; a server takes the first that the client offers, if any."""
     origins: Collection[str | None] | None = None
     """Values of ``Origin`` that a server lets in, ``None`` among them for clients that send none; ``None``: all."""
     max_message_size: int = 1024 * 1024
     """Bytes of a message from the peer, uncompressed; a larger one ends with ``ProtocolError`` and code 1009."""
     compression: bool = True
-    """Whether messages may be compressed (RFC 7692): each by itself, so that no connection owns a compressor."""
+    """Whether messages may be compressed (RFC 7692): each by itself, so that no connection needs a compressor."""
     ping_interval: float | None = 20.0
-    """Seconds of silence until the peer is asked whether it is there; ``None``: never."""
+    """Seconds of silence until the peer gets a ping; ``None``: never."""
     ping_timeout: float | None = 20.0
-    """Seconds until a peer that was asked and stays silent is given up with ``PingTimeout``; ``None``: never."""
+    """Seconds of further silence until the connection ends with ``PingTimeout``; ``None``: never."""
     open_timeout: float = 10.0
-    """Seconds that a client of a server has for the handshake."""
+    """Seconds that a server gives its client for the handshake."""
 
     request: Request | None = None
     """The request of the handshake, on a server."""
     subprotocol: str | None = None
-    """The sub-protocol that was agreed on."""
+    """The sub-protocol that both sides agreed on."""
 
     def on_handshake(self, request: Request) -> bool | None:
-        """A server is about to agree: look at ``request.path`` and its headers.
+        """A server is about to agree: check ``request.path`` and its headers here.
 
-        ``False`` refuses with 403. Who answers the request here, with 401 say, has refused as well.
+        ``False`` refuses with 403. An answer to the request given here, with 401 say, refuses as well.
         """
 
     def _prologue(self) -> _Connection:
@@ -80,8 +80,8 @@ class Connection(WebSocketConnection):
 def upgrade(request: Request, handler: Connection) -> bool:
     """Answer a request that asks for a WebSocket, and hand its connection over to ``handler``: in ``on_request``.
 
-    Returns whether it came to that; else the request was answered: with what is wrong with it, by 400, 403, 405 or 426,
-    or by ``on_handshake``.
+    Returns whether the connection was handed over. Otherwise the request was answered: with 400, 403, 405 or 426 and
+    the error, or by ``on_handshake``.
 
     Raises:
         TypeError, ValueError: ``handler`` has been used, or an attribute of it is wrong.
@@ -94,7 +94,7 @@ def upgrade(request: Request, handler: Connection) -> bool:
 
 
 def _upgrade(request: Request, handler: Connection, *, closes: bool) -> bool:
-    """``closes``: where nothing but a WebSocket is wanted, the connection ends behind another answer."""
+    """``closes``: whether any other answer also closes the connection, because it serves nothing but a WebSocket."""
     is_alone, agreed = request._is_alone(), False
     handler._claim()
     try:
@@ -108,7 +108,7 @@ def _upgrade(request: Request, handler: Connection, *, closes: bool) -> bool:
 
 
 def _answer(request: Request, handler: Connection, *, is_alone: bool, closes: bool) -> bool:
-    """Agrees, or says what is wrong."""
+    """Answers with 101, or with the error; returns whether it was 101."""
     wrong = _wrong_with(request, handler, is_alone=is_alone)
     if request.answered:
         return False
@@ -152,7 +152,7 @@ def connect(
         reactor: as for ``goev.connect``.
         url: ``ws://host:port/path?query``; the port is 80 by default.
         handler: its ``subprotocols`` and ``compression`` are offered to the server.
-        timeout: seconds for all of it, the handshake included, > 0.
+        timeout: seconds for host name, connection and handshake together, > 0.
         headers: further fields of the request, ``Origin`` or ``Cookie`` say.
         **options: the keyword arguments of ``Connector``.
 
@@ -206,7 +206,7 @@ class _ClientHandshake(_Connection):
 
     def on_read(self) -> bool | None:
         try:
-            # RFC 9110 section 15.2: answers that are only interim may come first.
+            # RFC 9110 section 15.2: interim answers may come first.
             while (head := self.read_until(b"\r\n\r\n", self.most)) is not None and _INTERIM.match(head):
                 pass
             if head is None:
@@ -243,7 +243,7 @@ class _ClientHandshake(_Connection):
 
 
 def _check(handler: Connection) -> None:
-    """Raises ``TypeError`` and ``ValueError`` for what is no handler, or an attribute of one that makes no sense."""
+    """Raises ``TypeError`` or ``ValueError`` if ``handler`` is no handler or an attribute of it makes no sense."""
     if not isinstance(handler, Connection):
         raise TypeError(f"handler must be a goev.websocket.Connection, not {type(handler).__name__}")
     handler._check_limits()
@@ -258,7 +258,7 @@ def _check(handler: Connection) -> None:
 
 
 def _wrong_with(request: Request, handler: Connection, *, is_alone: bool) -> tuple[int, str, dict[str, str]] | None:
-    """What to answer to a request that is no proper handshake, or not wanted: status, text, headers."""
+    """The answer to a request that is no proper handshake, or is refused: status, text, headers. Else ``None``."""
     headers = request.headers
     if request.method != "GET":
         return 405, "a WebSocket is asked for by GET", {"allow": "GET"}
@@ -277,12 +277,12 @@ def _wrong_with(request: Request, handler: Connection, *, is_alone: bool) -> tup
     wanted = handler.on_handshake(request)
     if wanted is not None and not isinstance(wanted, bool):
         raise TypeError(f"on_handshake must return None, True or False, not {type(wanted).__name__} {wanted!r}")
-    handler._check_limits()  # it may have set others
+    handler._check_limits()  # on_handshake may have set others
     return None if wanted is not False else (403, "not here", {})
 
 
 def _is_key(keys: list[str]) -> bool:
-    """Whether it is one value of 16 bytes in Base64."""
+    """Whether ``keys`` is one value of 16 bytes in Base64."""
     try:
         return len(keys) == 1 and len(b64decode(keys[0], validate=True)) == 16
     except ValueError:
@@ -310,16 +310,16 @@ def _offer_met(headers: Headers) -> tuple[int, str] | None:
         name, *parameters = map(str.strip, offer.split(";"))
         bits = _window_within(parameters, is_offer=True) if name == "permessage-deflate" else None
         if bits is not None:
-            # Who asks for a limit has to get one (RFC 7692 section 7.1.2.1).
+            # An offer with a limit needs an answer with a limit (RFC 7692 section 7.1.2.1).
             is_limited = any(parameter.startswith("server_max_window_bits") for parameter in parameters)
             return bits, _NO_TAKEOVER + (f"; server_max_window_bits={bits}" if is_limited else "")
     return None
 
 
 def _window_within(parameters: list[str], *, is_offer: bool) -> int | None:
-    """The window that parameters of permessage-deflate leave us; none if they are malformed or cannot be met.
+    """The window that parameters of permessage-deflate allow our side; ``None`` if malformed or impossible to meet.
 
-    RFC 7692 section 7.1. The peer's own window does not matter: any is read.
+    RFC 7692 section 7.1. The window of the peer does not matter, since our side reads any.
     """
     bits, seen = _LARGEST_WINDOW, set[str]()
     for parameter in parameters:
@@ -334,12 +334,12 @@ def _window_within(parameters: list[str], *, is_offer: bool) -> int | None:
             case "client_max_window_bits" if is_offer and "=" not in parameter:
                 continue
             case "server_max_window_bits" | "client_max_window_bits" if size:
-                # Who is offered something is the server, and who is answered the client.
+                # Our side is the server if this is an offer, and the client if this is an answer.
                 if name.startswith("server") == is_offer:
                     bits = size
             case _:
                 return None
-    return bits if bits > 8 else None  # zlib cannot write the smallest one
+    return bits if bits > 8 else None  # zlib cannot write the smallest window
 
 
 def _parts_of(url: str) -> tuple[SplitResult, str]:
@@ -347,7 +347,7 @@ def _parts_of(url: str) -> tuple[SplitResult, str]:
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
     wrong = ValueError(f"url must be ws://host:port/path?query, not {url!r}; wss:// needs a proxy that does TLS")
-    # urlsplit() would drop some of these without a word.
+    # urlsplit() would silently drop some of these characters.
     if not (url.isascii() and url.isprintable()) or " " in url or "#" in url:
         raise wrong
     try:
@@ -390,9 +390,9 @@ def _request_for(handler: Connection, url: SplitResult, headers: Mapping[str, st
 
 
 def _agreement(head: bytes, handler: Connection, key: str) -> int | None:
-    """Sets what a server agreed to, and returns the window of our messages if they may be compressed.
+    """Sets the sub-protocol that a server agreed to, and returns the window of our messages if they may be compressed.
 
-    Raises ``ProtocolError`` for what is no agreement (RFC 6455 section 4.1).
+    Raises ``ProtocolError`` for an answer that is no agreement (RFC 6455 section 4.1).
     """
     status, _, rest = head.partition(b"\r\n")
     if status.split(b" ")[:2] != [b"HTTP/1.1", b"101"]:

@@ -1,4 +1,4 @@
-//! Listeners on their poller: who comes in, who waits, and what happens when descriptors run out.
+//! Listeners on their poller: accepting, limits, and rests when descriptors or memory run out.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -8,14 +8,18 @@ use mio::Interest;
 use mio::unix::SourceFd;
 use socket2::Socket;
 
-use super::{Deadline, REST, Source, State, Turn, list_listener, mio_token, stream_interests};
-use crate::acceptor::{Acceptor, Admitted, Listener, is_of_the_peer};
-use crate::admission::Permit;
+use super::queues::Turn;
+use super::state::{Deadline, REST, Source, State};
+use super::token::mio_token;
 use crate::connection::Connection;
-use crate::remote::{Message, Peer, Remote};
+use crate::connection::transport::Transport;
+use crate::shared::acceptor::{Acceptor, Admitted, Listener, is_of_the_peer};
+use crate::shared::admission::Permit;
+use crate::shared::handle::Message;
+use crate::shared::remote::{Peer, Remote};
 use crate::slots::Token;
 
-/// How many connections one listener takes per turn.
+/// The most connections that a listener accepts in one turn.
 const BUDGET: usize = 64;
 
 impl State {
@@ -24,15 +28,15 @@ impl State {
             return;
         }
         if let Some(cpu) = listener.cpu() {
-            self.pin(cpu);
+            self.pinning.pin(cpu);
         }
         let token = self.sources.insert_with(|_| Source::Listener(listener));
-        self.listeners.push(token);
+        self.listening.listeners.push(token);
         self.watch_listener(token);
     }
 
-    /// Whether the poll tells of its connections. That takes memory; without it is tried again after a rest, since peers are
-    /// in the backlog already.
+    /// Whether the poll watches the listener; registers it if it does not. If memory is short, another attempt follows
+    /// after a rest, because peers may wait in the backlog already.
     fn watch_listener(&mut self, token: Token) -> bool {
         let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return false };
         if !listener.watched {
@@ -45,7 +49,7 @@ impl State {
         matches!(self.sources.get(token), Some(Source::Listener(listener)) if listener.watched)
     }
 
-    /// Takes connections out of the backlog, as many as may come in.
+    /// Accepts connections from the backlog, as many as the limits allow.
     pub(super) fn accept(&mut self, token: Token) {
         if !self.watch_listener(token) {
             return;
@@ -53,7 +57,7 @@ impl State {
         for _ in 0..BUDGET {
             let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return };
             let admitted = match listener.acceptor.admit(self.batch.now) {
-                // Room that comes free will be told.
+                // `Message::Room` follows when a connection has ended.
                 Admitted::Full => return,
                 Admitted::TooFast(until) => return self.rest(token, until),
                 admitted => admitted,
@@ -61,18 +65,18 @@ impl State {
             match listener.accept() {
                 Ok((socket, peer)) => self.welcome(token, socket, peer, admitted),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The connection was gone before it was taken, or a firewall said no: not the listener's trouble.
+                // The connection ended before it was accepted, or a firewall refused it. The listener is not at fault.
                 Err(error) if is_of_the_peer(&error) => {}
-                // A shortage, or a listener that someone shut down: either way trying at once would be of no use.
+                // A shortage, or a listener that was shut down: in both cases an attempt at once would fail too.
                 Err(error) => return self.run_short(token, error),
             }
         }
         if let Some(Source::Listener(listener)) = self.sources.get_mut(token) {
-            list_listener(listener, &mut self.ready, token);
+            self.queues.place_listener(token, listener);
         }
     }
 
-    /// Hands a new connection to the poller that will own it, unless its address has its share.
+    /// Gives a new connection to the poller that will own it, unless its address has too many connections.
     fn welcome(&mut self, token: Token, socket: Socket, peer: Peer, mut admitted: Admitted) {
         let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return };
         let acceptor = listener.acceptor.clone();
@@ -84,7 +88,7 @@ impl State {
         }
         let Admitted::In(permit) = admitted else { return self.handle.counters.refused.add(1) };
         match acceptor.taker().filter(|taker| !Arc::ptr_eq(taker, &self.handle)).cloned() {
-            // A poller that has stopped drops the socket, and with it the connection.
+            // A poller that has stopped drops the socket, which closes the connection.
             Some(taker) => drop(taker.post(Message::Adopt { socket, peer, acceptor, permit })),
             None => self.adopt(socket, peer, &acceptor, permit),
         }
@@ -94,47 +98,48 @@ impl State {
         if self.stopping.is_some() {
             return;
         }
+        let transport = Transport::Plain(socket);
         let (handle, options, now) = (self.handle.clone(), acceptor.connection_options(), self.batch.now);
-        let fd = socket.as_raw_fd();
         let token = self.sources.insert_with(|token| {
             let remote = Remote::new(handle, token, peer, &options);
-            Source::Connection(Connection::new(socket, remote, options, now).with_permit(permit))
+            Source::Connection(Connection::new(transport, remote, options, now).with_permit(permit))
         });
-        match self.registry.register(&mut SourceFd(&fd), mio_token(token), stream_interests(false)) {
-            Ok(()) => {
+        let watched = self.connection(token).map(|new| new.transport.register(&self.registry, mio_token(token), false));
+        match watched {
+            Some(Ok(())) => {
                 self.handle.counters.accepted.add(1);
-                self.turns.push_back(Turn::Accepted(token, acceptor.clone()));
+                self.queues.turns.push_back(Turn::Accepted(token, acceptor.clone()));
                 self.guard(token);
             }
-            // Out of memory or of epoll watches: the peer sees the connection closed.
-            Err(_) => drop(self.sources.remove(token)),
+            // Memory or epoll watches ran out: the connection is closed.
+            _ => drop(self.sources.remove(token)),
         }
     }
 
-    /// Descriptors or memory ran out: new connections wait in the backlog.
+    /// Descriptors or memory ran out: the listener rests, and new connections wait in the backlog.
     fn run_short(&mut self, token: Token, error: io::Error) {
         self.rest(token, self.batch.now + REST.as_nanos() as u64);
         let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return };
-        // A listener that was shut down is about to be closed.
+        // A listener that was shut down (EINVAL) will be closed soon, so this is no shortage.
         let is_short = error.raw_os_error() != Some(libc::EINVAL);
         if is_short && listener.acceptor.tells_of_shortage(self.batch.now) {
-            self.turns.push_back(Turn::AcceptFailed(listener.acceptor.clone(), error));
+            self.queues.turns.push_back(Turn::AcceptFailed(listener.acceptor.clone(), error));
         }
-        self.short.push(token);
+        self.listening.short.push(token);
     }
 
-    /// A socket was closed here, so there is a descriptor again.
+    /// Ends the rests of the listeners, because a socket was closed and its descriptor is free.
     pub(super) fn end_shortage(&mut self) {
-        for token in std::mem::take(&mut self.short) {
+        for token in std::mem::take(&mut self.listening.short) {
             self.end_rest(token);
         }
     }
 
     fn rest(&mut self, token: Token, until: u64) {
         let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return };
-        let timer = self.timers.set(until, 0, Deadline::Rest(token));
+        let timer = self.supplies.timers.set(until, 0, Deadline::Rest(token));
         if let Some(before) = listener.resting.replace(timer) {
-            self.timers.cancel(before);
+            self.supplies.timers.cancel(before);
         }
     }
 
@@ -142,30 +147,30 @@ impl State {
         match self.sources.get_mut(token) {
             Some(Source::Listener(listener)) => {
                 if let Some(timer) = listener.resting.take() {
-                    self.timers.cancel(timer);
+                    self.supplies.timers.cancel(timer);
                 }
-                list_listener(listener, &mut self.ready, token);
+                self.queues.place_listener(token, listener);
             }
             Some(Source::Datagrams(_)) => self.note_datagrams(token),
             _ => {}
         }
-        self.short.retain(|other| *other != token);
+        self.listening.short.retain(|other| *other != token);
     }
 
-    /// One of the connections of `acceptor` has ended.
+    /// A connection of `acceptor` has ended: its listeners may accept again.
     pub(super) fn accept_again(&mut self, acceptor: &Arc<Acceptor>) {
-        for &token in &self.listeners {
+        for &token in &self.listening.listeners {
             if let Some(Source::Listener(listener)) = self.sources.get_mut(token)
                 && Arc::ptr_eq(&listener.acceptor, acceptor)
             {
-                list_listener(listener, &mut self.ready, token);
+                self.queues.place_listener(token, listener);
             }
         }
     }
 
     pub(super) fn unlisten(&mut self, which: impl Fn(&Listener) -> bool) {
         let (registry, sources) = (&self.registry, &mut self.sources);
-        self.listeners.retain(|&token| match sources.get(token) {
+        self.listening.listeners.retain(|&token| match sources.get(token) {
             Some(Source::Listener(listener)) if which(listener) => {
                 let _ = registry.deregister(&mut SourceFd(&listener.socket().as_raw_fd()));
                 sources.remove(token);

@@ -1,24 +1,24 @@
-//! The dispatch phase: which callback comes next. Every rule of order between callbacks is here.
+//! The dispatch phase: the order of callbacks. Every rule of that order is here.
 //!
-//! Only answers; the dispatch calls. The state is looked at anew for each answer, since any callback may have closed,
-//! paused or emptied anything.
+//! This module only decides; the dispatch calls. It reads the state anew for each decision, because any callback may
+//! have closed, paused or emptied anything.
 
 use std::sync::Arc;
 
+use super::call::Call;
 use super::deadlines::drop_guard;
-use super::{Deadline, Ending, Source, State, Turn, list_if_ready, open};
-use crate::acceptor::Acceptor;
-use crate::codec::Codec;
-use crate::connection::{Due, Phase};
-use crate::dispatch::Call;
+use super::queues::{Ending, Turn};
+use super::state::{Deadline, Source, State};
+use crate::connection::Due;
+use crate::connection::phase::Event;
 use crate::error::Reason;
+use crate::shared::acceptor::Acceptor;
 use crate::slots::Token;
 use crate::timer::TimerId;
-use crate::websocket::WebSocket;
 
 impl State {
     pub(super) fn next_call(&mut self, over: bool) -> Option<Call> {
-        if let Some(token) = self.current.take() {
+        if let Some(token) = self.queues.current.take() {
             if over {
                 self.postpone(token);
                 return None;
@@ -39,15 +39,15 @@ impl State {
     }
 
     fn next_turn(&mut self) -> Option<Call> {
-        while !self.is_batch_full() {
-            let call = match self.turns.pop_front()? {
-                Turn::Connection(token) => match self.call_connection(token) {
-                    Some(call) => Some(call),
-                    None => {
+        while !self.batch.is_full() {
+            let call = match self.queues.turns.pop_front()? {
+                Turn::Connection(token) => {
+                    let call = self.call_connection(token);
+                    if call.is_none() {
                         self.leave(token);
-                        None
                     }
-                },
+                    call
+                }
                 Turn::Accepted(token, acceptor) => self.call_accept(token, acceptor),
                 Turn::Descriptor(token) => self.call_descriptor(token),
                 Turn::Datagrams(token) => self.call_datagrams(token),
@@ -62,11 +62,11 @@ impl State {
                 Turn::AcceptFailed(acceptor, error) => Some(Call::AcceptFailed(acceptor, error)),
                 Turn::Cancelled(id) => Some(Call::TimerCancelled(id)),
                 Turn::Task(task) => {
-                    self.posted_turns -= 1;
+                    self.queues.posted_turns -= 1;
                     Some(Call::Task(task))
                 }
                 Turn::Message(message) => {
-                    self.posted_turns -= 1;
+                    self.queues.posted_turns -= 1;
                     self.obey(message);
                     None
                 }
@@ -75,25 +75,27 @@ impl State {
             if call.is_some() {
                 return call;
             }
-            // Turns that call nothing take their time too.
+            // Turns that call nothing take time too.
             self.batch.calls += 1;
         }
         None
     }
 
-    /// The callback due on a connection. Looks again each time, since any callback may have changed anything.
+    /// The callback that is due on a connection. Reads the state anew, because the last callback may have changed
+    /// anything.
     fn call_connection(&mut self, token: Token) -> Option<Call> {
-        self.settle_read(token);
+        // The connection has its turn, so it enters no queue here; `leave` lists it.
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
+        if let Some(reason) = connection.settle_callback() {
+            return self.call_ended(token, *reason);
+        }
         let due = connection.take_due()?;
-        self.current = Some(token);
+        self.queues.current = Some(token);
         Some(match due {
             Due::Open => return self.call_open(token),
-            Due::Read => match connection.codec() {
+            Due::Read => match connection.protocol() {
                 None => Call::Read(token),
-                Some(Codec::Frames(_)) => Call::Message(token),
-                Some(Codec::Http(_)) => Call::Request(token),
-                Some(Codec::WebSocket(_)) => Call::Item(token),
+                Some(protocol) => Call::News(token, protocol.callback()),
             },
             Due::Drain => Call::Drain(token),
             Due::Stopping => Call::Stopping(token),
@@ -102,115 +104,111 @@ impl State {
         })
     }
 
+    #[cold]
+    fn call_ended(&mut self, token: Token, reason: Reason) -> Option<Call> {
+        self.end_by_input(token, reason);
+        self.call_connection(token)
+    }
+
+    /// Ends a connection because its handler left full input unread, or because the input breaks a rule of the
+    /// protocol.
+    fn end_by_input(&mut self, token: Token, reason: Reason) {
+        match reason {
+            Reason::InputOverflow { .. } => self.end(token, reason),
+            reason => self.close_because(token, reason),
+        }
+    }
+
     fn call_accept(&mut self, token: Token, acceptor: Arc<Acceptor>) -> Option<Call> {
-        let connection = open(&mut self.sources, token)?;
-        (connection.phase, connection.queued) = (Phase::Open, true);
-        let remote = connection.remote.clone();
-        self.current = Some(token);
+        let remote = self.with_open(token, |connection, _| {
+            connection.step(Event::Open);
+            connection.places.queued = true;
+            connection.remote.clone()
+        })?;
+        self.queues.current = Some(token);
         Some(Call::Accept(remote, acceptor))
     }
 
-    /// What was asked for before `on_open` comes right after it.
+    /// Returns `on_open`. An end that was asked for before takes place now, so it follows right after `on_open`.
     fn call_open(&mut self, token: Token) -> Option<Call> {
-        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
-        let remote = connection.remote.clone();
-        if let Some(reason) = connection.early_end.take() {
-            match *reason {
-                Reason::Orderly => self.close(token),
-                reason => self.end(token, reason),
-            }
+        let (remote, early_end) =
+            self.with(token, |connection, _| (connection.remote.clone(), connection.early_end.take()))?;
+        match early_end.map(|reason| *reason) {
+            None => {}
+            Some(Reason::Orderly) => self.close(token),
+            Some(reason) => self.end(token, reason),
         }
         Some(Call::Open(remote))
     }
 
     fn call_close(&mut self, token: Token) -> Option<Call> {
-        self.current = None;
-        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
-        let (reason, untold) = connection.take_reason(None);
-        let farewell = if connection.cut { None } else { connection.websocket().and_then(WebSocket::said) };
-        let timers = std::mem::take(&mut connection.timers);
-        connection.remote.mark_closed();
-        connection.remote.leave_all();
-        drop_guard(connection, &mut self.timers);
-        let in_order = reason.is_in_order() && !connection.cut;
-        if !in_order {
-            self.reset(token);
-        } else if connection.eof {
-            self.remove(token);
-        } else {
-            connection.phase = Phase::Lingering;
-            self.endings.push(Ending::Linger(token));
+        self.queues.current = None;
+        let (reason, untold, protocol, timers, in_order, has_eof) = self.with(token, |connection, supplies| {
+            let (reason, untold) = connection.take_reason(None);
+            let in_order = reason.is_in_order() && !connection.is_cut();
+            connection.remote.mark_closed();
+            connection.remote.leave_all();
+            drop_guard(connection, &mut supplies.timers);
+            connection.step(Event::Tell);
+            let protocol = connection.take_protocol().filter(|_| !connection.is_cut());
+            let timers = connection.take_timers();
+            (reason, untold, protocol, timers, in_order, connection.has_eof())
+        })?;
+        match (in_order, has_eof) {
+            (false, _) => self.reset(token),
+            (true, true) => self.remove(token),
+            (true, false) => self.queues.endings.push(Ending::Linger(token)),
         }
-        self.let_go(untold);
+        self.drop_reason(untold);
         let timers = self.cancel_all(timers);
         let counters = &self.handle.counters;
         counters.closed.note(&reason);
         if self.stopping.is_some() {
             (if in_order { &counters.stopped_in_order } else { &counters.stopped_aborted }).add(1);
         }
-        Some(Call::Close { token, reason, farewell, timers })
+        Some(Call::Close { token, reason, protocol, timers })
     }
 
     pub(super) fn cancel_all(&mut self, mut timers: Vec<TimerId>) -> Vec<TimerId> {
-        timers.retain(|id| self.timers.cancel(*id));
+        timers.retain(|id| self.supplies.timers.cancel(*id));
         timers
     }
 
-    /// The connection's turn in this batch is over: what it left unread moves out of the arena, and what became
-    /// readable while it could not be read, before `on_open` say, gets its turn.
+    /// Ends the connection's turn in this batch: moves unread input out of the arena. No callback is due, otherwise the
+    /// turn would continue. But the socket may have become readable while the connection could not read it.
+    #[inline]
     fn leave(&mut self, token: Token) {
         if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
-            connection.queued = false;
-            connection.settle(&self.arena);
-            list_if_ready(connection, &mut self.ready, token);
+            connection.places.queued = false;
+            connection.settle(&self.supplies.arena);
+            self.queues.list(token, connection);
         }
     }
 
-    /// After `on_read`: was it of use?
-    #[inline]
-    fn settle_read(&mut self, token: Token) {
-        let Some(connection) = open(&mut self.sources, token) else { return };
-        if connection.codec().is_some() {
-            self.settle_messages(token);
-        } else if connection.settle_read() {
-            self.input_overflow(token);
-        }
-    }
-
-    /// Kept out of [`Self::settle_read`], which is passed at every call.
-    #[inline(never)]
-    fn settle_messages(&mut self, token: Token) {
-        let Some(connection) = open(&mut self.sources, token) else { return };
-        // What was found has been taken, or it is an error.
-        connection.settle_messages();
-        // Who paused is still busy with the messages before, and what is answered to them goes out.
-        if !connection.is_paused()
-            && let Some(reason) = connection.violation()
-        {
-            self.close_because(token, reason);
-        }
-    }
-
-    /// Before the arena is used again: what connections that still wait for their turn have in it moves out.
+    /// Moves the input of connections that still wait for their turn out of the arena, before the arena is used again.
     pub(super) fn settle(&mut self) {
-        for turn in &self.turns {
+        for turn in &self.queues.turns {
             if let Turn::Connection(token) = turn
                 && let Some(Source::Connection(connection)) = self.sources.get_mut(*token)
             {
-                connection.settle(&self.arena);
+                connection.settle(&self.supplies.arena);
             }
         }
     }
 
-    /// The batch is over in the middle of a connection's turn; the others come first now.
+    /// Puts a connection behind the others, because the batch has ended in the middle of its turn.
     fn postpone(&mut self, token: Token) {
-        self.settle_read(token);
-        self.turns.push_back(Turn::Connection(token));
+        if let Some(Source::Connection(connection)) = self.sources.get_mut(token)
+            && let Some(reason) = connection.settle_callback()
+        {
+            self.end_by_input(token, *reason);
+        }
+        self.queues.turns.push_back(Turn::Connection(token));
     }
 
     fn next_timer(&mut self) -> Option<Call> {
-        while !self.is_batch_full() {
-            let due = self.timers.pop_due(self.batch.now)?;
+        while !self.batch.is_full() {
+            let due = self.supplies.timers.pop_due(self.batch.now)?;
             match due.owner {
                 Deadline::Callback(owner) => return Some(Call::Timer { id: due.id, owner, again: due.again }),
                 ours => self.obey_deadline(ours),
@@ -223,11 +221,11 @@ impl State {
     fn call_descriptor(&mut self, token: Token) -> Option<Call> {
         let Some(Source::Descriptor(descriptor)) = self.sources.get_mut(token) else { return None };
         if let Some(writable) = descriptor.take_due() {
-            self.turns.push_front(Turn::Descriptor(token));
+            self.queues.turns.push_front(Turn::Descriptor(token));
             return Some(if writable { Call::DescriptorWritable(token) } else { Call::DescriptorReadable(token) });
         }
         if !descriptor.interests.edge {
-            self.rearm.push(token);
+            self.queues.rearm.push(token);
         }
         None
     }

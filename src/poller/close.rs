@@ -1,99 +1,107 @@
-//! How things end: connections in order or at once, lingering, listeners, descriptors, the whole poller.
-
-use std::io;
-use std::net::Shutdown;
-use std::os::fd::AsRawFd;
-use std::time::Duration;
+//! The ends of connections, in order or at once; lingering, descriptors, the whole poller.
 
 use mio::unix::SourceFd;
-use socket2::Socket;
 
 use super::deadlines::drop_guard;
-use super::{Deadline, Ending, Source, State, Turn, list_if_ready, mio_token, open, queue_if_due, touch};
-use crate::connection::{Connection, Phase};
+use super::queues::{Ending, Turn};
+use super::state::{Deadline, Source, State};
+use super::token::mio_token;
+use crate::connection::Connection;
+use crate::connection::phase::{Event, Phase};
+use crate::connection::transport::Transport;
 use crate::error::{Foreign, Reason};
-use crate::fork;
+use crate::protocols::Closing;
 use crate::slots::Token;
-use crate::steering;
-use crate::websocket::{Farewell, GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION};
 
 impl State {
-    /// The handler was offered all the input that may wait and consumed nothing: it would wait for ever.
-    pub(super) fn input_overflow(&mut self, token: Token) {
-        let Some(connection) = open(&mut self.sources, token) else { return };
-        let limit = connection.options.max_input;
-        self.end(token, Reason::InputOverflow { limit });
-    }
-
     pub(super) fn overflow(&mut self, token: Token) {
-        let Some(connection) = open(&mut self.sources, token) else { return };
+        let Some(connection) = self.open(token) else { return };
         let limit = connection.options.max_output;
         self.end(token, Reason::OutputOverflow { limit });
     }
 
-    /// Closes in order: the queue goes out, then the connection ends.
+    /// Closes in order: sends the queued output, then ends the connection.
     pub(super) fn close(&mut self, token: Token) {
-        self.say_last_word(token);
-        let Some(connection) = open(&mut self.sources, token) else { return };
-        connection.remote.mark_closed();
-        match connection.phase {
-            Phase::Accepted => return self.reject(token),
-            Phase::New => return connection.early_end = Some(Box::new(Reason::Orderly)),
-            _ => connection.phase = Phase::Flushing,
-        }
-        if connection.output.is_none() {
-            self.flushed(token);
-        } else {
-            touch(connection, &mut self.touched, token);
-        }
+        self.close_saying(token, Closing::Asked);
     }
 
-    /// Closes in order, and `on_close` is told why.
-    pub(super) fn close_because(&mut self, token: Token, reason: Reason) {
-        match &reason {
-            Reason::WebSocket(violation) => self.part(token, Farewell::because(violation.code(), violation)),
-            Reason::Expired(limit) => self.part(token, Farewell::because(POLICY_VIOLATION, limit)),
+    fn close_saying(&mut self, token: Token, why: Closing<'_>) {
+        self.say_last_word(token, why);
+        self.close_silently(token);
+    }
+
+    fn close_silently(&mut self, token: Token) {
+        let closed = self.with_open(token, |connection, _| {
+            connection.remote.mark_closed();
+            connection.step(Event::Close);
+            if connection.phase() == Phase::Doomed {
+                connection.early_end = Some(Box::new(Reason::Orderly));
+            }
+            (connection.phase(), connection.output.is_none())
+        });
+        match closed {
+            Some((Phase::Gone, _)) => self.reject(token),
+            Some((Phase::Flushing, true)) => self.flush_one(token),
             _ => {}
         }
-        self.say_last_word(token);
-        let Some(connection) = open(&mut self.sources, token) else { return };
-        let untold = match connection.reason.as_deref() {
-            Some(known) if known.goes_first() || !reason.goes_first() => Some(reason),
-            _ => connection.reason.replace(Box::new(reason)).map(|known| *known),
-        };
-        self.let_go(untold);
-        self.close(token);
     }
 
-    /// A reason may hold a value of the language above, whose end may run code of the user's: the dispatch drops it.
-    pub(super) fn let_go(&mut self, untold: Option<Reason>) {
+    /// Closes in order; `on_close` gets `reason`.
+    pub(super) fn close_because(&mut self, token: Token, reason: Reason) {
+        self.say_last_word(token, Closing::Failed(&reason));
+        let untold = self.with_open(token, |connection, _| match connection.reason.as_deref() {
+            Some(known) if known.goes_first() || !reason.goes_first() => Some(reason),
+            _ => connection.reason.replace(Box::new(reason)).map(|known| *known),
+        });
+        self.drop_reason(untold.flatten());
+        self.close_silently(token);
+    }
+
+    /// Sends the queued output, then resets.
+    pub(super) fn close_cut(&mut self, token: Token) {
+        self.with_open(token, |connection, _| connection.mark_cut());
+        self.close_because(token, Reason::Aborted);
+    }
+
+    /// Has the dispatch drop a reason that is not reported. It may hold a value of the layer above, and dropping that
+    /// may run user code.
+    pub(super) fn drop_reason(&mut self, untold: Option<Reason>) {
         if let Some(Reason::Raised(value)) = untold {
-            self.push_task(value);
+            self.queues.push_task(value);
         }
     }
 
-    /// Closes in order one whose peer is silent; at once if it takes nothing either, or nobody would be told of it for long.
+    /// Closes a connection in order because its peer is silent; ends it at once if the peer takes no output either.
     pub(super) fn give_up(&mut self, token: Token, reason: Reason) {
-        match open(&mut self.sources, token) {
-            Some(connection) if connection.blocked => self.end(token, reason),
+        match self.open(token) {
+            // Otherwise the handler would get `on_close` only after `write_timeout`.
+            Some(connection) if connection.is_blocked() => self.end(token, reason),
             _ => self.close_because(token, reason),
         }
     }
 
-    /// Closes in order because a callback raised, also one that had closed before. Gives back what nobody will be told.
+    /// Closes in order because a callback raised, also if the connection was closed before. Returns the exception if
+    /// the handler does not get it.
     pub(super) fn fail(&mut self, token: Token, raised: Foreign) -> Option<Foreign> {
-        self.answer_failure(token);
-        self.close_with(token, Farewell::new(INTERNAL_ERROR));
-        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return Some(raised) };
-        let closing = matches!(connection.phase, Phase::Flushing | Phase::Ended);
-        if !closing || !matches!(connection.reason.as_deref(), None | Some(Reason::Orderly)) {
-            return Some(raised);
+        let reason = Reason::Raised(raised);
+        self.close_saying(token, Closing::Failed(&reason));
+        let refused = self.with(token, |connection, _| {
+            let is_closing = matches!(connection.phase(), Phase::Flushing | Phase::Ended);
+            match connection.reason.as_deref() {
+                None | Some(Reason::Orderly) if is_closing => {
+                    connection.reason = Some(Box::new(reason));
+                    None
+                }
+                _ => Some(reason),
+            }
+        });
+        match refused {
+            Some(Some(Reason::Raised(raised))) => Some(raised),
+            _ => None,
         }
-        connection.reason = Some(Box::new(Reason::Raised(raised)));
-        None
     }
 
-    /// Ends a connection that has no handler, so nobody is told.
+    /// Removes a connection that has no handler, so there is no `on_close`.
     pub(super) fn reject(&mut self, token: Token) {
         self.handle.counters.closed.note_rejected();
         self.remove(token);
@@ -101,143 +109,114 @@ impl State {
 
     /// Ends a connection now; `on_close` follows in its turn.
     pub(super) fn end(&mut self, token: Token, reason: Reason) {
-        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
-        connection.remote.mark_closed();
-        match connection.phase {
-            Phase::Accepted => return self.reject(token),
-            Phase::New => return connection.early_end = Some(Box::new(reason)),
-            Phase::Open | Phase::Flushing => {}
-            Phase::Ended | Phase::Lingering => return,
+        let ended = self.with(token, |connection, supplies| {
+            connection.remote.mark_closed();
+            if !connection.step(Event::End) {
+                return (connection.phase(), None);
+            }
+            let untold = match connection.phase() {
+                Phase::Doomed => connection.early_end.replace(Box::new(reason)).map(|earlier| *earlier),
+                Phase::Ended => {
+                    let (reason, untold) = connection.take_reason(Some(reason));
+                    connection.reason = Some(Box::new(reason));
+                    connection.drop_output(&mut supplies.pool);
+                    untold
+                }
+                _ => None,
+            };
+            (connection.phase(), untold)
+        });
+        let Some((phase, untold)) = ended else { return };
+        self.drop_reason(untold);
+        if phase == Phase::Gone {
+            self.reject(token);
         }
-        connection.phase = Phase::Ended;
-        let (reason, untold) = connection.take_reason(Some(reason));
-        connection.reason = Some(Box::new(reason));
-        if let Some(output) = connection.output.take() {
-            connection.cut |= !output.is_empty();
-            self.pool.give_back(output);
-        }
-        queue_if_due(connection, &mut self.turns, token);
-        self.let_go(untold);
     }
 
-    /// Does what ended connections need of the kernel.
+    /// Makes the system calls of ended connections.
     pub(super) fn finish_endings(&mut self) {
-        if self.endings.is_empty() {
+        if self.queues.endings.is_empty() {
             return;
         }
-        while let Some(ending) = self.endings.pop() {
+        while let Some(ending) = self.queues.endings.pop() {
             match ending {
                 Ending::Linger(token) => self.linger(token),
-                Ending::Reset(socket) => self.reset_socket(&socket),
-                Ending::Close(socket) => self.close_socket(&socket),
+                Ending::Reset(transport) => transport.reset(&self.registry),
+                Ending::Close(transport) => transport.close(&self.registry),
             }
         }
         self.end_shortage();
     }
 
-    /// The handler is gone, the socket stays until the peer has read what was sent: closing a socket with unread
-    /// input would reset the connection and take the last answer with it (RFC 9112 section 9.6 has the reasons).
+    /// Lingers: after `on_close` the socket stays until the peer has read everything. Closing a socket with unread
+    /// input would reset the connection, and the peer would lose the last answer (RFC 9112 section 9.6).
     fn linger(&mut self, token: Token) {
-        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
+        let Some(connection) = self.connection(token) else { return };
         let timeout = connection.options.linger_timeout;
         let until = self.batch.now.saturating_add(timeout.as_nanos() as u64);
         let until = self.stopping.map_or(until, |deadline| until.min(deadline));
-        // A failing shutdown means that the peer is gone.
-        if until <= self.batch.now || connection.socket.shutdown(Shutdown::Write).is_err() {
+        // A shutdown that fails means that the peer is gone.
+        if until <= self.batch.now || connection.transport.shutdown_write().is_err() {
             return self.remove(token);
         }
-        connection.input = Default::default();
-        connection.readable = true;
-        connection.timers.push(self.timers.set(until, 0, Deadline::Linger(token)));
-        list_if_ready(connection, &mut self.ready, token);
+        self.with(token, |connection, supplies| {
+            connection.linger();
+            let timer = supplies.timers.set(until, 0, Deadline::Linger(token));
+            connection.add_timer(timer, |_| true);
+        });
     }
 
     pub(super) fn remove_lingering(&mut self, token: Token) {
-        if let Some(Source::Connection(connection)) = self.sources.get(token)
-            && connection.phase == Phase::Lingering
-        {
+        if self.connection(token).is_some_and(|connection| connection.phase() == Phase::Lingering) {
             self.remove(token);
         }
     }
 
-    /// Takes a connection out; its socket is closed when the batch is over.
+    /// Removes a connection; its socket is closed when the batch is over.
     pub(super) fn remove(&mut self, token: Token) {
-        if let Some(connection) = self.take_out(token) {
-            self.endings.push(Ending::Close(connection.socket));
+        if let Some(transport) = self.take_out(token) {
+            self.queues.endings.push(Ending::Close(transport));
         }
     }
 
-    /// As [`Self::remove`], but the peer sees a reset and not the orderly end of something complete (RFC 9293 section
-    /// 3.10.5).
+    /// As [`Self::remove`], but with a reset instead of a FIN.
     pub(super) fn reset(&mut self, token: Token) {
-        if let Some(connection) = self.take_out(token) {
-            self.endings.push(Ending::Reset(connection.socket));
+        if let Some(transport) = self.take_out(token) {
+            self.queues.endings.push(Ending::Reset(transport));
         }
     }
 
-    fn take_out(&mut self, token: Token) -> Option<Connection> {
+    fn take_out(&mut self, token: Token) -> Option<Transport> {
         let Some(Source::Connection(mut connection)) = self.sources.remove(token) else { return None };
-        if let Some(output) = connection.output.take() {
-            self.pool.give_back(output);
+        connection.step(Event::Remove);
+        connection.drop_output(&mut self.supplies.pool);
+        for timer in connection.take_timers() {
+            self.supplies.timers.cancel(timer);
         }
-        for timer in connection.timers.drain(..) {
-            self.timers.cancel(timer);
-        }
-        drop_guard(&mut connection, &mut self.timers);
-        Some(connection)
+        drop_guard(&mut connection, &mut self.supplies.timers);
+        let Connection { transport, .. } = connection;
+        Some(transport)
     }
 
-    /// The descriptor leaves the poll before it is closed, so no event can reach whoever gets its number next.
-    fn close_socket(&self, socket: &Socket) {
-        // Fails only if it is not registered, which is what is wanted.
-        let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
-        if fork::has_children() {
-            // A child may hold a copy, and then closing ours tells the peer nothing.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-
-    fn reset_socket(&self, socket: &Socket) {
-        let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
-        // Either fails only on a socket that has failed already, or a Unix one, which knows no resets.
-        if fork::has_children() {
-            // Closing ours would tell the peer nothing while a child holds a copy; this resets the connection itself.
-            if disconnect(socket).is_err() {
-                let _ = socket.shutdown(Shutdown::Both);
-            }
-        } else {
-            let _ = socket.set_linger(Some(Duration::ZERO));
-        }
-    }
-
-    /// Keeps this thread on one CPU, unless it is kept on one already; the run's end undoes it.
-    pub(super) fn pin(&mut self, cpu: usize) {
-        if self.unpinned.is_none() {
-            // Where it cannot be pinned it is only less exact.
-            self.unpinned = steering::affinity().ok().filter(|_| steering::pin(cpu).is_ok());
-        }
-    }
-
-    /// Stops listening and ends everything in order; what is not done by `deadline` is aborted.
+    /// Stops listening and ends all sources in order. At `deadline` the rest is aborted.
     pub(super) fn stop(&mut self, deadline: u64, at_once: bool) {
         let before = self.stopping;
         let deadline = before.map_or(deadline, |earlier| earlier.min(deadline));
         self.stopping = Some(deadline);
-        self.timers.set(deadline, 0, Deadline::Stop);
+        self.supplies.timers.set(deadline, 0, Deadline::Stop);
         if before.is_none() {
-            self.say_goodbye(at_once);
+            self.stop_everything(at_once);
         }
     }
 
-    fn say_goodbye(&mut self, at_once: bool) {
+    fn stop_everything(&mut self, at_once: bool) {
         self.unlisten(|_| true);
         for token in self.sources.tokens() {
-            match self.sources.get_mut(token) {
-                Some(Source::Connection(connection)) if connection.phase == Phase::Open && !at_once => {
-                    connection.stopping_due = true;
-                    queue_if_due(connection, &mut self.turns, token);
+            match self.sources.get(token) {
+                Some(Source::Connection(connection)) if connection.phase() == Phase::Open && !at_once => {
+                    self.with(token, |connection, _| connection.set_stopping(true));
                 }
-                Some(Source::Connection(_)) => self.close_with(token, Farewell::new(GOING_AWAY)),
+                Some(Source::Connection(_)) => self.close_saying(token, Closing::Stopping),
                 Some(Source::Descriptor(_)) => drop(self.remove_descriptor(token, Reason::Orderly)),
                 Some(Source::Datagrams(_)) => drop(self.close_datagrams(token, Reason::Orderly)),
                 Some(Source::Dial(_)) => self.stop_dial(token),
@@ -253,24 +232,25 @@ impl State {
         }
     }
 
-    /// Gives the reason back when there is no such descriptor.
+    /// Stops watching a descriptor. Returns the reason if there is no such descriptor.
     pub(super) fn remove_descriptor(&mut self, token: Token, reason: Reason) -> Result<(), Reason> {
         let fd = match self.sources.get(token) {
             Some(Source::Descriptor(descriptor)) => descriptor.fd,
             _ => return Err(reason),
         };
-        // A descriptor that was closed too early has left the poll by itself.
+        // A descriptor that its owner has closed already has left the poll by itself.
         let _ = self.registry.deregister(&mut SourceFd(&fd));
         if let Some(source) = self.sources.get_mut(token) {
             *source = Source::Leaving;
         }
-        self.turns.push_back(Turn::Removed(token, reason));
+        self.queues.turns.push_back(Turn::Removed(token, reason));
         Ok(())
     }
 
-    /// mio knows edges only: registering again makes the poll report a level that still holds.
+    /// Registers level-triggered descriptors again. mio is edge-triggered, and a registration reports a level that
+    /// still holds.
     pub(super) fn rearm_descriptors(&mut self) {
-        let mut rearm = std::mem::take(&mut self.rearm);
+        let mut rearm = std::mem::take(&mut self.queues.rearm);
         for token in rearm.drain(..) {
             let Some(Source::Descriptor(descriptor)) = self.sources.get(token) else { continue };
             let (fd, interests) = (descriptor.fd, descriptor.interests.to_mio());
@@ -278,17 +258,6 @@ impl State {
                 drop(self.remove_descriptor(token, Reason::Io(error)));
             }
         }
-        self.rearm = rearm;
+        self.queues.rearm = rearm;
     }
-}
-
-/// Resets a TCP connection, whoever else holds its socket (connect(2), AF_UNSPEC).
-fn disconnect(socket: &Socket) -> io::Result<()> {
-    // SAFETY: the address is zeroed memory of ours, of the length given; AF_UNSPEC needs no more of it than the family.
-    let result = unsafe {
-        let mut nowhere: libc::sockaddr = std::mem::zeroed();
-        nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
-        libc::connect(socket.as_raw_fd(), &raw const nowhere, size_of::<libc::sockaddr>() as libc::socklen_t)
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,6 +1,7 @@
-//! Outgoing connections on their poller: sockets watched, names asked for, times kept.
+//! Outgoing connections on their poller: watched sockets, name lookups, time limits.
 //!
-//! All system calls of a dial are made in the read phase: whoever asks for a connection only lists it as ready.
+//! All system calls of a dial happen in the read phase; a callback that asks for a connection only lists the dial as
+//! ready.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -11,16 +12,20 @@ use mio::unix::SourceFd;
 use socket2::SockAddr;
 
 use super::deadlines::set_guard;
-use super::{Deadline, Ending, Source, State, Turn, mio_token, queue_if_due, stream_interests};
+use super::queues::{Ending, Turn};
+use super::state::{Deadline, Source, State};
+use super::token::mio_token;
 use crate::connection::Connection;
-use crate::connector::{Attempt, Begun, Dial, Next, Request};
+use crate::connection::transport::Transport;
 use crate::error::Error;
-use crate::remote::{Message, Remote};
-use crate::resolver::Answer;
+use crate::shared::handle::Message;
+use crate::shared::remote::Remote;
 use crate::slots::Token;
+use crate::sources::connector::{Attempt, Begun, Dial, Next, Request};
+use crate::system::resolver::Answer;
 
 impl State {
-    /// Takes a request in; the token is that of the connection it may become.
+    /// Makes the dial of a connect request; the token is that of the later connection.
     pub(super) fn dial(&mut self, request: Request, now: u64) -> Result<Token, Error> {
         if self.stopping.is_some() {
             return Err(Error::stopped());
@@ -31,11 +36,11 @@ impl State {
         let token = self.sources.insert_with(|_| Source::Dial(Box::new(dial)));
         for (target, name, port) in names {
             let handle = self.handle.clone();
-            // A poller that has ended has told everybody already.
+            // A poller that has ended has reported the failure to all handlers already.
             let tell = move |answer| drop(handle.post(Message::Resolved { dial: token, target, answer }));
             self.resolver.look_up(name, port, alive.clone(), tell);
         }
-        let deadline = self.timers.set(deadline, 0, Deadline::Dial(token));
+        let deadline = self.supplies.timers.set(deadline, 0, Deadline::Dial(token));
         if let Some(Source::Dial(dial)) = self.sources.get_mut(token) {
             dial.deadline = Some(deadline);
         }
@@ -49,12 +54,12 @@ impl State {
         if dial.attempts.is_empty() {
             self.list_dial(token);
         } else if dial.stagger.is_none() {
-            // The attempt that is under way keeps its time.
+            // The current attempt keeps its time.
             self.set_stagger(token);
         }
     }
 
-    /// The time of the last attempt is over, or that of a name that is being looked up.
+    /// The last attempt, or a name lookup, has had its time: the next address is tried.
     pub(super) fn stagger_is_over(&mut self, token: Token) {
         if let Some(Source::Dial(dial)) = self.sources.get_mut(token) {
             (dial.stagger, dial.past_lookups) = (None, true);
@@ -67,7 +72,7 @@ impl State {
         if let Some(Source::Dial(dial)) = self.sources.get_mut(token)
             && !std::mem::replace(&mut dial.listed, true)
         {
-            self.ready.push_back(token);
+            self.queues.ready.push_back(token);
         }
     }
 
@@ -115,19 +120,19 @@ impl State {
         }
     }
 
-    /// Sets the time of the next address, unless there is none.
+    /// Sets the timer for the next address, if there is one.
     fn set_stagger(&mut self, token: Token) {
         let Some(Source::Dial(dial)) = self.sources.get_mut(token) else { return };
         if let Some(before) = dial.stagger.take() {
-            self.timers.cancel(before);
+            self.supplies.timers.cancel(before);
         }
         if let Some(pause) = dial.pause() {
             let from = if dial.attempts.is_empty() { self.batch.now } else { dial.began };
-            dial.stagger = Some(self.timers.set(from + pause.as_nanos() as u64, 0, Deadline::Stagger(token)));
+            dial.stagger = Some(self.supplies.timers.set(from + pause.as_nanos() as u64, 0, Deadline::Stagger(token)));
         }
     }
 
-    /// An attempt was reported ready: it has won, or the next address is tried.
+    /// Handles an attempt that the poll reported ready: it has won, or the next address is tried.
     pub(super) fn attempt_ready(&mut self, token: Token) {
         let Some(Source::Attempt(attempt)) = self.sources.get(token) else { return };
         let (dial, address) = (attempt.dial, attempt.address().clone());
@@ -145,30 +150,27 @@ impl State {
         }
     }
 
-    /// The socket of the attempt becomes the connection, in the place of the dial.
+    /// Makes the socket of the attempt the connection, in the slot of the dial.
     fn win(&mut self, token: Token, winner: Token) {
         let Some(Source::Attempt(attempt)) = self.sources.remove(winner) else { return };
         let Some(Source::Dial(dial)) = self.sources.get_mut(token) else { return };
         dial.attempts.retain(|other| *other != winner);
         let (peer, options) = (attempt.peer(), dial.options.connection.clone());
         self.break_off(token);
-        let fd = attempt.socket.as_raw_fd();
+        let transport = Transport::Plain(attempt.socket);
         let remote = Remote::new(self.handle.clone(), token, peer, &options);
-        if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), mio_token(token), stream_interests(false)) {
-            self.endings.push(Ending::Close(attempt.socket));
+        if let Err(error) = transport.reregister(&self.registry, mio_token(token), false) {
+            self.queues.endings.push(Ending::Close(transport));
             return self.end_dial(token, |_| Error::io("cannot watch the connected socket")(error));
         }
         let Some(source) = self.sources.get_mut(token) else { return };
-        let connection = Connection::new(attempt.socket, remote, options.into(), self.batch.now);
+        let connection = Connection::new(transport, remote, options.into(), self.batch.now);
         *source = Source::Connection(connection.outgoing());
-        if let Source::Connection(connection) = source {
-            queue_if_due(connection, &mut self.turns, token);
-            set_guard(connection, &mut self.timers, token);
-        }
+        self.with(token, |connection, supplies| set_guard(connection, &mut supplies.timers, token));
         self.handle.counters.connected.add(1);
     }
 
-    /// The time of the whole dial is over.
+    /// Fails a dial that has used up its time limit.
     pub(super) fn dial_timed_out(&mut self, token: Token) {
         self.end_dial(token, |dial| dial.timed_out());
     }
@@ -177,12 +179,12 @@ impl State {
         self.end_dial(token, |dial| dial.stopped());
     }
 
-    /// `on_connect_fail` follows in its turn; until then nobody else gets the place.
+    /// Ends a dial; `on_connect_fail` follows in its turn. Until then the slot is not used again.
     fn end_dial(&mut self, token: Token, why: impl FnOnce(Dial) -> Error) {
         self.break_off(token);
         let Some(source) = self.sources.get_mut(token) else { return };
         match std::mem::replace(source, Source::Leaving) {
-            Source::Dial(dial) => self.turns.push_back(Turn::ConnectFailed(token, why(*dial))),
+            Source::Dial(dial) => self.queues.turns.push_back(Turn::ConnectFailed(token, why(*dial))),
             other => *source = other,
         }
     }
@@ -193,14 +195,14 @@ impl State {
         let timers = [dial.deadline.take(), dial.stagger.take()];
         let attempts = std::mem::take(&mut dial.attempts);
         for timer in timers.into_iter().flatten() {
-            self.timers.cancel(timer);
+            self.supplies.timers.cancel(timer);
         }
         attempts.into_iter().for_each(|attempt| self.drop_attempt(attempt));
     }
 
     fn drop_attempt(&mut self, token: Token) {
         if let Some(Source::Attempt(attempt)) = self.sources.remove(token) {
-            self.endings.push(Ending::Close(attempt.socket));
+            self.queues.endings.push(Ending::Close(Transport::Plain(attempt.socket)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Datagram sockets on their poller: the same phases as for connections, with whole datagrams instead of a stream.
+//! Datagram sockets on their poller: the phases of a connection, with whole datagrams instead of a stream.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -7,11 +7,14 @@ use mio::Interest;
 use mio::unix::SourceFd;
 use socket2::Socket;
 
-use super::{Deadline, Ending, REST, Source, State, Turn, mio_token};
-use crate::datagram::{DatagramSocket, Due};
-use crate::dispatch::Call;
+use super::call::Call;
+use super::queues::{Ending, Turn};
+use super::state::{Deadline, REST, Source, State};
+use super::token::mio_token;
+use crate::connection::transport::Transport;
 use crate::error::{Error, Reason};
 use crate::slots::Token;
+use crate::sources::datagram::{DatagramSocket, Due};
 
 impl State {
     pub(super) fn watch_datagrams(&mut self, socket: Socket, max_size: usize) -> Result<Token, Error> {
@@ -28,7 +31,7 @@ impl State {
         Ok(token)
     }
 
-    /// The poll says that there is something to read, or an error to be told.
+    /// Notes that the poll reported input or an error.
     pub(super) fn note_datagrams(&mut self, token: Token) {
         if let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) {
             socket.readable = true;
@@ -42,29 +45,29 @@ impl State {
             && !socket.listed
         {
             socket.listed = true;
-            self.ready.push_back(token);
+            self.queues.ready.push_back(token);
         }
     }
 
-    /// A turn of the read phase.
+    /// Gives a socket its turn in the read phase.
     pub(super) fn receive_datagrams(&mut self, token: Token) {
         let landing = self.landing.get_or_insert_default();
         let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) else { return };
         socket.listed = false;
-        // What has not been taken in stays in the kernel, which drops what is too much for it.
+        // Datagrams that are not read now stay in the kernel, which drops those above its limit.
         if !landing.is_full() && !socket.has_due() {
             self.handle.counters.bytes_in.add(socket.receive(landing) as u64);
         }
         if std::mem::take(&mut socket.short) {
-            // Trying at once would be of no use.
+            // Memory is short, so an attempt at once would fail too.
             let until = self.batch.now + REST.as_nanos() as u64;
-            self.timers.set(until, 0, Deadline::Rest(token));
+            self.supplies.timers.set(until, 0, Deadline::Rest(token));
         }
         if socket.has_due() && !socket.queued {
             socket.queued = true;
-            self.turns.push_back(Turn::Datagrams(token));
+            self.queues.turns.push_back(Turn::Datagrams(token));
         } else {
-            // Else when its callbacks are done: so the other sockets find room first.
+            // A socket with due callbacks is listed after them, so that other sockets find room first.
             self.list_datagrams(token);
         }
     }
@@ -76,7 +79,7 @@ impl State {
             self.list_datagrams(token);
             return None;
         };
-        self.turns.push_front(Turn::Datagrams(token));
+        self.queues.turns.push_front(Turn::Datagrams(token));
         Some(match due {
             Due::Datagram(datagram) => Call::Datagram(token, datagram),
             Due::Error(error) => Call::DatagramError(token, error),
@@ -89,7 +92,7 @@ impl State {
             self.flush_datagrams(token);
         } else if !socket.touched {
             socket.touched = true;
-            self.touched.push(token);
+            self.queues.touched.push(token);
         }
         Ok(())
     }
@@ -102,29 +105,29 @@ impl State {
         self.handle.counters.datagrams_dropped.add(dropped as u64);
         if socket.has_due() && !socket.queued {
             socket.queued = true;
-            self.turns.push_back(Turn::Datagrams(token));
+            self.queues.turns.push_back(Turn::Datagrams(token));
         }
     }
 
-    /// Sends what is queued, then closes; `on_close` follows in its turn.
+    /// Sends the queued datagrams, then closes the socket; `on_close` follows in its turn.
     pub(super) fn close_datagrams(&mut self, token: Token, reason: Reason) -> Result<(), Reason> {
         self.flush_datagrams(token);
         match self.sources.get_mut(token) {
             Some(source @ Source::Datagrams(_)) => {
                 if let Source::Datagrams(socket) = std::mem::replace(source, Source::Leaving) {
-                    self.endings.push(Ending::Close(socket.socket));
+                    self.queues.endings.push(Ending::Close(Transport::Plain(socket.socket)));
                 }
-                self.turns.push_back(Turn::Removed(token, reason));
+                self.queues.turns.push_back(Turn::Removed(token, reason));
                 Ok(())
             }
             _ => Err(reason),
         }
     }
 
-    /// Before the landing ground is used again: what still waits there moves out.
+    /// Moves waiting datagrams out of the landing buffer, before the buffer is used again.
     pub(super) fn settle_datagrams(&mut self) {
         let Some(landing) = &mut self.landing else { return };
-        for turn in &self.turns {
+        for turn in &self.queues.turns {
             if let Turn::Datagrams(token) = turn
                 && let Some(Source::Datagrams(socket)) = self.sources.get_mut(*token)
             {

@@ -1,26 +1,27 @@
-//! The poller's own deadlines, for which nobody is called: above all the limits in time of connections, one timer for
-//! each, looked at when it fires.
+//! The poller's own deadlines, which call no handler. Most are the time limits of connections: each connection has one
+//! timer, and the limits are checked when it fires.
 
-use super::{Deadline, Source, State, list_if_ready, open, queue_if_due, touch};
-use crate::connection::{Connection, Phase};
+use super::state::{Deadline, State};
+use crate::connection::Connection;
+use crate::connection::phase::Phase;
 use crate::error::{Error, Expired, Reason};
 use crate::options::ConnectionOptions;
 use crate::slots::Token;
 use crate::timer::Timers;
 
 impl State {
-    /// Obeys those that are due, up to the first that a callback waits for.
+    /// Obeys the deadlines that are due, up to the first one with a callback.
     pub(super) fn expire(&mut self) {
         let is_ours = |deadline: &Deadline| !matches!(deadline, Deadline::Callback(_));
-        for _ in 0..self.most_calls {
-            let Some(due) = self.timers.pop_due_if(self.batch.now, is_ours) else { return };
+        for _ in 0..self.batch.most_calls {
+            let Some(due) = self.supplies.timers.pop_due_if(self.batch.now, is_ours) else { return };
             self.obey_deadline(due.owner);
         }
     }
 
     pub(super) fn obey_deadline(&mut self, deadline: Deadline) {
         match deadline {
-            // Callbacks are the dispatch's.
+            // The dispatch calls callbacks.
             Deadline::Callback(_) => {}
             Deadline::Guard(token) => self.guard_is_due(token),
             Deadline::Linger(token) => self.remove_lingering(token),
@@ -31,59 +32,59 @@ impl State {
         }
     }
 
-    /// Sees to it that the poller looks at the connection in time.
+    /// Sets the timer for the earliest time limit of a connection.
     pub(super) fn guard(&mut self, token: Token) {
-        if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
-            set_guard(connection, &mut self.timers, token);
-        }
+        self.with(token, |connection, supplies| set_guard(connection, &mut supplies.timers, token));
     }
 
     fn guard_is_due(&mut self, token: Token) {
         let now = self.batch.now;
-        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
-        connection.guards.timer = None;
-        if connection.phase >= Phase::Ended {
-            return;
-        }
-        let facts = connection.facts();
-        match connection.guards.check(now, &connection.options, facts) {
-            None => set_guard(connection, &mut self.timers, token),
-            Some(expired) => self.overstepped(token, expired),
+        let expired = self.with(token, |connection, supplies| {
+            connection.guards.timer = None;
+            if !connection.is_alive() {
+                return None;
+            }
+            let facts = connection.facts();
+            let expired = connection.guards.check(now, &connection.options, facts);
+            if expired.is_none() {
+                set_guard(connection, &mut supplies.timers, token);
+            }
+            expired
+        });
+        if let Some(expired) = expired.flatten() {
+            self.overstepped(token, expired);
         }
     }
 
-    /// What is queued still goes out, unless that is what took too long.
+    /// Ends a connection that has exceeded a time limit. The queued output is still sent, unless it is the output that
+    /// took too long.
     fn overstepped(&mut self, token: Token, expired: Expired) {
         let reason = Reason::Expired(expired);
-        let Some(connection) = open(&mut self.sources, token).filter(|_| reason.is_in_order()) else {
+        if !reason.is_in_order() || self.open(token).is_none_or(|connection| connection.phase() != Phase::Open) {
             return self.end(token, reason);
-        };
-        if connection.phase == Phase::Open {
-            connection.guards.overstepped();
-            self.close_because(token, reason);
-            // What goes out now has its limits too.
-            self.guard(token);
-        } else {
-            self.end(token, reason);
         }
+        self.with_open(token, |connection, _| connection.guards.overstepped());
+        self.close_because(token, reason);
+        // The output that is sent now has its time limits too.
+        self.guard(token);
     }
 
     pub(super) fn set_options(&mut self, token: Token, options: ConnectionOptions) -> Result<(), Error> {
         let now = self.batch.latest;
-        let connection = open(&mut self.sources, token).ok_or(Error::Closed)?;
-        connection.remote.set_limits(&options);
-        connection.options = options.into();
-        connection.guards.restart_window(now);
-        set_guard(connection, &mut self.timers, token);
-        // The water marks may have come to lie elsewhere, and there may be room for more input.
-        touch(connection, &mut self.touched, token);
-        list_if_ready(connection, &mut self.ready, token);
-        queue_if_due(connection, &mut self.turns, token);
-        Ok(())
+        let changed = self.with_open(token, |connection, supplies| {
+            connection.remote.set_limits(&options);
+            connection.options = options.into();
+            connection.guards.restart_window(now);
+            set_guard(connection, &mut supplies.timers, token);
+            // The water marks may have changed.
+            connection.weigh();
+        });
+        changed.ok_or(Error::Closed)
     }
 }
 
-/// Moves the timer of a connection if its next deadline is earlier; a later one is found out when it fires.
+/// Sets the timer of a connection earlier if its next deadline is earlier. A later deadline is found when the timer
+/// fires.
 pub(super) fn set_guard(connection: &mut Connection, timers: &mut Timers<Deadline>, token: Token) {
     let Some(deadline) = connection.guards.next(&connection.options) else { return };
     match connection.guards.timer {
@@ -94,7 +95,7 @@ pub(super) fn set_guard(connection: &mut Connection, timers: &mut Timers<Deadlin
     connection.guards.timer = Some((timers.set(deadline, 0, Deadline::Guard(token)), deadline));
 }
 
-/// The connection has no limits in time any more.
+/// Cancels the timer of a connection's time limits.
 pub(super) fn drop_guard(connection: &mut Connection, timers: &mut Timers<Deadline>) {
     if let Some((timer, _)) = connection.guards.timer.take() {
         timers.cancel(timer);

@@ -1,44 +1,52 @@
-//! The read phase: what events and messages say is noted, then each ready connection and listener gets a turn.
+//! The read phase: notes events and messages, then gives each ready source a turn.
 //!
-//! Detached from the language above. Everything read goes into the arena; nothing is called.
+//! The dispatch does not run here. Input goes into the arena; no handler is called.
 
 use std::sync::Arc;
 
 use mio::event::Event;
 
-use super::{Source, State, Turn};
-use super::{list_if_ready, list_listener, queue_if_due, touch};
-use crate::connection::Phase;
+use super::queues::Turn;
+use super::state::{Source, State};
+use crate::connection::phase::Phase;
 use crate::error::{Foreign, Reason};
 use crate::options::LEAST_READ;
-use crate::remote::Message;
+use crate::shared::handle::Message;
+use crate::shared::remote::Remote;
 use crate::slots::Token;
+
+/// The result of a connection's turn.
+#[derive(Default)]
+struct Read {
+    /// The number of bytes that were read.
+    count: usize,
+    /// The number of them that stay in the arena until the connection's turn in the batch.
+    used: usize,
+    /// The connection was lingering, and the peer has finished.
+    lingered: bool,
+}
 
 impl State {
     pub(super) fn note(&mut self, token: Token, event: &Event) {
         match self.sources.get_mut(token) {
             Some(Source::Connection(connection)) => {
-                connection.note(event);
-                if !connection.blocked && connection.output.is_some() {
-                    touch(connection, &mut self.touched, token);
-                }
-                list_if_ready(connection, &mut self.ready, token);
-                queue_if_due(connection, &mut self.turns, token);
+                connection.note(event.into());
+                self.queues.place(token, connection);
             }
-            Some(Source::Listener(listener)) => list_listener(listener, &mut self.ready, token),
+            Some(Source::Listener(listener)) => self.queues.place_listener(token, listener),
             Some(Source::Descriptor(descriptor)) => {
                 descriptor.note(event);
-                self.turns.push_back(Turn::Descriptor(token));
+                self.queues.turns.push_back(Turn::Descriptor(token));
             }
             Some(Source::Datagrams(_)) => self.note_datagrams(token),
-            Some(Source::Attempt(_)) => self.ready.push_back(token),
+            Some(Source::Attempt(_)) => self.queues.ready.push_back(token),
             Some(Source::Dial(_) | Source::Leaving) | None => {}
         }
     }
 
     pub(super) fn read_signals(&mut self) {
         if self.signals.as_ref().is_some_and(|pipe| pipe.drain()) {
-            self.turns.push_back(Turn::Signal);
+            self.queues.turns.push_back(Turn::Signal);
         }
     }
 
@@ -50,34 +58,33 @@ impl State {
     pub(super) fn receive(&mut self, mut messages: Vec<Message>) {
         for message in messages.drain(..) {
             match message {
-                Message::Task(task) => self.push_task(task),
-                // A cancelled timer may be due in this very batch. It is set already, so nothing before it matters.
+                Message::Task(task) => self.queues.push_task(task),
+                // A cancelled timer may be due in this very batch. It was set before, so no earlier message matters to
+                // it.
                 Message::CancelTimer(id) => self.obey(Message::CancelTimer(id)),
-                // Behind a task that waits for its turn everything waits: each thread's order is kept.
-                message if self.posted_turns > 0 => {
-                    self.posted_turns += 1;
-                    self.turns.push_back(Turn::Message(message));
+                // Behind a waiting task every other message waits too, so the messages of each thread keep their order.
+                message if self.queues.posted_turns > 0 => {
+                    self.queues.posted_turns += 1;
+                    self.queues.turns.push_back(Turn::Message(message));
                 }
                 message => self.obey(message),
             }
         }
-        // Keep the memory for the next messages, unless a flood made it large.
+        // Keeps the memory for the next messages, unless a flood made it large.
         if messages.capacity() <= 1024 {
             self.messages = messages;
         }
     }
 
-    pub(super) fn push_task(&mut self, task: Foreign) {
-        self.posted_turns += 1;
-        self.turns.push_back(Turn::Task(task));
-    }
-
     pub(super) fn obey(&mut self, message: Message) {
         match message {
             Message::Write { to, payload } => self.write_posted(&to, payload),
-            Message::Answer { to, number, parts, then } => self.answer_posted(&to, number, parts, then),
-            Message::Close(remote, None) => self.close(remote.current()),
-            Message::Close(remote, Some(farewell)) => self.close_with(remote.current(), *farewell),
+            Message::Post { to, len, post } => {
+                to.arrived(len);
+                // Not `current()`: a handler that took over has another protocol.
+                self.give_post(to.token, post);
+            }
+            Message::Close(remote, post) => self.close_posted(&remote, post),
             Message::Abort(remote) => self.end(remote.current(), Reason::Aborted),
             Message::Overflow(remote) => self.overflow(remote.current()),
             Message::Adopt { socket, peer, acceptor, permit } => self.adopt(socket, peer, &acceptor, permit),
@@ -85,57 +92,59 @@ impl State {
             Message::Listen(listener) => self.listen(listener),
             Message::Unlisten(acceptor) => self.unlisten(|listener| Arc::ptr_eq(&listener.acceptor, &acceptor)),
             Message::CancelTimer(id) => {
-                if self.timers.cancel(id) {
-                    self.turns.push_back(Turn::Cancelled(id));
+                if self.supplies.timers.cancel(id) {
+                    self.queues.turns.push_back(Turn::Cancelled(id));
                 }
             }
             Message::Broadcast(broadcast) => {
                 broadcast.arrived();
                 self.broadcast(&broadcast);
             }
-            Message::Task(task) => self.push_task(task),
+            Message::Task(task) => self.queues.push_task(task),
             Message::Resolved { dial, target, answer } => self.resolved(dial, target, answer),
             Message::Stop { deadline, at_once } => self.stop(deadline, at_once),
         }
     }
 
-    /// Gives each ready connection and listener a turn, until the batch is full: of calls, or of bytes, wherever they went.
-    /// What waits from before does not count: posted calls that never cease must not keep the sockets from being read.
+    /// Gives a posted value to the protocol of a connection. The dispatch drops a refused value, because it may belong
+    /// to the layer above.
+    fn give_post(&mut self, token: Token, post: Foreign) {
+        let mut post = Some(post);
+        self.with_protocol(token, |protocol, wire| {
+            post = protocol.receive(post.take()?, wire);
+            Some(())
+        });
+        if let Some(refused) = post {
+            self.queues.push_task(refused);
+        }
+    }
+
+    /// Closes a connection by a message. If its handler has handed over, the close applies to the new handler.
+    fn close_posted(&mut self, remote: &Arc<Remote>, post: Option<Foreign>) {
+        let token = remote.current();
+        if let Some(post) = post {
+            self.give_post(token, post);
+        }
+        self.close(token);
+    }
+
+    /// Gives each ready source a turn, until the batch is full: of calls, or of bytes read. Turns from before do not
+    /// count, so that a flood of posted calls cannot keep the sockets from being read.
     pub(super) fn fill(&mut self) {
-        let (waiting, mut used, mut read) = (self.turns.len(), 0, 0);
-        for _ in 0..self.ready.len() {
-            if self.turns.len() - waiting >= self.most_calls
-                || read >= self.arena.len()
-                || self.arena.len() - used < LEAST_READ
-            {
+        let (waiting, mut used, mut read) = (self.queues.turns.len(), 0, 0);
+        for _ in 0..self.queues.ready.len() {
+            let most = self.supplies.arena.len();
+            if self.queues.turns.len() - waiting >= self.batch.most_calls || read >= most || most - used < LEAST_READ {
                 break;
             }
-            let Some(token) = self.ready.pop_front() else { break };
+            let Some(token) = self.queues.ready.pop_front() else { break };
             match self.sources.get_mut(token) {
-                Some(Source::Connection(connection)) if connection.phase == Phase::Lingering => {
-                    connection.listed = false;
-                    // The arena is free from `used` on: what is thrown away goes there.
-                    read += connection.skip_input(&mut self.arena[used..]);
-                    if connection.eof {
+                Some(Source::Connection(_)) => {
+                    let turn = self.read_connection(token, used);
+                    read += turn.count;
+                    used += turn.used;
+                    if turn.lingered {
                         self.remove(token);
-                    } else {
-                        list_if_ready(connection, &mut self.ready, token);
-                    }
-                }
-                Some(Source::Connection(connection)) => {
-                    connection.listed = false;
-                    if !connection.wants_read() {
-                        continue;
-                    }
-                    let count = connection.receive(&mut self.arena, used, self.batch.now);
-                    read += count;
-                    list_if_ready(connection, &mut self.ready, token);
-                    queue_if_due(connection, &mut self.turns, token);
-                    if connection.queued {
-                        used += count;
-                    } else {
-                        // A part of a message: no turn will move it out of the arena.
-                        connection.settle(&self.arena);
                     }
                 }
                 Some(Source::Listener(listener)) => {
@@ -148,5 +157,26 @@ impl State {
                 Some(Source::Descriptor(_) | Source::Leaving) | None => {}
             }
         }
+    }
+
+    /// Reads a connection into the arena, of which the part from `at` on is free.
+    #[inline]
+    fn read_connection(&mut self, token: Token, at: usize) -> Read {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return Read::default() };
+        let arena = &mut self.supplies.arena;
+        connection.places.listed = false;
+        if connection.phase() == Phase::Lingering {
+            let count = connection.skip_input(&mut arena[at..]);
+            self.queues.list(token, connection);
+            return Read { count, used: 0, lingered: connection.has_eof() };
+        }
+        let count = if connection.wants_read() { connection.receive(arena, at, self.batch.now) } else { 0 };
+        self.queues.place(token, connection);
+        if connection.places.queued {
+            return Read { count, used: count, lingered: false };
+        }
+        // Only a part of a message arrived, so no turn will move it out of the arena.
+        connection.settle(arena);
+        Read { count, used: 0, lingered: false }
     }
 }

@@ -1,31 +1,33 @@
-//! The Python face: the only place, with `lib.rs`, that knows PyO3.
+//! The Python side of goev: the only part, with `lib.rs`, that knows PyO3.
 //!
-//! Handler objects are held in side tables of each poller's dispatch and called there; the classes here turn method
-//! calls into calls of the core. Rules of order and limits are the core's.
+//! Handler objects are in side tables of each poller, and its dispatch calls them. The classes here turn method calls
+//! into calls of the core. Rules of order and limits are the core's. The parts, from high to low:
+//!
+//! * `dispatch`: calls handlers; `connection/reactor`: the class that runs it
+//! * `protocols`: a handler class and a face for each protocol
+//! * `connection`: the other classes
+//! * `running`: signals, stalls, the interpreter lock, executors
+//! * `tables`, `callbacks`: objects of a poller; names and answers of callbacks
+//! * `values`: arguments, options, exceptions
+//!
+//! The imports of the files form no circle, but they also lead upwards: `connection/mod`, `connection/claim` and
+//! `tables` import the trait `Face` of `protocols/mod`. `connection/group` imports the framings of `protocols`;
+//! `connection/reactor` and `connection/testing` import the dispatch.
 
-mod acceptor;
-mod arguments;
+mod callbacks;
 mod connection;
-mod connector;
-mod datagram;
 mod dispatch;
-mod errors;
-mod event_handler;
-mod fairness;
-mod framing;
-mod group;
-mod headers;
-mod http;
-mod offload;
-mod options;
-mod reactor;
-mod signals;
-mod stalls;
-mod timer;
-mod websocket;
+mod protocols;
+mod running;
+mod tables;
+mod values;
 
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
+
+use connection::{acceptor, connector, datagram, event_handler, group, reactor, testing, timer};
+use protocols::{framing, headers, http, request, websocket, websocket_peer};
+use values::errors;
 
 /// Fills the module `goev._core`.
 pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -43,11 +45,14 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<headers::Headers>()?;
     module.add_class::<http::HttpConnection>()?;
     module.add_class::<http::Limits>()?;
-    module.add_class::<http::Request>()?;
+    module.add_class::<request::Request>()?;
     module.add_class::<reactor::Reactor>()?;
     module.add_class::<reactor::StopReport>()?;
+    module.add_class::<testing::Bench>()?;
+    module.add_class::<testing::TestPeer>()?;
     module.add_class::<timer::Timer>()?;
     module.add_class::<websocket::WebSocketConnection>()?;
+    module.add_class::<websocket_peer::ClientFrames>()?;
     module.add("WebSocketFraming", module.py().get_type::<websocket::WebSocketFraming>())?;
     errors::add_to(module)?;
     event_handler::add_constants_to(module)?;

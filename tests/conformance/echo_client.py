@@ -1,6 +1,6 @@
-"""The client that the Autobahn test suite tries: asks for each case in turn, and sends back what it gets.
+"""The client that the Autobahn test suite tests: it asks for each case in turn, and echoes each message.
 
-Its arguments are the suite's address, ws://127.0.0.1:9001 say, and the name to be reported under.
+Its arguments are the suite's address, ws://127.0.0.1:9001 say, and its name in the report.
 """
 
 import sys
@@ -11,7 +11,7 @@ import goev
 
 
 class Case(Echo):
-    """One connection: a case, or a question to the suite. Its end begins the next one."""
+    """One connection: a case, or a question to the suite. When it ends, the next one begins."""
 
     def __init__(self, run: "Run") -> None:
         self.run = run
@@ -22,7 +22,7 @@ class Case(Echo):
     def on_connect_fail(self, error: Exception) -> None:
         if isinstance(error, ConnectionError):
             self.run.end(f"no connection to the suite: {error}")
-        else:  # to a handshake that is a case
+        else:  # a failed handshake that is itself a case
             self.run.next()
 
 

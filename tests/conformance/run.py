@@ -1,7 +1,7 @@
 """Runs the Autobahn test suite against goev.websocket, as server and as client, and writes docs/conformance.md.
 
-The suite is for Python 2.7, which has to be there: python2.7, or pyenv with one. It goes into target/autobahn.
-Everything talks over 127.0.0.1. All cases take about half an hour on two cores. Ends with 1 when a case is not passed.
+The suite needs an installed Python 2.7: python2.7, or pyenv with one. It is installed into target/autobahn.
+All connections use 127.0.0.1. All cases take about half an hour on two cores. Ends with 1 when a case is not passed.
 """
 
 import argparse
@@ -30,12 +30,12 @@ ROOT = HERE.parents[1]
 TARGET = ROOT / "target" / "autobahn"
 SUITE = TARGET / "venv" / "bin" / "python"
 REQUIREMENTS = HERE / "requirements.txt"
-VIRTUALENV = "virtualenv==20.21.1"  # the last that makes environments for Python 2.7
-ACCELERATOR = "wsaccel==0.6.2"  # the suite takes four times as long without; needs a C compiler
-SILENCE = 600.0  # seconds that a case may take; the suite itself gives up the longest after 480
+VIRTUALENV = "virtualenv==20.21.1"  # the last version that makes environments for Python 2.7
+ACCELERATOR = "wsaccel==0.6.2"  # the suite takes four times as long without it; needs a C compiler
+SILENCE = 600.0  # seconds that a case may take; the suite itself ends the longest one after 480
 PASSED = ("OK", "INFORMATIONAL")
 
-# Everything that the suite listens on is bound to this machine only.
+# All listening sockets of the suite are bound to this machine only.
 WSTEST = """
 from autobahntestsuite import wstest
 from twisted.internet import reactor
@@ -66,7 +66,7 @@ asks for nothing. Others are FAILED, NON-STRICT, UNIMPLEMENTED, closed wrongly, 
 
 
 class CannotRun(Exception):
-    """Something is missing or in the way; says what."""
+    """Something is missing or in the way; the text names it."""
 
 
 def main() -> None:
@@ -125,7 +125,7 @@ def install() -> None:
 
 
 def python2() -> str:
-    """The path of a Python 2.7. pyenv's python2.7 on the PATH needs to be told which version is meant."""
+    """The path of a Python 2.7. pyenv's python2.7 on the PATH needs PYENV_VERSION to choose a version."""
     versions = [os.environ.get("PYENV_VERSION", "")]
     if pyenv := shutil.which("pyenv"):
         listed = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=False).stdout
@@ -202,14 +202,14 @@ def run(sides: list[str], cases: list[str], jobs: int, limit: float) -> Results:
     with ExitStack() as stack:
         server, port = stack.enter_context(echo_server()) if "server" in sides else (None, 0)
         pool = stack.enter_context(ThreadPoolExecutor(jobs))
-        stack.callback(stopping.set)  # before the pool is waited for
+        stack.callback(stopping.set)  # before the stack waits for the pool
         futures = [pool.submit(do, job, port, running, stopping) for job in waiting]
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=max(0.0, min(15.0, end - time.monotonic())))
             for future in done:
                 future.result()
-            if server and server.poll() is not None:  # no case from here on would say anything about it
+            if server and server.poll() is not None:  # without the server no further case would have a result
                 raise CannotRun(f"the server has ended with {server.returncode}")
             minutes = (time.monotonic() - began) / 60
             count = len(futures) - len(pending)
@@ -220,7 +220,7 @@ def run(sides: list[str], cases: list[str], jobs: int, limit: float) -> Results:
 
 
 def parts(cases: list[str]) -> dict[str, list[str]]:
-    """By section; the long ones by what is below."""
+    """The cases by section; long sections by subsection."""
     found: dict[str, list[str]] = {}
     for case in cases:
         words = case.split(".")
@@ -283,7 +283,7 @@ def echo_server():
         if not port:
             raise CannotRun("the server has not started")
         yield process, int(port)
-        process.terminate()  # not SIGINT, which a shell may have its background jobs ignore
+        process.terminate()  # not SIGINT: background jobs of a shell may ignore it
         if process.wait(30) != 0:
             raise CannotRun(f"the server ended with {process.returncode} on SIGTERM")
 
@@ -301,7 +301,7 @@ def ended(process: subprocess.Popen):
 
 
 def attend(job: Job, process: subprocess.Popen, stopping: threading.Event) -> None:
-    """Wait for the end of a process that must get on with its cases."""
+    """Wait for the end of a process that must make progress with its cases."""
     begun, since = 0, time.monotonic()
     while process.poll() is None:
         if stopping.wait(0.1):
@@ -327,7 +327,7 @@ def await_port(port: int) -> None:
 
 
 def read(job: Job) -> list[tuple[str, Result]]:
-    """What the suite reports; a case that it does not know of is one that never ran."""
+    """The results that the suite reports; a case that is not in its report never ran."""
     index = job.folder / "index.json"
     reported = json.loads(index.read_text()).get("goev", {}) if index.exists() else {}
     missing = {"behavior": "MISSING", "behaviorClose": "MISSING"}
@@ -384,7 +384,7 @@ class Suite:
         return "\n".join([page, *remarks, ""]) if remarks else page
 
     def row(self, section: str, results: Results) -> str:
-        """One line of the table; without a section the sums."""
+        """One line of the table; without a section, the sums."""
         cells: list[str] = []
         number = 0
         for of_side in results.values():

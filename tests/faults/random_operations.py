@@ -1,9 +1,9 @@
 """Random legal and illegal operations over several pollers; afterwards all has ended, every byte in its place.
 
-Each connection carries two streams of its own, made from the seed: what the client sends and what the handler writes.
-So each end knows what it must have got: all of it after an orderly end, the beginning of it after any other. The plan
-of a connection, for both ends, follows from the seed and its number; the order of threads does not, so a seed that
-fails is likely to fail again, and not sure to.
+Each connection carries two streams of its own, made from the seed: one from the client and one from the handler. So
+each end knows the bytes it must have received: all of them after an orderly end, the first of them after any other
+end. The seed and the number of a connection decide the plan of both its ends. They do not decide the order of threads,
+so a seed that fails is likely, but not certain, to fail again.
 
     python tests/faults/random_operations.py --seconds 60
     python tests/faults/random_operations.py --seconds 60 --seed 1234
@@ -26,7 +26,7 @@ from collections.abc import Callable
 import goev
 
 CLIENTS = 16
-LENGTH = 200_000  # the longest stream either way, bytes
+LENGTH = 200_000  # bytes of the longest stream in either direction
 
 
 def stream(seed: str) -> bytes:
@@ -36,7 +36,7 @@ def stream(seed: str) -> bytes:
 
 
 class Tally:
-    """What all connections together came to."""
+    """The totals over all connections."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -73,7 +73,7 @@ class Both:
 
 
 class Handler(goev.Connection):
-    """Learns from the first eight bytes which connection it is, and then does what chance says at each callback."""
+    """Reads its connection's number from the first eight bytes, then does a random operation at each callback."""
 
     def __init__(self, tally: Tally, seed: int, plan: Both | None = None, got: bytearray | None = None, sent: int = 0):
         self.tally, self.seed, self.plan = tally, seed, plan
@@ -81,7 +81,7 @@ class Handler(goev.Connection):
         self.sent = sent
         self.opened = self.over = self.cut = False
 
-    # --- what may be done ---
+    # --- operations ---
 
     def write_some(self) -> None:
         piece = self.plan.down[self.sent : self.sent + self.plan.chance.choice([1, 100, 4096, 70_000])]
@@ -90,7 +90,7 @@ class Handler(goev.Connection):
         self.sent += len(piece)
 
     def write_from_elsewhere(self) -> None:
-        """Order is kept per thread only, so this one waits for the other."""
+        """Order is kept per thread only, so this thread waits for the other."""
         thread = threading.Thread(target=self.refused, args=[lambda: self.write(b"")])
         thread.start()
         thread.join()
@@ -237,7 +237,7 @@ class Blown(Exception):
 
 
 class Dials(goev.Connection):
-    """Outgoing connections to nobody."""
+    """Outgoing connections to a port without a listener."""
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
@@ -350,7 +350,7 @@ def main() -> int:
     if options.plan:
         print(hashlib.sha256("".join(Both(seed, n).digest() for n in range(100)).encode()).hexdigest())
         return 0
-    # What handlers raise on purpose is not worth a log.
+    # Exceptions that handlers raise on purpose stay out of the log.
     logging.getLogger("goev").addFilter(lambda record: not (record.exc_info and record.exc_info[0] is Blown))
     tally = run(seed, options.seconds, options.pollers)
     print(*(f"{name} {count}" for name, count in sorted(tally.counts.items())), sep=", ")

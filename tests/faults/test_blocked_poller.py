@@ -1,4 +1,4 @@
-"""A callback that blocks holds up its own poller and nobody else."""
+"""A callback that blocks holds up its own poller and no other."""
 
 import select
 import threading
@@ -20,7 +20,7 @@ def test_a_blocked_callback_holds_up_only_its_own_poller(start):
             self.write(data)
 
     server = start(Blocks, pollers=2)
-    clients = [server.connect() for _ in range(6)]  # dealt in turn: the odd ones are the second poller's
+    clients = [server.connect() for _ in range(6)]  # given out in turn: the odd ones belong to the second poller
     for client in clients:
         assert client.ask(b"hello") == b"hello"
     blocked = clients[1]
@@ -35,7 +35,7 @@ def test_a_blocked_callback_holds_up_only_its_own_poller(start):
         for client in clients[3::2]:
             client.send(b"wait")
             assert not client.gets(b"w", 0.05)
-        # The first poller accepts, and keeps every other new one.
+        # The first poller accepts, and keeps every other new connection.
         new = [server.connect() for _ in range(2)]
         for client in new:
             client.send(b"hello")

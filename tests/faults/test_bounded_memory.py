@@ -1,4 +1,4 @@
-"""Memory and descriptors stay flat over 100,000 connections, and within what is configured whatever peers do."""
+"""Memory and descriptors stay flat over 100,000 connections, and within the configured limits whatever peers do."""
 
 import contextlib
 import gc
@@ -36,7 +36,7 @@ VISITS = """
 @pytest.mark.timeout(120 * SOAK)
 def test_a_hundred_thousand_connections_leave_everything_flat(stack, start):
     class Cyclic(Echo):
-        """In a cycle with its timer, its bound methods and itself."""
+        """A handler in a cycle with its timer, its bound methods and itself."""
 
         def on_open(self):
             self.me = self
@@ -89,7 +89,7 @@ def test_a_handler_in_cycles_with_everything_around_it_is_collected(start, log, 
                 raise ValueError(self)
             getattr(self, end)()
 
-    # Records hold tracebacks, and those the handlers; pytest keeps the records that reach the root logger.
+    # Records hold tracebacks, and tracebacks hold handlers; pytest keeps the records that reach the root logger.
     monkeypatch.setattr(logging.getLogger("goev"), "propagate", False)
     alive: list[weakref.ref[Knot]] = []
     server = start(Knot)
@@ -125,7 +125,7 @@ def test_a_firehose_at_a_handler_that_takes_nothing_costs_max_input(start, event
 
 
 def test_ten_thousand_half_open_peers_cost_a_few_hundred_bytes_each(stack, start):
-    """They have sent one byte, which was left unread, and the end; the handlers wait for more."""
+    """The peers have sent one byte, which stays unread, and the end; the handlers wait for more."""
 
     class Waits(goev.Connection):
         def on_read(self):

@@ -1,4 +1,4 @@
-"""Out of descriptors: the backlog queues, nothing spins, and who waits is served as soon as there is room."""
+"""Out of descriptors: the backlog queues, nothing spins, and waiting peers are served as soon as there is room."""
 
 import time
 
@@ -54,7 +54,7 @@ def test_two_hundred_clients_come_through_sixty_four_descriptors(stack, pollers)
         served += came
         for client in came:
             client.close()
-    # A look at each of those that wait takes 2 ms as well.
+    # ``gets`` waits 2 ms for each waiting client as well.
     assert longest < 0.5 + CLIENTS * 0.002 * 2
     child.say("end")
     assert child.line() == f"{CLIENTS} 0"
@@ -62,7 +62,7 @@ def test_two_hundred_clients_come_through_sixty_four_descriptors(stack, pollers)
 
 
 def test_with_one_poller_room_is_used_at_once(stack):
-    """Not after the rest of a tenth of a second: the poller closed the descriptor itself."""
+    """The listener need not wait for the rest of a tenth of a second: the poller closed the descriptor itself."""
     child = stack.enter_context(Child.running(SERVER, "1"))
     address = ("127.0.0.1", int(child.line()))
     clients = [stack.enter_context(Client(address)) for _ in range(100)]

@@ -6,12 +6,12 @@ import pytest
 
 from support import Recorder, held, on_poller, sha256
 
-# Around the input that may wait, what one turn reads of a connection, and what one batch reads of all.
+# Sizes around max_input, around the read of one turn of a connection, and around the reads of one batch.
 SIZES = [1, 4095, 4096, 4097, 65_536, 65_537, 300_000]
 
 
 class Collects(Recorder):
-    """Keeps what it reads, and reports it with the end."""
+    """Keeps its input, and reports a hash of it with the end."""
 
     def __init__(self, events):
         super().__init__(events)
@@ -28,7 +28,7 @@ class Collects(Recorder):
 
 @pytest.fixture(params=["tcp", "unix"])
 def address(request, tmp_path):
-    """On a Unix socket the hang-up comes with the data."""
+    """Addresses of both kinds: on a Unix socket the hang-up comes with the data."""
     return "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path}/socket"
 
 
@@ -38,7 +38,7 @@ def test_data_and_end_at_once_are_all_delivered_and_answered(start, events, addr
     server = start(lambda: Collects(events), address=address, max_input=4096)
     client = server.connect()
     with held(server.reactor):
-        sent = client.fill(data)  # what the kernel takes before anybody reads
+        sent = client.fill(data)  # the bytes that the kernel takes before the poller reads
     client.send(data[sent:])
     client.finish()
     assert client.receive_all() == data
@@ -49,7 +49,7 @@ def test_data_and_end_at_once_are_all_delivered_and_answered(start, events, addr
 
 
 def test_data_and_hang_up_at_once_are_delivered(start, events, address):
-    """The peer is gone altogether; nobody can be answered."""
+    """The peer has closed both directions; no answer can reach it."""
     data = os.urandom(50_000)
 
     class Reads(Recorder):
@@ -131,7 +131,7 @@ def test_an_end_with_output_queued_does_not_cut_the_output(start, events, addres
     server = start(lambda: Answers(events), address=address)
     client = server.connect()
     client.send(b"?")
-    client.finish()  # and no on_eof: it is flushed, then closed
+    client.finish()  # Answers has no on_eof: the connection is flushed, then closed
     assert client.hash_all() == (len(answer), sha256(answer))
     client.close()
     assert events.until("close")[1] is None

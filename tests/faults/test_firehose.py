@@ -45,7 +45,7 @@ FIREHOSE = """
 
 
 class Discards(Echo):
-    """Echoes small messages, and throws away what is large."""
+    """Echoes small messages, and discards large ones."""
 
     def on_read(self):
         if self.pending_input > 4:
@@ -80,7 +80,7 @@ def test_of_fifty_pingers_the_slowest_wait_little_longer_beside_a_firehose(stack
 
 
 def test_a_thousand_bytes_of_everybody_come_through_a_firehose(stack, start):
-    """Not only small messages: fifty others that send and receive at their own pace lose nothing."""
+    """Not only small messages: fifty other clients that send and receive at their own pace lose nothing."""
     server = start(Echo)
     hose = stack.enter_context(Child.running(FIREHOSE, str(server.address[1])))
     assert hose.line() == "spraying"
@@ -93,7 +93,7 @@ def test_a_thousand_bytes_of_everybody_come_through_a_firehose(stack, start):
 
 
 def test_what_a_firehose_has_sent_before_is_read_a_turn_at_a_time_and_the_pingers_come_between(start, events):
-    """Whatever the machine is busy with: the order of what one poller does."""
+    """The order in which one poller reads does not depend on the load of the machine."""
 
     class Tells(Recorder):
         def on_read(self):
@@ -116,7 +116,7 @@ def test_what_a_firehose_has_sent_before_is_read_a_turn_at_a_time_and_the_pinger
 
 
 def test_what_is_read_of_large_messages_holds_up_a_small_one_no_longer_than_a_batch(start, events):
-    """Parts of messages call nobody, and still count: a batch of them is over before all who send some were read."""
+    """Parts of messages cause no call, but they count: a batch of them ends before every sender was read."""
 
     class Framed(Recorder):
         framing = goev.LengthPrefixed(4, max_size=1 << 26)

@@ -97,7 +97,7 @@ for client in clients:
     client.close()
 """
 
-# The second one comes while a handler stays, for the whole grace.
+# The second signal comes while a handler stays open for the whole grace.
 TWO_SIGNALS = """
 class Stays(goev.Connection):
     def on_open(self):

@@ -1,4 +1,4 @@
-"""A handler that raises in each callback ends its own connection, with that; the others and the reactor go on."""
+"""An exception in any callback ends its own connection with it; the other connections and the reactor go on."""
 
 import pytest
 

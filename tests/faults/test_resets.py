@@ -1,4 +1,4 @@
-"""A reset of the peer at every stage: what arrived is delivered, one end is told, nothing is left."""
+"""A reset of the peer at every stage: input that arrived is delivered, on_close comes once, nothing is left."""
 
 import gc
 import threading
@@ -12,14 +12,14 @@ from websocket_support import BINARY, fragments, frame, handshake
 
 
 class Stays(Recorder):
-    """Half open after the end of input."""
+    """Stays half open after the end of input."""
 
     def on_eof(self):
         self.events("eof")
 
 
 def all_is_balanced(server: Server, accepted: int) -> None:
-    """Everything that was opened has ended, and was counted once."""
+    """Check that every opened connection has ended, and was counted once."""
     eventually(lambda: sum(poller["open"] for poller in server.reactor.stats()) == 0, "all have ended")
     stats = server.reactor.stats()
     assert sum(poller["accepted"] for poller in stats) == sum(poller["closed"] for poller in stats) == accepted
@@ -30,14 +30,14 @@ def all_is_balanced(server: Server, accepted: int) -> None:
 def no_descriptor_is_left(events):
     before = open_fds()
     yield
-    # A connection keeps its poller's mailbox, and that the descriptor which wakes the poller.
+    # A connection keeps its poller's mailbox alive, and the mailbox keeps the descriptor that wakes the poller.
     events.history.clear()
     gc.collect()
     eventually(lambda: open_fds() <= before, "all descriptors are closed")
 
 
 def test_before_it_is_accepted(start, events):
-    """What was sent before the reset is lost in the kernel; who opens must still end."""
+    """The kernel loses the bytes sent before the reset; a connection that opens must still end."""
     server = start(lambda: Recorder(events))
     with held(server.reactor):
         for _ in range(20):
@@ -45,7 +45,7 @@ def test_before_it_is_accepted(start, events):
             client.send(b"x")
             client.reset()
     server.connect().close()
-    # The last one is the listener's proof of life; of the others the kernel may tell or not.
+    # The last one shows that the listener works; the kernel may report the others or not.
     eventually(lambda: server.reactor.stats()[0]["closed_by"]["in_order"] == 1, "the last one came and went")
     eventually(lambda: server.reactor.stats()[0]["open"] == 0, "all have ended")
     settle(server.reactor)
@@ -71,7 +71,7 @@ def test_while_a_callback_runs(start, events, callback):
     client.reset()
     go_on.set()
     error = events.until("close")[1]
-    # The read meets ECONNRESET, or the write before it EPIPE.
+    # The read fails with ECONNRESET, or the write before it with EPIPE.
     assert type(error) in (ConnectionResetError, BrokenPipeError)
     assert events.names[-1] == "close"
     all_is_balanced(server, 1)
@@ -105,7 +105,7 @@ class PausedSocket(goev.websocket.Connection):
     ids=["frames", "requests", "websocket", "websocket in fragments"],
 )
 def test_while_it_is_paused_with_another_message_at_hand(start, events, base, hello, two):
-    """Who paused does not want the rest; what was found in it is forgotten with it."""
+    """A handler that paused gets no more input: a message already found in it is dropped with the rest."""
     go_on = threading.Event()
 
     class Pauses(base):
@@ -157,7 +157,7 @@ def test_after_a_half_close_of_the_peer(start, events):
     client.finish()
     events.until("eof")
     client.reset()
-    # What Linux says of a reset behind the end of the stream (tcp_reset in tcp_input.c).
+    # Linux reports EPIPE for a reset after the end of the stream (tcp_reset in tcp_input.c).
     assert type(events.until("close")[1]) is BrokenPipeError
     assert events.of("read") == [("read", b"last words")]
     all_is_balanced(server, 1)
@@ -195,7 +195,7 @@ def test_while_we_linger(start, events):
 
 
 def test_with_input_that_a_pause_holds_back(start, events):
-    """The pause keeps the handler from the input, and from the end until it resumes or the poll tells of the reset."""
+    """The pause holds back the input. It holds back the end until the handler resumes or the poll reports the reset."""
 
     class Pauses(Recorder):
         def on_open(self):

@@ -1,4 +1,4 @@
-"""Handlers that close themselves and others while new connections take the freed descriptors: no byte goes astray."""
+"""Handlers that close themselves and others while new connections reuse the descriptors: no byte goes astray."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ AT_ONCE = 50
 
 
 class Tagged(goev.Connection):
-    """Knows its peer by the tag of the first message; every later one must bear it."""
+    """Knows its peer by the tag of the first message; every later message must have the same tag."""
 
     present: list["Tagged"]
     strangers: list[tuple[bytes, bytes]]
@@ -37,7 +37,7 @@ class Tagged(goev.Connection):
             if act == b"cl":
                 return False
             if act == b"ot" and self.present:
-                # Often one of the same batch, whose turn is still to come.
+                # Often a connection of the same batch that has not had its turn yet.
                 random.choice(self.present).abort()
         return None
 
@@ -49,7 +49,7 @@ def visit(address, tags: range, wrong: list[bytes]) -> None:
     """One connection after the other; each sends its tag until it is closed."""
     for number in tags:
         tag = b"%06d" % number
-        # Another one may abort it at any time, before connect() has returned even.
+        # Another connection may abort it at any time, even before connect() has returned.
         with contextlib.suppress(ConnectionResetError, BrokenPipeError), Client(address) as client:
             for act in (b"go", b"ot", b"go", b"cl"):
                 client.send(tag + act)
@@ -67,7 +67,7 @@ def test_ten_thousand_connections_never_get_a_byte_of_another(start, pollers):
     class Handler(Tagged):
         @property
         def present(self) -> list[Tagged]:
-            """Those of the same poller."""
+            """The connections of the same poller."""
             return state.__dict__.setdefault("present", [])
 
     Handler.strangers = strangers

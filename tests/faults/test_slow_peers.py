@@ -1,4 +1,4 @@
-"""Slow readers and slow senders: they get every byte, hold up nobody else, and cost no more memory than configured."""
+"""Slow readers and slow senders: they get every byte, delay no other, and cost no more memory than configured."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ MEGABYTE = 1 << 20
 
 
 def test_a_slow_reader_costs_what_is_configured_and_gets_every_byte(start, events):
-    """The handler makes output only while the connection takes it: at most high_water and one piece wait."""
+    """The handler writes only while the connection takes output: at most high_water and one piece wait."""
     piece, pieces = os.urandom(MEGABYTE), 300
 
     class Streams(Recorder):

@@ -1,4 +1,7 @@
-"""System calls that fail, by ``strace -e inject``: what failed ends and nothing else; an interruption ends nothing."""
+"""System calls that fail, by ``strace -e inject``: only the connection or reactor that failed ends.
+
+An interruption (EINTR) ends nothing.
+"""
 
 import errno
 import subprocess
@@ -53,7 +56,7 @@ SERVER = """
 
 
 class Traced:
-    """The server, with strace attached that makes some of its calls fail from now on."""
+    """The server, with strace attached, which makes some of its calls fail from now on."""
 
     def __init__(self, stack, log, injection: str) -> None:
         self._stack, self._log, strace = stack, log, need("strace")
@@ -77,14 +80,14 @@ class Traced:
         return self._log.read_text().count("(INJECTED)")
 
     def heal(self) -> None:
-        """From here on no call fails."""
+        """Let no further call fail."""
         self.tracer.terminate()
         self.tracer.wait()
 
 
 @pytest.fixture
 def traced(stack, tmp_path):
-    """``traced(injection)``: a server some of whose calls fail; at the end some must have failed."""
+    """``traced(injection)``: a server with calls that fail; at the end at least one must have failed."""
     servers = []
 
     def start(injection: str) -> Traced:
@@ -96,7 +99,7 @@ def traced(stack, tmp_path):
         eventually(lambda server=server: server.failed, "a call has failed")
 
 
-# Of the connection that was next, and of the machine (accept(2)).
+# Errors of the next connection, and errors of the machine (accept(2)).
 PASSING = ["EINTR", "ECONNABORTED", "EPERM", "EPROTO", "ENETDOWN", "EHOSTUNREACH"]
 SHORTAGES = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]
 
@@ -166,14 +169,14 @@ def test_a_write_that_fails_ends_that_connection_with_its_errno(traced, call, er
 
 
 def test_a_full_socket_buffer_is_waited_for(traced):
-    """EAGAIN of a socket that the poll would call writable: the next event, of the kernel's own, goes on with it."""
+    """EAGAIN of a socket that the poll would call writable: the kernel's next event continues the write."""
     server = traced("sendto:error=EAGAIN:when=1")
     client = server.connect()
     client.send(b"x")
     assert client.receive(1) == b"x"
 
 
-# None of them is an interruption in earnest: epoll_ctl(2) does not wait.
+# EINTR is no real interruption here: epoll_ctl(2) does not wait.
 @pytest.mark.parametrize("error", ["ENOMEM", "ENOSPC", "EIO", "EINTR"])
 def test_a_connection_that_cannot_be_watched_is_closed_and_no_other(traced, error):
     server = traced(f"epoll_ctl:error={error}:when=1")
@@ -183,7 +186,7 @@ def test_a_connection_that_cannot_be_watched_is_closed_and_no_other(traced, erro
 
 @pytest.mark.parametrize("error", ["ENOMEM", "EIO"])
 def test_a_connection_whose_room_cannot_be_watched_ends_with_the_errno(traced, error):
-    """Its output waits for the peer, and nobody would tell when there is room."""
+    """Its output waits for the peer, and no event would report room in the socket."""
     server = traced(f"epoll_ctl:error={error}:when=2")
     client = server.connect()
     client.send(b"flood")
@@ -207,7 +210,7 @@ def test_a_connection_that_cannot_be_watched_for_its_new_handler_ends_with_both_
 
 @pytest.mark.parametrize("error", ["ENOMEM", "ENOSPC"])
 def test_a_listener_that_cannot_be_watched_is_tried_again(traced, error):
-    """It listens already, so its peers would wait for ever in the backlog."""
+    """The socket listens already, so its peers would wait for ever in the backlog."""
     server = traced(f"epoll_ctl:error={error}:when=1..3")
     server.child.say("listen")
     port = int(server.child.line().split()[1])

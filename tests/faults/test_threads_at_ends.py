@@ -19,7 +19,7 @@ def test_sixty_four_threads_write_to_one_connection_each_in_its_order(start, eve
     def write(thread: int) -> None:
         for number in range(each):
             message = b"%03d %05d " % (thread, number)
-            # Short ones are copied, long ones held by reference.
+            # Short messages are copied, long ones held by reference.
             connection.write(message.ljust(5000 if number % 10 == 0 else 20, b".") + b"\n")
 
     received = in_thread(lambda: b"".join(iter(lambda: client.socket.recv(1 << 20), b"")))

@@ -29,7 +29,7 @@ def test_cancelled_in_its_own_callback_a_repeating_timer_fires_no_more(connectio
     timers = []
     on_poller(handler, lambda: timers.append(handler.schedule(0.0, fire, every=0.001)))
     events.until("fired")
-    time.sleep(0.02)  # many more would come now
+    time.sleep(0.02)  # a live timer would fire many more times now
     settle(reactor)
     assert events.names.count("fired") == 1
 
@@ -67,7 +67,7 @@ def test_when_its_callback_ends_the_connection_no_timer_of_it_fires_again(connec
 
     on_poller(handler, set_them)
     events.until("close")
-    time.sleep(0.02)  # many more would come now
+    time.sleep(0.02)  # a live timer would fire many more times now
     assert events.names.count("fired") == 1
     with pytest.raises(goev.ConnectionClosed):
         on_poller(reactor, lambda: handler.schedule(0.0))
@@ -122,7 +122,7 @@ MEASURES = """
     print("in time")
 """
 
-# time.time() and datetime jump by a day, forth and back, all the time; so does CLOCK_REALTIME for whoever asks libc.
+# time.time() and datetime jump by a day, forth and back, at each call; so does CLOCK_REALTIME of libc.
 STEPS = """
     #define _GNU_SOURCE
     #include <dlfcn.h>

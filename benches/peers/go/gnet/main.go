@@ -29,7 +29,7 @@ func (*plain) OnBoot(gnet.Engine) gnet.Action {
 	return gnet.None
 }
 
-// OnTraffic leaves the beginning of a head that is not complete in gnet's own buffer.
+// OnTraffic leaves the beginning of an incomplete head in gnet's own buffer.
 func (*plain) OnTraffic(c gnet.Conn) gnet.Action {
 	data, _ := c.Peek(-1)
 	heads := bytes.Count(data, endOfHead)
@@ -46,7 +46,7 @@ func (*plain) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// replies is the bytes that answer so many requests; callers only read them.
+// replies returns the bytes that answer so many requests; callers only read them.
 func replies(heads int) []byte {
 	if heads > prepared {
 		return bytes.Repeat([]byte(response), heads)

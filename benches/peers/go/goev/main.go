@@ -25,7 +25,7 @@ var (
 
 type plain struct {
 	goev.IOHandle
-	tail []byte // the beginning of a head that is not complete yet
+	tail []byte // the beginning of an incomplete head
 }
 
 // OnOpen runs on the accepting reactor; from AddEvHandler on the connection belongs to a serving poller.
@@ -46,7 +46,7 @@ func (p *plain) OnRead() bool {
 		p.tail = nil
 	}
 	if heads := bytes.Count(data, endOfHead); heads > 0 {
-		p.Write(replies(heads)) // keeps what does not fit, and reports that as an error: a dead peer shows later
+		p.Write(replies(heads)) // Write keeps bytes that do not fit, and reports that as an error; a dead peer shows later
 	}
 	if !bytes.HasSuffix(data, endOfHead) {
 		begin := 0
@@ -58,7 +58,7 @@ func (p *plain) OnRead() bool {
 	return true
 }
 
-// OnWrite sends what a full socket kept back.
+// OnWrite sends the bytes that a full socket did not take.
 func (p *plain) OnWrite() bool {
 	p.AsyncOrderedFlush(p)
 	return true
@@ -68,7 +68,7 @@ func (p *plain) OnClose() {
 	p.Destroy(p)
 }
 
-// replies is the bytes that answer so many requests; callers only read them.
+// replies returns the bytes that answer so many requests; callers only read them.
 func replies(heads int) []byte {
 	if heads > prepared {
 		return bytes.Repeat([]byte(response), heads)

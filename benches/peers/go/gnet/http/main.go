@@ -1,6 +1,6 @@
-// gnet as an HTTP server: requests are parsed by wildcat, as in gnet's own example, and answered with the date.
+// gnet as an HTTP server: wildcat parses the requests, as in gnet's own example, and the answers have a date.
 //
-// A body is passed over by its length; one in chunks closes the connection.
+// The server skips a body by its length; a body in chunks closes the connection.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	headers  = 16 // for so many a connection has room; wildcat makes more
+	headers  = 16 // a connection has room for so many; wildcat makes more
 	httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 )
 
@@ -27,9 +27,9 @@ type server struct {
 	answer atomic.Pointer[[]byte] // made anew each second
 }
 
-// connection is the context of each.
+// connection is the context of each gnet connection.
 type connection struct {
-	room    *wildcat.HTTPParser // whose slice of headers is used again
+	room    *wildcat.HTTPParser // its slice of headers is used again
 	answers []byte
 }
 
@@ -54,7 +54,7 @@ func (*server) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	return nil, gnet.None
 }
 
-// OnTraffic leaves the beginning of a request that is not complete in gnet's own buffer.
+// OnTraffic leaves the beginning of an incomplete request in gnet's own buffer.
 func (s *server) OnTraffic(c gnet.Conn) gnet.Action {
 	conn, answer := c.Context().(*connection), *s.answer.Load()
 	data, _ := c.Peek(-1)
@@ -83,9 +83,9 @@ func (s *server) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// parse is the size of the request that data begins with, the body included.
+// parse returns the size of the request at the beginning of data, the body included.
 func (conn *connection) parse(data []byte) (int, error) {
-	clear(conn.room.Headers) // of the request before
+	clear(conn.room.Headers) // of the previous request
 	parser := wildcat.HTTPParser{Headers: conn.room.Headers, TotalHeaders: conn.room.TotalHeaders}
 	size, err := parser.Parse(data)
 	if err != nil {

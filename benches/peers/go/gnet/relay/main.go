@@ -1,7 +1,7 @@
-// gnet as a TCP relay: whatever arrives goes to the upstream and back; both ends of a pair are on one event loop.
+// gnet as a TCP relay: it passes all bytes to the upstream and back; both ends of a pair are on one event loop.
 //
-// gnet cannot stop reading one connection until another is drained, nor close one direction alone: what a slow reader
-// does not take piles up in memory. The benchmark's reader is not slow, and closes only when all has arrived.
+// gnet cannot pause reading of one connection until another is drained, nor close one direction alone. So bytes for a
+// slow reader pile up in memory. The benchmark's reader is not slow, and closes only when all bytes have arrived.
 package main
 
 import (
@@ -19,7 +19,7 @@ type relay struct {
 	upstream net.Addr
 }
 
-// The context of each connection is the other one of its pair, nil before that is open and after it has closed.
+// other returns the context of c: the other connection of its pair, or nil before that opens and after it has closed.
 func other(c gnet.Conn) gnet.Conn {
 	o, _ := c.Context().(gnet.Conn)
 	return o
@@ -45,7 +45,7 @@ func (*relay) OnTraffic(c gnet.Conn) gnet.Action {
 	if o := other(c); o != nil {
 		return forward(c, o)
 	}
-	return gnet.None // gnet keeps it until the upstream is open
+	return gnet.None // gnet keeps the bytes until the upstream is open
 }
 
 func (*relay) OnClose(c gnet.Conn, _ error) gnet.Action {

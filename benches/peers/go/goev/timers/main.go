@@ -1,6 +1,6 @@
 // The timer heap of the Go original: sets and cancels as many timers as asked for, and prints a line of JSON.
 //
-// Every timer of it needs a handler of its own. They are made beforehand, since the peers share one callback.
+// Every timer needs a handler of its own. The handlers are made beforehand, since the peers share one callback.
 package main
 
 import (
@@ -26,7 +26,7 @@ func heapBytes() uint64 {
 	return stats.HeapAlloc
 }
 
-// anchor is a handler that is registered, through which timers can be set.
+// anchor returns a registered handler; timers can be set through it.
 func anchor() *handler {
 	reactor, err := goev.NewReactor()
 	if err != nil {

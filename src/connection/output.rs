@@ -1,0 +1,163 @@
+//! The output side of a connection: the queue, the flush, the water marks.
+
+use std::io;
+
+use super::buffer::Pool;
+use super::guards::Facts;
+use super::phase::Phase;
+use super::{Connection, Flushed, OutputEnd, Peer, Room};
+use crate::data::Data;
+use crate::error::Reason;
+
+/// The most bytes of files that a connection sends in one turn, so that a fast peer does not starve the others.
+const FILE_BUDGET: usize = 256 * 1024;
+
+impl Connection {
+    /// Queues output; the caller has checked that the connection takes it.
+    #[inline(always)]
+    pub fn push(&mut self, data: Data<'_>, pool: &mut Pool) {
+        let output = self.output.get_or_insert_with(|| pool.take());
+        match data {
+            Data::Bytes(bytes) => output.push_copy(bytes, pool),
+            Data::Own(bytes) => output.push_own(bytes, pool),
+            Data::Held(held) => output.push_held(held),
+            Data::File(range) => output.push_file(range),
+        }
+    }
+
+    /// Notes that the write side is to be shut down when the output is sent.
+    pub fn end_output(&mut self) {
+        if self.output_end == OutputEnd::Open {
+            self.output_end = OutputEnd::Due;
+        }
+    }
+
+    /// Whether there is output to send, or a write side to shut down.
+    #[inline(always)]
+    pub fn has_output(&self) -> bool {
+        self.output.is_some() || self.output_end == OutputEnd::Due
+    }
+
+    /// Whether there is output to send, and the socket may take it.
+    #[inline]
+    pub fn wants_flush(&self) -> bool {
+        self.has_output() && self.room != Room::Full && self.phase <= Phase::Flushing
+    }
+
+    /// Sends queued output, until the socket is full or the turn's budget is used up.
+    pub fn flush(&mut self, pool: &mut Pool, now: u64) -> io::Result<Flushed> {
+        let Some(output) = self.output.as_mut() else { return Ok(Flushed::All) };
+        let mut file_budget = FILE_BUDGET;
+        loop {
+            let transport = &self.transport;
+            let Some(sent) = output.with_head(|head| transport.send(head, file_budget)) else { break };
+            match sent {
+                Ok(sent) => {
+                    self.remote.handle.counters.bytes_out.add(sent.bytes as u64);
+                    self.guards.sent(now);
+                    output.sent(sent.bytes, pool);
+                    if sent.from_file {
+                        file_budget -= sent.bytes;
+                        if file_budget == 0 && !output.is_empty() {
+                            return Ok(Flushed::Again);
+                        }
+                    } else if !sent.all {
+                        return Ok(Flushed::Blocked);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(error) => return Err(error),
+            }
+        }
+        self.guards.flushed();
+        if let Some(output) = self.output.take() {
+            pool.give_back(output);
+        }
+        Ok(Flushed::All)
+    }
+
+    /// After all output is sent: shuts down the write side, if that is due.
+    pub fn shut_if_due(&mut self) {
+        if self.output_end == OutputEnd::Due {
+            self.output_end = OutputEnd::Shut;
+            // Fails only if the peer is gone, and reading reports that.
+            let _ = self.transport.shutdown_write();
+        }
+    }
+
+    /// Notes that the socket is full. True if the poll has to begin to watch for room.
+    pub fn block(&mut self) -> bool {
+        std::mem::replace(&mut self.room, Room::Full) == Room::Unwatched
+    }
+
+    /// Whether the poll watches for room.
+    pub fn watches_writes(&self) -> bool {
+        self.room != Room::Unwatched
+    }
+
+    /// Notes that the poll cannot watch for room.
+    pub fn unwatch_writes(&mut self) {
+        self.room = Room::Unwatched;
+    }
+
+    /// Drops the output. If there was any, the peer must not take the part that it got for the whole.
+    pub fn drop_output(&mut self, pool: &mut Pool) {
+        if let Some(output) = self.output.take() {
+            self.cut |= !output.is_empty();
+            pool.give_back(output);
+        }
+    }
+
+    /// After a write failed: drops the output; the connection ends when the remaining input is delivered.
+    pub fn write_failed(&mut self, error: io::Error, pool: &mut Pool) {
+        self.guards.flushed();
+        self.drop_output(pool);
+        self.reason.get_or_insert_with(|| Box::new(Reason::Io(error)));
+        if self.paused || self.is_stuffed() {
+            // A user that paused does not want the rest, and a full input has no room for it.
+            self.forget_input();
+            self.end_input();
+        }
+        (self.paused, self.over_high) = (false, false);
+        self.readable = !self.has_eof();
+        self.peer = self.peer.max(Peer::Finished);
+    }
+
+    /// Bytes of output in memory.
+    pub fn queued_memory(&self) -> usize {
+        self.output.as_ref().map_or(0, |output| output.memory())
+    }
+
+    /// Bytes of output, files included.
+    pub fn queued(&self) -> usize {
+        self.output.as_ref().map_or(0, |output| output.len())
+    }
+
+    /// Bytes of output in memory, those in the mailbox included.
+    pub fn queued_or_posted(&self) -> usize {
+        self.queued_memory() + self.remote.posted()
+    }
+
+    /// Compares the queue with the water marks.
+    pub fn weigh(&mut self) {
+        self.remote.tell_queued(self.queued_memory());
+        let options = &self.options;
+        if self.queued() > options.high_water {
+            self.over_high = true;
+        } else if self.over_high && self.queued() <= options.low_water {
+            self.over_high = false;
+            self.drain_due = true;
+        }
+    }
+
+    /// The facts on which the time limits depend.
+    pub fn facts(&self) -> Facts {
+        let is_waited_for = self.protocol.as_ref().is_some_and(|protocol| protocol.is_waited_for());
+        Facts {
+            unread: self.readable && !self.has_eof(),
+            is_waited_for: is_waited_for && !self.cannot_write(),
+            unsent: self.transport.unsent(),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The layer between a socket and the buffers of a connection: plain bytes, or the memory of a test.
+//!
+//! Only this file receives from stream sockets and sends to them. A transport reports the number of bytes and whether
+//! the socket is drained. It owns no buffer, and never decides when to do I/O.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use socket2::Socket;
+
+use super::buffer::{Head, Received, Sent};
+use super::memory::Memory;
+use crate::system::{fork, socket};
+
+/// The transport of one connection.
+pub(crate) enum Transport {
+    /// Plain bytes, by a socket.
+    Plain(Socket),
+    /// The memory of a test, without a socket.
+    Memory(Arc<Memory>),
+}
+
+impl Transport {
+    /// Receives once into `room`.
+    #[inline]
+    pub fn receive(&self, room: &mut [u8]) -> io::Result<Received> {
+        let bytes = match self {
+            Self::Plain(socket) => socket::receive(socket, room),
+            Self::Memory(memory) => memory.receive(room),
+        }?;
+        Ok(Received { bytes, drained: bytes < room.len() })
+    }
+
+    /// Receives once into uninitialised memory.
+    pub fn receive_uninit(&self, room: &mut [MaybeUninit<u8>]) -> io::Result<Received> {
+        let bytes = match self {
+            Self::Plain(socket) => socket.recv(room),
+            Self::Memory(memory) => {
+                let mut copy = vec![0; room.len()];
+                let received = memory.receive(&mut copy);
+                room.iter_mut().zip(&copy).for_each(|(place, byte)| _ = place.write(*byte));
+                received
+            }
+        }?;
+        Ok(Received { bytes, drained: bytes < room.len() })
+    }
+
+    /// Sends the head of a queue by one system call; at most `file_budget` bytes of a file.
+    pub fn send(&self, head: Head<'_>, file_budget: usize) -> io::Result<Sent> {
+        match self {
+            Self::Plain(socket) => send(socket, head, file_budget),
+            Self::Memory(memory) => memory.send(head, file_budget),
+        }
+    }
+
+    /// Shuts down our side of the stream.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.shutdown(Shutdown::Write),
+            Self::Memory(memory) => {
+                memory.finish();
+                Ok(())
+            }
+        }
+    }
+
+    /// The pending error of the socket.
+    pub fn take_error(&self) -> Option<io::Error> {
+        match self {
+            Self::Plain(socket) => socket.take_error().ok().flatten(),
+            Self::Memory(memory) => memory.take_error(),
+        }
+    }
+
+    /// Bytes that the kernel holds for the peer (SIOCOUTQ, tcp(7) and unix(7)). If they are not known, the result is
+    /// as if the peer had taken none.
+    pub fn unsent(&self) -> usize {
+        let Self::Plain(socket) = self else { return 0 };
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the descriptor is open for the length of the call, which writes only one int of ours.
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        if result == 0 { usize::try_from(bytes).unwrap_or(usize::MAX) } else { usize::MAX }
+    }
+
+    /// The socket; `None` in a test.
+    pub fn socket(&self) -> Option<&Socket> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            Self::Memory(_) => None,
+        }
+    }
+
+    /// The descriptor that the poll watches.
+    pub fn descriptor(&self) -> Option<RawFd> {
+        self.socket().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Makes the poll report input, and with `writes` also room for output, under `token`.
+    pub fn register(&self, registry: &Registry, token: Token, writes: bool) -> io::Result<()> {
+        let Some(fd) = self.descriptor() else { return Ok(()) };
+        registry.register(&mut SourceFd(&fd), token, interests(writes))
+    }
+
+    /// As [`Self::register`], for a transport that is registered already.
+    pub fn reregister(&self, registry: &Registry, token: Token, writes: bool) -> io::Result<()> {
+        let Some(fd) = self.descriptor() else { return Ok(()) };
+        registry.reregister(&mut SourceFd(&fd), token, interests(writes))
+    }
+
+    /// Closes in order, and leaves the poll. The drop closes the descriptor afterwards, so no event can reach a later
+    /// socket with the same number.
+    pub fn close(&self, registry: &Registry) {
+        match self {
+            Self::Plain(socket) => {
+                self.deregister(registry);
+                if fork::has_children() {
+                    // A child may hold a copy; then closing our copy does not notify the peer.
+                    let _ = socket.shutdown(Shutdown::Both);
+                }
+            }
+            Self::Memory(memory) => memory.finish(),
+        }
+    }
+
+    /// As [`Self::close`], but resets the peer, so that it does not take the end for an orderly one (RFC 9293 section
+    /// 3.10.5).
+    pub fn reset(&self, registry: &Registry) {
+        match self {
+            Self::Plain(socket) => {
+                self.deregister(registry);
+                reset(socket);
+            }
+            Self::Memory(memory) => memory.reset(),
+        }
+    }
+
+    fn deregister(&self, registry: &Registry) {
+        if let Some(fd) = self.descriptor() {
+            // Fails only if it is not registered, which is the goal.
+            let _ = registry.deregister(&mut SourceFd(&fd));
+        }
+    }
+}
+
+fn interests(writes: bool) -> Interest {
+    if writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
+}
+
+/// Makes the close of a socket a reset. Each way fails only on a socket that has failed already, or on a Unix socket,
+/// which has no resets.
+fn reset(socket: &Socket) {
+    if !fork::has_children() {
+        let _ = socket.set_linger(Some(Duration::ZERO));
+    } else if disconnect(socket).is_err() {
+        // While a child holds a copy, closing our copy does not notify the peer.
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+}
+
+/// Resets a TCP connection, even if other processes hold copies of its socket (connect(2), AF_UNSPEC).
+fn disconnect(socket: &Socket) -> io::Result<()> {
+    // SAFETY: the address is zeroed memory of ours, of the given length; AF_UNSPEC needs only the family of it.
+    let result = unsafe {
+        let mut nowhere: libc::sockaddr = std::mem::zeroed();
+        nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+        libc::connect(socket.as_raw_fd(), &raw const nowhere, size_of::<libc::sockaddr>() as libc::socklen_t)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn send(socket: &Socket, head: Head<'_>, file_budget: usize) -> io::Result<Sent> {
+    match head {
+        Head::Bytes([one]) => {
+            socket::send(socket, one).map(|bytes| Sent { bytes, all: bytes == one.len(), from_file: false })
+        }
+        Head::Bytes(slices) => {
+            let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+            socket.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL).map(|bytes| Sent {
+                bytes,
+                all: bytes == wanted,
+                from_file: false,
+            })
+        }
+        Head::File(range) => {
+            let count = usize::try_from(range.remaining).unwrap_or(usize::MAX).min(file_budget);
+            let mut offset = range.offset as libc::off_t;
+            // SAFETY: both descriptors are open for the length of the call, and the call writes only our own
+            // `offset`.
+            let sent = unsafe { libc::sendfile(socket.as_raw_fd(), range.file.as_raw_fd(), &raw mut offset, count) };
+            match sent {
+                0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file shrank while it was being sent")),
+                1.. => Ok(Sent { bytes: sent as usize, all: false, from_file: true }),
+                _ => Err(io::Error::last_os_error()),
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Bytes to send: where they lie, and which object owns them.
+//!
+//! Pure values that every layer passes on. Nothing here sends.
+
+use std::os::fd::OwnedFd;
+
+/// Bytes that belong to the layer above, held by reference until they are sent.
+pub trait Held: Send {
+    /// The bytes. Address and content stay the same for the life of the value.
+    fn bytes(&self) -> &[u8];
+}
+
+/// A part of a file on its way to the peer.
+pub struct FileRange {
+    /// The file to read from.
+    pub file: OwnedFd,
+    /// Offset of the first unsent byte.
+    pub offset: u64,
+    /// Number of unsent bytes.
+    pub remaining: u64,
+}
+
+/// Bytes to send, as a caller on the poller's thread passes them.
+pub enum Data<'a> {
+    /// Bytes to copy.
+    Bytes(&'a [u8]),
+    /// Bytes that were copied before.
+    Own(Vec<u8>),
+    /// Bytes to send without a copy.
+    Held(Box<dyn Held>),
+    /// A part of a file.
+    File(FileRange),
+}
+
+impl From<Payload> for Data<'_> {
+    fn from(payload: Payload) -> Self {
+        match payload {
+            Payload::Copied(bytes) => Self::Own(bytes),
+            Payload::Held(held) => Self::Held(held),
+        }
+    }
+}
+
+/// Bytes to send: copied already, or held by reference.
+pub enum Payload {
+    /// A copy that the payload owns.
+    Copied(Vec<u8>),
+    /// Bytes of the layer above.
+    Held(Box<dyn Held>),
+}
+
+impl Payload {
+    /// The number of bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Copied(bytes) => bytes.len(),
+            Self::Held(held) => held.bytes().len(),
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

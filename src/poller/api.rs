@@ -1,0 +1,382 @@
+//! The operations of a callback on its poller.
+//!
+//! Sorted by subject. Each method borrows the state only while it runs. A value whose drop may run user code is dropped
+//! after that borrow.
+
+use std::any::Any;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use mio::Interest;
+use mio::unix::SourceFd;
+use socket2::Socket;
+
+use super::Poller;
+use super::state::{Deadline, Source, State};
+use super::token::{SIGNALS, mio_token};
+use crate::connection::memory::Memory;
+use crate::connection::phase::Phase;
+use crate::connection::transport::Transport;
+use crate::connection::{Connection, Readiness};
+use crate::data::{Data, Held};
+use crate::error::{Error, Foreign, Reason};
+use crate::options::ConnectionOptions;
+use crate::protocols::{Protocol, Wire};
+use crate::shared::group::Group;
+use crate::shared::remote::{Peer, Remote};
+use crate::slots::Token;
+use crate::sources::connector::Request;
+use crate::sources::datagram::Datagram;
+use crate::sources::descriptor::{Descriptor, Interests};
+use crate::system::fork;
+use crate::system::signal::SignalPipe;
+use crate::timer::TimerId;
+
+impl Poller {
+    // ---- handlers -------------------------------------------------------------------------------------------------
+
+    /// Held bytes that were sent or dropped from the output. The caller drops them where their owner can be dropped.
+    pub fn take_released(&self) -> Vec<Box<dyn Held>> {
+        self.state.borrow_mut().supplies.pool.take_released()
+    }
+
+    /// Removes a connection that got no handler.
+    pub fn reject(&self, token: Token) {
+        self.state.borrow_mut().reject(token);
+    }
+
+    /// Begins to connect; the token is that of the later connection. [`super::call::Call::Open`] or
+    /// [`super::call::Call::ConnectFailed`] follows, never before this method returns.
+    pub fn connect(&self, request: Request) -> Result<Token, Error> {
+        self.state.borrow_mut().dial(request, self.clock.now())
+    }
+
+    /// Moves socket, unread input and output to another handler; the returned [`Remote`] has its token. The timers of
+    /// the old handler are cancelled and returned. Before the new handler's `on_open` the dispatch gets `farewell` as a
+    /// task.
+    pub fn hand_over(&self, token: Token, farewell: Foreign) -> Result<(Arc<Remote>, Vec<TimerId>), Error> {
+        self.state.borrow_mut().hand_over(token, farewell)
+    }
+
+    // ---- input ----------------------------------------------------------------------------------------------------
+
+    /// Calls `look` with the unread input and consumes as much as it says.
+    pub fn read<R>(&self, token: Token, look: impl FnOnce(&[u8]) -> (R, usize)) -> Result<R, Error> {
+        let State { sources, queues, supplies, .. } = &mut *self.state.borrow_mut();
+        let Some(Source::Connection(connection)) = sources.get_mut(token) else { return Err(Error::Closed) };
+        if connection.protocol().is_some_and(|protocol| !protocol.allows_bytes()) {
+            return Err(Error::State("the input is read by the protocol of the connection".into()));
+        }
+        let (value, consumed) = look(connection.input.bytes(&supplies.arena));
+        if consumed > 0 {
+            connection.consume(consumed, &mut supplies.arena);
+            queues.place(token, connection);
+        }
+        Ok(value)
+    }
+
+    /// Sets the protocol that cuts the input from now on: [`super::call::Call::News`] replaces
+    /// [`super::call::Call::Read`].
+    pub fn set_protocol(&self, token: Token, protocol: impl Protocol) -> Result<(), Error> {
+        let protocol = Box::new(protocol);
+        let set = self.state.borrow_mut().with_open(token, |connection, supplies| {
+            connection.set_protocol(protocol, &mut supplies.arena);
+        });
+        set.ok_or(Error::Closed)
+    }
+
+    /// Calls `work` with the protocol of a connection and its wire. `None` if the connection is not open or has another
+    /// protocol. An end that the protocol asks for follows after `work` has returned.
+    #[inline]
+    pub fn with<P: Protocol, R>(&self, token: Token, work: impl FnOnce(&mut P, &mut dyn Wire) -> R) -> Option<R> {
+        self.state.borrow_mut().with_protocol(token, |protocol, wire| {
+            let protocol = (protocol as &mut dyn Any).downcast_mut::<P>()?;
+            Some(work(protocol, wire))
+        })
+    }
+
+    /// Pauses or resumes reading for the user.
+    pub fn set_paused(&self, token: Token, paused: bool) -> Result<(), Error> {
+        let set = self
+            .state
+            .borrow_mut()
+            .with_open(token, |connection, _| if paused { connection.pause() } else { connection.resume() });
+        set.ok_or(Error::Closed)
+    }
+
+    /// The number of bytes of unread input.
+    pub fn pending_input(&self, token: Token) -> usize {
+        self.look(token, |connection| connection.input.len()).unwrap_or(0)
+    }
+
+    /// The time when the peer last sent something. `None` while reading is paused, because input may wait in the
+    /// kernel.
+    pub fn last_heard(&self, token: Token) -> Option<u64> {
+        self.look(token, |connection| (!connection.facts().unread).then_some(connection.guards.last_heard()))?
+    }
+
+    // ---- output ---------------------------------------------------------------------------------------------------
+
+    /// Queues output; above the high-water mark it is sent at once, as far as the socket takes it.
+    pub fn write(&self, token: Token, data: Data<'_>) -> Result<(), Error> {
+        self.state.borrow_mut().write(token, data)
+    }
+
+    /// Queues several parts, which count as a single write.
+    pub fn write_parts<'a>(&self, token: Token, parts: impl IntoIterator<Item = Data<'a>>) -> Result<(), Error> {
+        self.state.borrow_mut().write_parts(token, parts)
+    }
+
+    /// Queues a message to all members of a group.
+    pub fn broadcast(&self, group: &Group, bytes: Arc<[u8]>) -> Result<(), Error> {
+        group.send(bytes, |broadcast| {
+            if !broadcast.is_for(&self.handle) {
+                return Some(broadcast);
+            }
+            self.state.borrow_mut().broadcast(&broadcast);
+            None
+        })
+    }
+
+    /// Half-closes: sends the queued output, then a FIN; reading continues.
+    pub fn shutdown_write(&self, token: Token) -> Result<(), Error> {
+        let shut = self.state.borrow_mut().with_open(token, |connection, _| {
+            connection.end_output();
+            connection.remote.mark_write_shut();
+        });
+        shut.ok_or(Error::Closed)
+    }
+
+    /// The number of bytes of queued output, those of files included.
+    pub fn pending_output(&self, token: Token) -> usize {
+        self.look(token, Connection::queued).unwrap_or(0)
+    }
+
+    /// Whether output rose above the high-water mark and has not yet fallen to the low one.
+    pub fn over_high_water(&self, token: Token) -> bool {
+        self.look(token, Connection::is_over_high).unwrap_or(false)
+    }
+
+    // ---- ends -----------------------------------------------------------------------------------------------------
+
+    /// Whether the connection is open for its handler.
+    pub fn is_open(&self, token: Token) -> bool {
+        self.state.borrow().open(token).is_some()
+    }
+
+    /// Whether the connection is open for its handler, and will stay open after the answers that are due.
+    pub fn goes_on(&self, token: Token) -> bool {
+        let state = self.state.borrow();
+        let connection = state.open(token);
+        connection.is_some_and(|connection| !connection.protocol().is_some_and(Protocol::is_ending))
+    }
+
+    /// Closes in order: sends the queued output first. Does nothing if the connection is closed already.
+    pub fn close(&self, token: Token) {
+        self.state.borrow_mut().close(token);
+    }
+
+    /// Closes in order when every answer that is due has been given; at once, like [`Self::close`], without a protocol
+    /// that has answers.
+    pub fn finish(&self, token: Token) {
+        let state = &mut *self.state.borrow_mut();
+        let finished = state.with_protocol(token, |protocol, wire| {
+            protocol.finish(wire);
+            Some(())
+        });
+        if finished.is_none() {
+            state.close(token);
+        }
+    }
+
+    /// Fails a connection because its handler raised; output that the handler had written is sent.
+    pub fn fail(&self, token: Token, raised: Foreign) {
+        let unused = self.state.borrow_mut().fail(token, raised);
+        drop(unused);
+    }
+
+    /// Ends a connection for `reason`, because its peer is silent.
+    pub fn give_up(&self, token: Token, reason: Reason) {
+        self.state.borrow_mut().give_up(token, reason);
+    }
+
+    /// Ends a connection at once; the peer gets a reset.
+    pub fn abort(&self, token: Token) {
+        self.state.borrow_mut().end(token, Reason::Aborted);
+    }
+
+    // ---- settings and the socket ----------------------------------------------------------------------------------
+
+    /// The settings of one connection.
+    pub fn options(&self, token: Token) -> Result<ConnectionOptions, Error> {
+        self.look(token, |connection| (*connection.options).clone()).ok_or(Error::Closed)
+    }
+
+    /// Replaces the settings of one connection.
+    pub fn set_options(&self, token: Token, options: ConnectionOptions) -> Result<(), Error> {
+        options.validate()?;
+        self.state.borrow_mut().set_options(token, options)
+    }
+
+    /// Calls `use_it` with the socket of a connection that has not ended; `None` for a connection in memory, which has
+    /// none.
+    pub fn with_socket<R>(&self, token: Token, use_it: impl FnOnce(&Socket) -> R) -> Result<Option<R>, Error> {
+        self.look(token, |connection| connection.transport.socket().map(use_it)).ok_or(Error::Closed)
+    }
+
+    fn look<R>(&self, token: Token, look: impl FnOnce(&Connection) -> R) -> Option<R> {
+        self.state.borrow().connection(token).filter(|connection| connection.is_alive()).map(look)
+    }
+
+    // ---- connections in memory ------------------------------------------------------------------------------------
+
+    /// Opens a connection to a peer in memory. Its handler must be in the table before the next dispatch.
+    pub fn open_memory(&self, memory: Arc<Memory>, peer: Peer, options: &ConnectionOptions) -> Token {
+        let state = &mut *self.state.borrow_mut();
+        let (handle, options, now) = (self.handle.clone(), Arc::new(options.clone()), self.clock.now());
+        let token = state.sources.insert_with(|token| {
+            let remote = Remote::new(handle, token, peer, &options);
+            Source::Connection(Connection::new(Transport::Memory(memory), remote, options, now).outgoing())
+        });
+        state.guard(token);
+        token
+    }
+
+    /// Notes new input from a peer in memory, its end, or room for output.
+    pub fn wake_memory(&self, token: Token, has_reset: bool, has_finished: bool) {
+        let ready = Readiness {
+            readable: true,
+            writable: true,
+            read_closed: has_finished || has_reset,
+            write_closed: has_reset,
+            error: has_reset,
+        };
+        self.state.borrow_mut().with(token, |connection, _| connection.note(ready));
+    }
+
+    /// Whether nothing is left to do before something happens or time passes.
+    pub fn is_idle(&self) -> bool {
+        self.handle.mailbox_depth() == 0 && self.state.borrow_mut().is_idle()
+    }
+
+    /// The time when the earliest timer is due, on the poller's clock.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.state.borrow_mut().supplies.timers.next_deadline()
+    }
+
+    // ---- timers ---------------------------------------------------------------------------------------------------
+
+    /// Sets a timer for `deadline` on this poller's clock. It repeats each `every` nanoseconds, unless that is 0.
+    pub fn set_timer(&self, deadline: u64, every: u64, owner: Option<Token>) -> Result<TimerId, Error> {
+        let state = &mut *self.state.borrow_mut();
+        self.handle.counters.timers.set(state.supplies.timers.len() as u64 + 1);
+        let Some(owner) = owner else {
+            return Ok(state.supplies.timers.set(deadline, every, Deadline::Callback(None)));
+        };
+        let set = state.with_open(owner, |connection, supplies| {
+            let timers = &mut supplies.timers;
+            let id = (connection.phase() == Phase::Open)
+                .then(|| timers.set(deadline, every, Deadline::Callback(Some(owner))))?;
+            connection.add_timer(id, |id| timers.is_set(id));
+            Some(id)
+        });
+        set.flatten().ok_or(Error::Closed)
+    }
+
+    /// Cancels a timer; false if it has fired or was cancelled.
+    pub fn cancel_timer(&self, id: TimerId) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let cancelled = state.supplies.timers.cancel(id);
+        self.handle.counters.timers.set(state.supplies.timers.len() as u64);
+        cancelled
+    }
+
+    // ---- descriptors of event handlers ----------------------------------------------------------------------------
+
+    /// Watches a descriptor of any kind; level-triggered unless `edge`.
+    pub fn add_descriptor(&self, fd: RawFd, interests: Interests) -> Result<Token, Error> {
+        let state = &mut *self.state.borrow_mut();
+        if state.stopping.is_some() {
+            return Err(Error::stopped());
+        }
+        let token = state.sources.insert_with(|_| Source::Descriptor(Descriptor::new(fd, interests)));
+        let registered = self.registry.register(&mut SourceFd(&fd), mio_token(token), interests.to_mio());
+        if let Err(error) = registered {
+            state.sources.remove(token);
+            return Err(Error::io(format!("cannot watch descriptor {fd}"))(error));
+        }
+        Ok(token)
+    }
+
+    /// Replaces the events for which a descriptor is watched; removes the descriptor if there are none.
+    pub fn set_interests(&self, token: Token, interests: Interests) -> Result<(), Error> {
+        let state = &mut *self.state.borrow_mut();
+        let Some(Source::Descriptor(descriptor)) = state.sources.get_mut(token) else { return Err(Error::Closed) };
+        if interests.is_empty() {
+            return state.remove_descriptor(token, Reason::Orderly).map_err(|_| Error::Closed);
+        }
+        descriptor.interests = interests;
+        let fd = descriptor.fd;
+        self.registry
+            .reregister(&mut SourceFd(&fd), mio_token(token), interests.to_mio())
+            .map_err(Error::io(format!("cannot watch descriptor {fd}")))
+    }
+
+    /// Stops watching a descriptor; `on_close` follows.
+    pub fn remove_descriptor(&self, token: Token, reason: Reason) {
+        if fork::is_foreign(self.handle.birth) {
+            return;
+        }
+        let unused = self.state.borrow_mut().remove_descriptor(token, reason);
+        drop(unused);
+    }
+
+    // ---- datagrams ------------------------------------------------------------------------------------------------
+
+    /// Watches a datagram socket; datagrams of more than `max_size` bytes are reported instead of delivered.
+    pub fn watch_datagrams(&self, socket: Socket, max_size: usize) -> Result<Token, Error> {
+        self.state.borrow_mut().watch_datagrams(socket, max_size)
+    }
+
+    /// Calls `look` with the bytes of a datagram that a call has brought.
+    pub fn with_datagram<R>(&self, datagram: &Datagram, look: impl FnOnce(&[u8]) -> R) -> R {
+        let state = &*self.state.borrow();
+        look(state.landing.as_ref().map_or(&[], |landing| datagram.bytes(landing)))
+    }
+
+    /// Queues a datagram for the end of the batch; sends the queue at once if it is long. `None` is the peer that the
+    /// socket is connected to.
+    pub fn send_datagram(&self, token: Token, data: &[u8], to: Option<SocketAddr>) -> Result<(), Error> {
+        self.state.borrow_mut().send_datagram(token, data, to)
+    }
+
+    /// Sends the queued datagrams, then closes the socket; `on_close` follows.
+    pub fn close_datagrams(&self, token: Token, reason: Reason) {
+        if fork::is_foreign(self.handle.birth) {
+            return;
+        }
+        let unused = self.state.borrow_mut().close_datagrams(token, reason);
+        drop(unused);
+    }
+
+    /// Calls `use_it` with the socket of `token`, if it is an open datagram socket.
+    pub fn with_datagram_socket<R>(&self, token: Token, use_it: impl FnOnce(&Socket) -> R) -> Result<R, Error> {
+        match self.state.borrow().sources.get(token) {
+            Some(Source::Datagrams(socket)) => Ok(use_it(&socket.socket)),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    // ---- signals --------------------------------------------------------------------------------------------------
+
+    /// A pipe for signal handlers: each byte that they write becomes a [`super::call::Call::Signal`]. The pipe may
+    /// outlive the poller.
+    pub fn watch_signals(&self) -> io::Result<Arc<SignalPipe>> {
+        let pipe = Arc::new(SignalPipe::new()?);
+        self.registry.register(&mut SourceFd(&pipe.reader()), SIGNALS, Interest::READABLE)?;
+        self.state.borrow_mut().signals = Some(pipe.clone());
+        Ok(pipe)
+    }
+}

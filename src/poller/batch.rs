@@ -1,0 +1,98 @@
+//! One batch of callbacks: its times, its size, and their limits.
+
+use std::time::Duration;
+
+use super::call::Call;
+use crate::options::ReactorOptions;
+use crate::shared::counters::Counters;
+use crate::slots::Token;
+
+pub(super) struct Batch {
+    /// The time when the poll returned. Timers due until then belong to the batch.
+    pub now: u64,
+    /// The last reading of the clock.
+    pub latest: u64,
+    /// The time when the dispatch was called.
+    asked: u64,
+    /// The number of callbacks.
+    made: usize,
+    /// The time when the dispatch asked for the first call. An earlier start would count the dispatch's wait for its
+    /// lock. That wait could use up the time of every batch before its first call.
+    began: Option<u64>,
+    pub calls: usize,
+    /// The source of the last call.
+    source: Option<Token>,
+    /// Turns and timers alternate in coming first, so that neither delays the other for ever.
+    pub timers_first: bool,
+    /// A batch ends after this many calls, or this many nanoseconds, and is flushed. So no connection starves others.
+    pub most_calls: usize,
+    most_time: u64,
+    /// A callback that ran for longer than this counts as stalled.
+    stall_limit: u64,
+}
+
+impl Batch {
+    pub fn new(options: &ReactorOptions) -> Self {
+        let nanos = |time: Duration| time.as_nanos() as u64;
+        Self {
+            now: 0,
+            latest: 0,
+            asked: 0,
+            made: 0,
+            began: None,
+            calls: 0,
+            source: None,
+            timers_first: false,
+            most_calls: options.batch_calls,
+            most_time: nanos(options.batch_time),
+            stall_limit: options.stall_warning.map_or(u64::MAX, nanos),
+        }
+    }
+
+    /// Notes that the dispatch is called.
+    pub fn begin(&mut self, now: u64) {
+        (self.began, self.calls, self.made, self.source) = (None, 0, 0, None);
+        self.asked = now;
+        self.timers_first = !self.timers_first;
+    }
+
+    /// Notes that the dispatch asks for a call, so the call before it is over. True if the batch's time or size is used
+    /// up.
+    pub fn clock_in(&mut self, now: u64, counters: &Counters) -> bool {
+        if self.began.is_none() {
+            counters.attaching.add(now.saturating_sub(self.asked));
+        } else if now - self.latest > self.stall_limit {
+            counters.stalls.add(1);
+        }
+        self.calls += 1;
+        self.latest = now;
+        let began = *self.began.get_or_insert(now);
+        now - began > self.most_time || self.is_full()
+    }
+
+    /// The source of a call; `None` if its descriptor is the one of the call before it. A connection that is closed has
+    /// lost its descriptor.
+    #[inline]
+    pub fn new_source(&mut self, call: &Call) -> Option<Option<Token>> {
+        let source = call.token();
+        let is_same = source.is_some() && source == self.source && !matches!(call, Call::Close { .. });
+        self.source = source;
+        (!is_same).then_some(source)
+    }
+
+    /// Counts a callback.
+    pub fn note_call(&mut self, counters: &Counters) {
+        self.made += 1;
+        counters.callbacks.add(1);
+    }
+
+    /// Counts the batch, which is over.
+    pub fn end(&self, now: u64, counters: &Counters) {
+        counters.calling.add(now - self.began.unwrap_or(now));
+        counters.batches.note(self.made);
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.calls > self.most_calls
+    }
+}

@@ -1,0 +1,128 @@
+//! The seam between the reactor and the language its handlers are written in.
+//!
+//! A poller calls [`super::Dispatch::dispatch`] once per batch of events. The dispatch then asks the poller, by
+//! [`super::Poller::next_call`], for one [`Call`] after the other until there is none. All rules of order live behind
+//! that method. A dispatch only finds the handler object, calls it, and reports the result. The core never holds, drops
+//! or logs a handler. Side tables indexed by [`Token::slot`] do that, on the other side of this seam.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::{Error, Foreign, Reason};
+use crate::protocols::Protocol;
+use crate::shared::acceptor::Acceptor;
+use crate::shared::remote::Remote;
+use crate::slots::Token;
+use crate::sources::datagram::Datagram;
+use crate::timer::TimerId;
+
+/// The next call that the dispatch has to make.
+pub enum Call {
+    /// Make the handler of a new connection by the acceptor's factory, and call its `on_open`. Without a handler, call
+    /// [`super::Poller::reject`]; no callback follows then.
+    Accept(Arc<Remote>, Arc<Acceptor>),
+    /// `on_open` of a handler that exists already: one that was connected, or that takes over.
+    Open(Arc<Remote>),
+    /// A listener cannot accept connections from its backlog, and will try again.
+    AcceptFailed(Arc<Acceptor>, io::Error),
+    /// `on_connect_fail`, then drop the handler. The token is stale already.
+    ConnectFailed(Token, Error),
+    /// `on_read`.
+    Read(Token),
+    /// The protocol of the connection may have a part for the handler; [`super::Poller::with`] reaches the protocol.
+    /// The string is the name of the callback, for the watchdog.
+    News(Token, &'static &'static str),
+    /// `on_eof`.
+    Eof(Token),
+    /// `on_drain`.
+    Drain(Token),
+    /// `on_stopping`: the reactor stops. [`super::Poller::finish`] closes a handler that does not define it.
+    Stopping(Token),
+    /// `on_close`, then drop the handler. The token is stale already; the timers were cancelled.
+    Close {
+        /// The token of the connection; its slot in the side table is free now.
+        token: Token,
+        /// The reason of the end.
+        reason: Reason,
+        /// The protocol, unless output was dropped.
+        protocol: Option<Box<dyn Protocol>>,
+        /// The timers of the connection, which will not fire any more.
+        timers: Vec<TimerId>,
+    },
+    /// A timer fired.
+    Timer {
+        /// The timer.
+        id: TimerId,
+        /// The connection that set the timer. If it has ended, the timer's callback is only dropped.
+        owner: Option<Token>,
+        /// Whether the timer will fire again unless it is cancelled.
+        again: bool,
+    },
+    /// A descriptor of an event handler is readable.
+    DescriptorReadable(Token),
+    /// A descriptor of an event handler is writable.
+    DescriptorWritable(Token),
+    /// `on_datagram`; [`super::Poller::with_datagram`] gives the bytes.
+    Datagram(Token, Datagram),
+    /// `on_error` of a handler for datagrams, whose socket stays open.
+    DatagramError(Token, Error),
+    /// The descriptor left the poller: `on_close`, then drop the event handler. The token is stale already.
+    DescriptorRemoved(Token, Reason),
+    /// Another thread cancelled a timer: drop its callback.
+    TimerCancelled(TimerId),
+    /// A value that was posted.
+    Task(Foreign),
+    /// A byte arrived in the poller's signal pipe.
+    Signal,
+}
+
+impl Call {
+    /// The name of the call in the watchdog's report.
+    pub(crate) fn name(&self) -> &'static &'static str {
+        match self {
+            Self::Accept(..) => &"the factory or on_open",
+            Self::Open(_) => &"on_open",
+            Self::ConnectFailed(..) => &"on_connect_fail",
+            Self::Read(_) => &"on_read",
+            Self::News(_, callback) => callback,
+            Self::Eof(_) => &"on_eof",
+            Self::Drain(_) => &"on_drain",
+            Self::Stopping(_) => &"on_stopping",
+            Self::Close { .. } => &"on_close",
+            Self::Timer { .. } => &"a timer callback",
+            Self::DescriptorReadable(_) => &"on_read",
+            Self::DescriptorWritable(_) => &"on_write",
+            Self::Datagram(..) => &"on_datagram",
+            Self::DatagramError(..) => &"on_error",
+            Self::DescriptorRemoved(..) => &"on_close",
+            Self::TimerCancelled(_) => &"a cancelled timer",
+            Self::Task(_) => &"a call_soon function",
+            Self::Signal => &"a signal handler",
+            Self::AcceptFailed(..) => &"a log handler",
+        }
+    }
+
+    /// The source that the call is about, if it still exists.
+    pub(crate) fn token(&self) -> Option<Token> {
+        match self {
+            Self::Accept(remote, _) | Self::Open(remote) => Some(remote.token),
+            Self::Read(token)
+            | Self::News(token, _)
+            | Self::Eof(token)
+            | Self::Drain(token)
+            | Self::Stopping(token)
+            | Self::DescriptorReadable(token)
+            | Self::DescriptorWritable(token)
+            | Self::Datagram(token, _)
+            | Self::DatagramError(token, _)
+            | Self::Close { token, .. } => Some(*token),
+            Self::Timer { owner, .. } => *owner,
+            Self::ConnectFailed(..)
+            | Self::DescriptorRemoved(..)
+            | Self::TimerCancelled(_)
+            | Self::Task(_)
+            | Self::Signal
+            | Self::AcceptFailed(..) => None,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! A connection that moves from one handler object to another: a protocol upgrade.
+
+use std::sync::Arc;
+
+use super::deadlines::{drop_guard, set_guard};
+use super::state::State;
+use super::token::mio_token;
+use crate::connection::phase::Phase;
+use crate::error::{Error, Foreign, Reason};
+use crate::protocols::Succession;
+use crate::shared::remote::Remote;
+use crate::slots::Token;
+use crate::timer::TimerId;
+
+impl State {
+    pub(super) fn hand_over(&mut self, token: Token, farewell: Foreign) -> Result<(Arc<Remote>, Vec<TimerId>), Error> {
+        // A handler cannot hand over before its own `on_open`: it would get `on_close` without an `on_open`.
+        let connection = self.open(token).filter(|connection| connection.phase() == Phase::Open);
+        let protocol = connection.ok_or(Error::Closed)?.protocol();
+        let succession = protocol.map_or(Ok(Succession::Bytes), |protocol| protocol.may_hand_over())?;
+        let renewed = self.sources.renew(token).ok_or(Error::Closed)?;
+        // The task of the old handler comes before the new handler's turn.
+        self.queues.push_task(farewell);
+        let is_stopping = self.stopping.is_some();
+        let handed = self.with(renewed, |connection, supplies| {
+            let old = connection.remote.clone();
+            let new = Remote::new(old.handle.clone(), renewed, old.peer, &connection.options);
+            connection.hand_over(new.clone(), succession);
+            old.hand_over(&new);
+            old.leave_all();
+            // The timer of the time limits is set for the old token.
+            drop_guard(connection, &mut supplies.timers);
+            set_guard(connection, &mut supplies.timers, renewed);
+            // During a stop the new handler gets `on_stopping` too, after its `on_open`.
+            connection.set_stopping(is_stopping);
+            (new, connection.take_timers())
+        });
+        let (remote, timers) = handed.ok_or(Error::Closed)?;
+        let timers = self.cancel_all(timers);
+        let watched = self.connection(renewed).map(|connection| {
+            let writes = connection.watches_writes();
+            connection.transport.reregister(&self.registry, mio_token(renewed), writes)
+        });
+        if let Some(Err(error)) = watched {
+            // The old handler's `on_close` is queued already. So the new handler gets both its callbacks.
+            self.end(renewed, Reason::Io(error));
+        }
+        Ok((remote, timers))
+    }
+}

@@ -1,0 +1,265 @@
+//! One loop, one epoll instance: wait → read → dispatch → flush.
+//!
+//! A poller owns its connections, listeners, descriptors and timers; everything that concerns them happens on its
+//! thread. It waits, reads and flushes without the dispatch, so the layer above is entered once per batch. It never
+//! calls a handler; [`call`] is the seam to the code that does.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `call` | the calls that a dispatch is asked to make |
+//! | `api` | the operations of a callback: connections, timers, descriptors, datagrams, signals |
+//! | `state`, `queues`, `batch` | the state of a poller; its queues; the limits of a batch |
+//! | `receive` `calls` `send` | the three phases |
+//! | `close` `hand_over` `deadlines` `accept` `connect` `datagrams` | ends, upgrades, time limits, the kinds of sources |
+//! | `watchdog` | reports callbacks that do not return |
+//!
+//! One rule: no borrow of the state outlives a call of the API, so a callback may call the API.
+
+mod accept;
+mod api;
+mod batch;
+pub mod call;
+mod calls;
+mod close;
+mod connect;
+mod datagrams;
+mod deadlines;
+mod hand_over;
+mod queues;
+mod receive;
+mod send;
+mod state;
+mod token;
+pub mod watchdog;
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::{Events, Poll, Registry, Waker};
+
+use call::Call;
+use state::State;
+use token::{SIGNALS, WAKER};
+
+use crate::error::Foreign;
+use crate::options::ReactorOptions;
+use crate::shared::counters::Counters;
+use crate::shared::handle::PollerHandle;
+use crate::shared::mailbox::Mailbox;
+use crate::shared::pulse::Pulse;
+use crate::slots::Token;
+use crate::system::clock::Clock;
+use crate::system::fork;
+use crate::system::resolver::Resolver;
+
+/// One event loop.
+pub struct Poller {
+    handle: Arc<PollerHandle>,
+    poll: RefCell<(Poll, Events)>,
+    registry: Registry,
+    state: RefCell<State>,
+    clock: Clock,
+}
+
+/// The reason for which a poller ended without a stop.
+pub enum Failure {
+    /// The poll failed.
+    Io(io::Error),
+    /// The dispatch halted the reactor with this value.
+    Halted(Foreign),
+    /// The poller is a copy in a forked child.
+    Forked,
+}
+
+/// Calls handlers. Each poller has one, which moves to the poller's thread.
+pub trait Dispatch: Send + 'static {
+    /// Runs `body`, the whole life of the poller's thread. An implementation may attach the thread to an interpreter
+    /// once.
+    fn on_thread(&self, body: &mut dyn FnMut()) {
+        body();
+    }
+
+    /// Runs the callbacks of one batch: `while let Some(call) = poller.next_call() { … }`.
+    ///
+    /// It also has to drop the values of [`Poller::take_released`]; they may be the only reason for the call.
+    fn dispatch(&self, poller: &Poller);
+
+    /// Reports a callback of any poller that has run for longer than `stall_warning` and still runs. Called on a thread
+    /// of its own, once for each such callback.
+    fn stalled(stall: &watchdog::Stall<'_>)
+    where
+        Self: Sized,
+    {
+        let _ = stall;
+    }
+}
+
+impl Poller {
+    /// Makes a poller with its own epoll instance.
+    pub(crate) fn new(index: usize, clock: Clock, resolver: Resolver, options: &ReactorOptions) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let handle = Arc::new(PollerHandle {
+            index,
+            counters: Counters::default(),
+            pulse: Pulse::new(options.stall_warning)?,
+            mailbox: Mailbox::new(Waker::new(poll.registry(), WAKER)?),
+            birth: fork::generation(),
+        });
+        let state = State::new(handle.clone(), registry.try_clone()?, clock.clone(), resolver, options);
+        let poll = RefCell::new((poll, Events::with_capacity(1024)));
+        Ok(Self { handle, poll, registry, state: RefCell::new(state), clock })
+    }
+
+    /// The part of the poller that other threads use.
+    pub fn handle(&self) -> &Arc<PollerHandle> {
+        &self.handle
+    }
+
+    /// The time in nanoseconds on the clock that all pollers share.
+    pub fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    // ---- the loop -------------------------------------------------------------------------------------------------
+
+    /// Runs until the poller is stopped.
+    pub fn run(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        self.state.borrow_mut().pinning.pin_if_asked();
+        self.handle.pulse.start();
+        let result = self.turn_until_done(dispatch);
+        self.state.borrow_mut().pinning.undo();
+        result
+    }
+
+    fn turn_until_done(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        while !self.state.borrow().is_done() {
+            self.turn(dispatch, None)?;
+        }
+        self.wind_up(dispatch)?;
+        self.take_failure().map_or(Ok(()), |failure| Err(Failure::Halted(failure)))
+    }
+
+    /// Runs one turn of the loop. Waits for events no longer than `at_most`, if that is given.
+    pub(crate) fn turn(&self, dispatch: &dyn Dispatch, at_most: Option<Duration>) -> Result<(), Failure> {
+        self.wait(dispatch, at_most)?;
+        self.state.borrow_mut().expire();
+        self.state.borrow_mut().fill();
+        if self.state.borrow_mut().has_turns() {
+            self.dispatch_batch(dispatch)?;
+        }
+        self.state.borrow_mut().flush();
+        Ok(())
+    }
+
+    /// Runs the tasks that were posted before, refuses later ones, and has the dispatch drop the remaining foreign
+    /// values.
+    pub(crate) fn wind_up(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        let rest = self.handle.mailbox.close();
+        self.state.borrow_mut().receive(rest);
+        // Timers that are still set do not count, because a repeating one is due again and again.
+        while self.has_work_to_finish() {
+            self.dispatch_batch(dispatch)?;
+            self.state.borrow_mut().flush();
+        }
+        Ok(())
+    }
+
+    fn has_work_to_finish(&self) -> bool {
+        let state = &*self.state.borrow();
+        !state.queues.turns.is_empty() || state.supplies.pool.has_released()
+    }
+
+    fn dispatch_batch(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        self.state.borrow_mut().batch.begin(self.clock.now());
+        dispatch.dispatch(self);
+        if fork::is_foreign(self.handle.birth) {
+            return Err(self.take_failure().map_or(Failure::Forked, Failure::Halted));
+        }
+        Ok(())
+    }
+
+    /// Takes out the value with which the dispatch halted the reactor.
+    pub(crate) fn take_failure(&self) -> Option<Foreign> {
+        self.state.borrow_mut().failure.take()
+    }
+
+    fn wait(&self, dispatch: &dyn Dispatch, at_most: Option<Duration>) -> Result<(), Failure> {
+        let mut wait = self.state.borrow_mut().timeout();
+        if wait != Some(Duration::ZERO) && self.state.borrow().supplies.pool.has_released() {
+            // The next event may be hours away, and dropping held bytes may run user code, so the dispatch drops them
+            // now.
+            self.dispatch_batch(dispatch)?;
+            wait = self.state.borrow_mut().timeout();
+        }
+        let wait = at_most.map_or(wait, |most| Some(wait.map_or(most, |wait| wait.min(most))));
+        let (poll, events) = &mut *self.poll.borrow_mut();
+        match poll.poll(events, wait) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            result => result.map_err(Failure::Io)?,
+        }
+        let state = &mut *self.state.borrow_mut();
+        state.batch.now = self.clock.now();
+        state.batch.latest = state.batch.now;
+        for event in &*events {
+            match event.token() {
+                WAKER => state.read_mailbox(),
+                SIGNALS => state.read_signals(),
+                token => state.note(Token::from_bits(token.0 as u64), event),
+            }
+        }
+        Ok(())
+    }
+
+    // ---- the seam -------------------------------------------------------------------------------------------------
+
+    /// The next call; `None` when the batch is over. The order of all callbacks is decided here.
+    pub fn next_call(&self) -> Option<Call> {
+        if fork::is_foreign(self.handle.birth) {
+            // The last callback forked, and this is the copy in the child: the sockets belong to the parent.
+            return None;
+        }
+        let now = self.clock.now();
+        let state = &mut *self.state.borrow_mut();
+        let is_over = state.batch.clock_in(now, &self.handle.counters);
+        let call = state.next_call(is_over);
+        match &call {
+            Some(call) => {
+                state.batch.note_call(&self.handle.counters);
+                let descriptor = |token| state.sources.get(token).and_then(|source| source.descriptor());
+                if let Some(source) = state.batch.new_source(call) {
+                    self.handle.pulse.point_to(source.and_then(descriptor));
+                }
+                self.handle.pulse.begin(now, call.name());
+            }
+            None => {
+                state.batch.end(now, &self.handle.counters);
+                self.handle.pulse.rest();
+            }
+        }
+        call
+    }
+
+    /// Stops the whole reactor because of a failure that is no single connection's fault.
+    pub fn halt(&self, failure: Foreign) {
+        let later = self.state.borrow_mut().keep_failure(failure);
+        // Dropping the value may call the API, so the state must not be borrowed.
+        drop(later);
+        if !fork::is_foreign(self.handle.birth) {
+            self.state.borrow_mut().stop(self.clock.now(), true);
+        }
+    }
+}
+
+impl Drop for Poller {
+    /// Refuses later messages, also if the poller never ran. Listeners among the waiting messages are closed.
+    fn drop(&mut self) {
+        // In a forked child, the mailbox's lock may be held by a thread that does not exist there.
+        if !fork::is_foreign(self.handle.birth) {
+            drop(self.handle.mailbox.close());
+            self.handle.pulse.end();
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The state of one poller, in named parts, and the way to work on a connection: [`State::with`].
+//!
+//! The other files of this folder hold its methods, sorted by phase and by kind of source.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::Registry;
+
+use super::batch::Batch;
+use super::queues::{Queues, Turn};
+use crate::connection::Connection;
+use crate::connection::buffer::Pool;
+use crate::connection::wire::{Ending, Line};
+use crate::error::{Foreign, Reason};
+use crate::options::ReactorOptions;
+use crate::protocols::{Closing, Protocol};
+use crate::shared::acceptor::Listener;
+use crate::shared::handle::{Message, PollerHandle};
+use crate::slots::{Slots, Token};
+use crate::sources::connector::{Attempt, Dial};
+use crate::sources::datagram::{DatagramSocket, Landing};
+use crate::sources::descriptor::Descriptor;
+use crate::system::clock::Clock;
+use crate::system::resolver::Resolver;
+use crate::system::signal::SignalPipe;
+use crate::system::steering;
+use crate::timer::Timers;
+
+/// The rest of a listener or a datagram socket after descriptors or memory ran out.
+pub(super) const REST: Duration = Duration::from_millis(100);
+
+pub(super) enum Source {
+    Connection(Connection),
+    Listener(Listener),
+    Descriptor(Descriptor),
+    Datagrams(Box<DatagramSocket>),
+    /// An outgoing connection on its way. The connection takes over its slot.
+    Dial(Box<Dial>),
+    Attempt(Attempt),
+    /// A descriptor, a datagram socket or a dial that has ended; its last callback is due. Until then its slot is not
+    /// used again.
+    Leaving,
+}
+
+impl Source {
+    /// The descriptor that the poll watches.
+    pub fn descriptor(&self) -> Option<RawFd> {
+        use std::os::fd::AsRawFd;
+        match self {
+            Self::Connection(connection) => connection.transport.descriptor(),
+            Self::Descriptor(descriptor) => Some(descriptor.fd),
+            Self::Datagrams(datagrams) => Some(datagrams.socket.as_raw_fd()),
+            Self::Listener(_) | Self::Dial(_) | Self::Attempt(_) | Self::Leaving => None,
+        }
+    }
+}
+
+/// The purpose of a timer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Deadline {
+    /// A callback; the token is that of its connection, if it has one.
+    Callback(Option<Token>),
+    /// The earliest of the time limits of a connection.
+    Guard(Token),
+    /// The end of a connection's lingering.
+    Linger(Token),
+    /// The time limit of an outgoing connection.
+    Dial(Token),
+    /// The moment to try the next address of an outgoing connection.
+    Stagger(Token),
+    /// The end of the rest of a listener or a datagram socket.
+    Rest(Token),
+    /// The end of the grace of a stop.
+    Stop,
+}
+
+/// The clock, timers and memory that the connections of a poller share.
+pub(super) struct Supplies {
+    pub clock: Clock,
+    pub timers: Timers<Deadline>,
+    /// Empty queues and buffers for output.
+    pub pool: Pool,
+    /// The memory that sockets are read into.
+    pub arena: Box<[u8]>,
+}
+
+/// The listeners of a poller.
+#[derive(Default)]
+pub(super) struct Listening {
+    pub listeners: Vec<Token>,
+    /// The listeners that rest until there are descriptors or memory again.
+    pub short: Vec<Token>,
+}
+
+/// The CPU to which a poller's thread is pinned.
+pub(super) struct Pinning {
+    /// The CPU that the reactor's options name.
+    cpu: Option<usize>,
+    /// The CPUs that the thread was allowed before it was pinned.
+    before: Option<libc::cpu_set_t>,
+}
+
+impl Pinning {
+    /// Pins this thread to one CPU, unless it is pinned already; the end of the run undoes it.
+    pub fn pin(&mut self, cpu: usize) {
+        if self.before.is_none() {
+            // Without the pinning, steering is only less exact.
+            self.before = steering::affinity().ok().filter(|_| steering::pin(cpu).is_ok());
+        }
+    }
+
+    /// Pins this thread to the CPU that the options name, if they name one.
+    pub fn pin_if_asked(&mut self) {
+        if let Some(cpu) = self.cpu {
+            self.pin(cpu);
+        }
+    }
+
+    pub fn undo(&mut self) {
+        if let Some(set) = self.before.take() {
+            // The CPUs were allowed before, so this fails only if the system has taken them away since.
+            let _ = steering::set_affinity(&set);
+        }
+    }
+}
+
+pub(super) struct State {
+    pub handle: Arc<PollerHandle>,
+    pub registry: Registry,
+    pub sources: Slots<Source>,
+    pub queues: Queues,
+    pub supplies: Supplies,
+    pub batch: Batch,
+    /// The buffer for datagrams; made for the first datagram socket.
+    pub landing: Option<Box<Landing>>,
+    pub listening: Listening,
+    pub resolver: Resolver,
+    pub pinning: Pinning,
+    /// The memory of the last messages, used again for the next ones.
+    pub messages: Vec<Message>,
+    pub signals: Option<Arc<SignalPipe>>,
+    /// The end of a stop's grace; `None` until a stop was asked for.
+    pub stopping: Option<u64>,
+    pub failure: Option<Foreign>,
+}
+
+impl State {
+    pub fn new(
+        handle: Arc<PollerHandle>,
+        registry: Registry,
+        clock: Clock,
+        resolver: Resolver,
+        options: &ReactorOptions,
+    ) -> Self {
+        let cpu = options.cpus.as_ref().map(|cpus| cpus[handle.index % cpus.len()]);
+        Self {
+            handle,
+            registry,
+            sources: Slots::new(),
+            queues: Queues::default(),
+            supplies: Supplies {
+                clock,
+                timers: Timers::with_capacity(options.timer_capacity),
+                pool: Pool::default(),
+                arena: vec![0; options.read_buffer_size].into_boxed_slice(),
+            },
+            batch: Batch::new(options),
+            landing: None,
+            listening: Listening::default(),
+            resolver,
+            pinning: Pinning { cpu, before: None },
+            messages: Vec::new(),
+            signals: None,
+            stopping: None,
+            failure: None,
+        }
+    }
+
+    // ---- connections ----------------------------------------------------------------------------------------------
+
+    /// Calls `work` with a connection, then puts the connection into the queues that its new state asks for. `None` if
+    /// there is no such connection.
+    #[inline]
+    pub fn with<R>(&mut self, token: Token, work: impl FnOnce(&mut Connection, &mut Supplies) -> R) -> Option<R> {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
+        let result = work(connection, &mut self.supplies);
+        self.queues.place(token, connection);
+        Some(result)
+    }
+
+    /// As [`Self::with`], but only if the handler may still act on the connection.
+    #[inline]
+    pub fn with_open<R>(&mut self, token: Token, work: impl FnOnce(&mut Connection, &mut Supplies) -> R) -> Option<R> {
+        match self.sources.get_mut(token) {
+            Some(Source::Connection(connection)) if connection.is_open() => {
+                let result = work(connection, &mut self.supplies);
+                self.queues.place(token, connection);
+                Some(result)
+            }
+            _ => None,
+        }
+    }
+
+    /// The connection of `token`, to read.
+    #[inline]
+    pub fn connection(&self, token: Token) -> Option<&Connection> {
+        match self.sources.get(token) {
+            Some(Source::Connection(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// The connection of `token`, if its handler may still act on it.
+    #[inline]
+    pub fn open(&self, token: Token) -> Option<&Connection> {
+        self.connection(token).filter(|connection| connection.is_open())
+    }
+
+    /// Calls `work` with the protocol of an open connection and its wire, then ends the connection if the protocol
+    /// asked for it. `None` if `work` returns that, or if the connection is not open or has no protocol.
+    #[inline]
+    pub fn with_protocol<R>(
+        &mut self,
+        token: Token,
+        work: impl FnOnce(&mut (dyn Protocol + 'static), &mut Line<'_>) -> Option<R>,
+    ) -> Option<R> {
+        let (result, is_high, ending) = self.run_protocol(token, work)?;
+        if is_high || ending.is_some() {
+            self.settle_protocol(token, is_high, ending);
+        }
+        result
+    }
+
+    #[inline]
+    fn run_protocol<R>(
+        &mut self,
+        token: Token,
+        work: impl FnOnce(&mut (dyn Protocol + 'static), &mut Line<'_>) -> R,
+    ) -> Option<(R, bool, Option<Box<Ending>>)> {
+        self.with_open(token, |connection, supplies| {
+            // The protocol is out of the connection meanwhile, so that the wire can borrow the whole connection.
+            let mut protocol = connection.take_protocol()?;
+            let mut line = Line::new(connection, &mut supplies.pool, &mut supplies.arena);
+            let result = work(&mut *protocol, &mut line);
+            let (is_high, ending) = line.outcome();
+            connection.put_protocol(protocol);
+            Some((result, is_high, ending))
+        })?
+    }
+
+    /// Kept out of [`Self::with_protocol`], which runs for each message.
+    #[cold]
+    fn settle_protocol(&mut self, token: Token, is_high: bool, ending: Option<Box<Ending>>) {
+        if is_high {
+            self.flush_above_high_water(token);
+        }
+        match ending.map(|ending| *ending) {
+            None => {}
+            Some(Ending::Close) => self.close(token),
+            Some(Ending::Fail(reason)) => self.close_because(token, reason),
+            Some(Ending::Cut) => self.close_cut(token),
+            Some(Ending::Abort) => self.end(token, Reason::Aborted),
+            Some(Ending::Overflow) => self.overflow(token),
+        }
+    }
+
+    /// Has the protocol write its last output, before the connection is closed.
+    pub fn say_last_word(&mut self, token: Token, why: Closing<'_>) {
+        let said = self.run_protocol(token, |protocol, wire| protocol.closing(why, wire));
+        if let Some(((), is_high, ending)) = said {
+            // The connection is being closed already, so only an end at once matters.
+            let ending = ending.filter(|ending| matches!(**ending, Ending::Abort | Ending::Overflow));
+            self.settle_protocol(token, is_high, ending);
+        }
+    }
+
+    // ---- the loop -------------------------------------------------------------------------------------------------
+
+    /// Makes the system calls at the end of a batch: outputs, ends, registrations.
+    pub fn flush(&mut self) {
+        if let Some(Turn::Datagrams(_) | Turn::Descriptor(_)) = self.queues.turns.front() {
+            // This source had its time in this batch, so the others come first in the next.
+            self.queues.turns.rotate_left(1);
+        }
+        self.flush_touched();
+        self.rearm_descriptors();
+        self.finish_endings();
+        self.settle();
+        self.settle_datagrams();
+        self.handle.counters.timers.set(self.supplies.timers.len() as u64);
+    }
+
+    /// Keeps the first failure; returns a later one.
+    pub fn keep_failure(&mut self, failure: Foreign) -> Option<Foreign> {
+        if self.failure.is_some() {
+            return Some(failure);
+        }
+        self.failure = Some(failure);
+        None
+    }
+
+    pub fn has_turns(&mut self) -> bool {
+        let now = self.batch.now;
+        !self.queues.turns.is_empty() || self.supplies.timers.next_deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Whether nothing is left to do before an event arrives or time passes.
+    pub fn is_idle(&mut self) -> bool {
+        self.queues.are_empty() && !self.supplies.pool.has_released() && {
+            let now = self.supplies.clock.now();
+            self.supplies.timers.next_deadline().is_none_or(|deadline| deadline > now)
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.stopping.is_some() && self.sources.is_empty() && self.queues.turns.is_empty()
+    }
+
+    /// The time to wait for events: none if the last turn left work over.
+    pub fn timeout(&mut self) -> Option<Duration> {
+        if !self.queues.are_empty() || self.is_done() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.supplies.timers.next_deadline()?;
+        Some(Duration::from_nanos(deadline.saturating_sub(self.supplies.clock.now())))
+    }
+}

@@ -1,0 +1,408 @@
+//! One HTTP connection: hands out requests, puts answers in their order, answers malformed requests.
+//!
+//! The rules of order (RFC 9112 section 9.3.2):
+//!
+//! * Requests are numbered as they are handed out. Answers go out by number, in whatever order they are given.
+//! * The oldest answer that is due is written at once; parts of later answers wait, within `max_output`.
+//! * A refusal is an answer like any other: it follows the answers that are due, and the connection ends after it.
+//! * After an answer that ends the connection no further request is handed out (section 9.6).
+//! * `100 Continue` goes out only while nothing else is due.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use super::answer::{Answer, NotNow, Piece};
+use super::answers::{Answers, Place, Then};
+use super::limits::Limits;
+use super::refusal::Refusal;
+use super::requests::{Event, Requests};
+use super::response::{Head, Unfit, error_answer};
+use crate::data::{Data, Payload};
+use crate::error::{Error, Foreign, Reason};
+use crate::protocols::{Closing, Protocol, Succession, Wire};
+
+/// RFC 9110 section 15.2.1
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// One HTTP connection: the requests that arrive, and the answers that are due.
+pub struct Http {
+    requests: Requests,
+    answers: Answers,
+    /// The reason with which the connection ends when the answers are given.
+    reason: Option<Reason>,
+}
+
+/// A part of an answer that another thread posts ([`crate::shared::remote::Remote::post`]).
+pub struct Part {
+    /// The number of the request.
+    pub number: u64,
+    /// The bytes of the part.
+    pub parts: Vec<Payload>,
+    /// The step after the part.
+    pub then: Then,
+}
+
+/// The result of [`Http::keep_failure`].
+pub enum Kept {
+    /// The exception is kept: the connection ends with it after the answers that are due.
+    Kept,
+    /// The connection ends with an earlier exception; this one comes back.
+    Other(Foreign),
+    /// No answer is due: the caller ends the connection with the exception now.
+    NothingDue(Foreign),
+}
+
+impl Http {
+    /// With `streams`, a request is handed out as soon as its head has arrived, and its body in pieces.
+    pub fn new(limits: Arc<Limits>, streams: bool) -> Self {
+        Self { requests: Requests::new(limits, streams), answers: Answers::default(), reason: None }
+    }
+
+    // ---- requests -------------------------------------------------------------------------------------------------
+
+    /// Hands out the next request, or a piece of the body of the last one, with the number of the request. Returns
+    /// `None` if nothing may be handed out now.
+    pub fn take<R>(&mut self, wire: &mut dyn Wire, show: impl FnOnce(u64, Event<'_>) -> R) -> Option<R> {
+        if !self.has_news() {
+            // A request that was found may wait for answers.
+            return None;
+        }
+        if self.requests.take_continue() {
+            self.look_on(wire);
+            // Fails only if the connection is about to end.
+            let _ = wire.write(Data::Bytes(CONTINUE));
+            return None;
+        }
+        let answers = &mut self.answers;
+        let taken = self.requests.take(wire.input(), |event| {
+            let number = if matches!(event, Event::Request { .. }) { answers.expect() } else { answers.last() };
+            show(number, event)
+        });
+        if let Some((value, done)) = taken {
+            wire.consume(done);
+            self.look_on(wire);
+            return Some(value);
+        }
+        if let Some(refusal) = self.requests.take_refusal() {
+            self.refuse(refusal, wire);
+        }
+        None
+    }
+
+    fn look_on(&mut self, wire: &mut dyn Wire) {
+        if self.requests.finds_without_input() {
+            return;
+        }
+        let done = self.requests.look(wire.input(), self.answers.due());
+        if done > 0 {
+            wire.consume(done);
+        }
+    }
+
+    /// Refuses the input: the answers that are due go out first, then the answer of the refusal, then the connection
+    /// ends.
+    fn refuse(&mut self, refusal: Refusal, wire: &mut dyn Wire) {
+        let number = if self.requests.is_in_body() {
+            // The refusal answers the request with the malformed body, unless that answer was begun.
+            self.answers.last_untouched()
+        } else {
+            Some(self.answers.expect())
+        };
+        self.requests.give_up();
+        self.reason.get_or_insert(Reason::Protocol(refusal.into()));
+        let Some(number) = number else { return self.end_at_last(wire) };
+        let answer = error_answer(refusal, &wire.date());
+        // Cannot be refused, because the number is that of the next or the last request.
+        let _ = self.answer(number, [Data::Bytes(&answer)], Then::Close, wire);
+    }
+
+    /// The rest of the last request will not come: the connection ends after its answer, or after the given part of
+    /// it.
+    fn end_at_last(&mut self, wire: &mut dyn Wire) {
+        self.requests.give_up();
+        let last = self.answers.last();
+        match self.answers.place(last) {
+            Place::Never if self.answers.due() == 0 => self.close_answered(wire),
+            Place::Never => self.answers.finishing = true,
+            // Cannot be refused in this place.
+            Place::Now | Place::Later => _ = self.answer(last, [], Then::Close, wire),
+        }
+    }
+
+    /// The handler wants the body of a request: sends `100 Continue` if the peer waits for it.
+    pub fn continue_body(&mut self, number: u64, wire: &mut dyn Wire) {
+        if self.answers.last_untouched() == Some(number) && self.answers.due() == 1 {
+            // Cannot fail: no part of the answer was given, and nothing has closed it.
+            let _ = wire.write(Data::Bytes(CONTINUE));
+        }
+    }
+
+    // ---- answers --------------------------------------------------------------------------------------------------
+
+    /// Gives a whole answer to a request.
+    pub fn respond(&mut self, answer: &mut Answer, head: Head, body: &[u8], wire: &mut dyn Wire) -> Result<(), Error> {
+        let ready = answer.whole(head, body.len(), &wire.date())?;
+        answer.give(&ready)?;
+        let body = if ready.has_body { body } else { b"" };
+        self.answer(answer.number(), [Data::Own(ready.head), Data::Bytes(body)], ready.then, wire)
+    }
+
+    /// Begins an answer; its body follows by [`Http::write`] and [`Http::end`].
+    pub fn start(&mut self, answer: &mut Answer, head: Head, wire: &mut dyn Wire) -> Result<(), Error> {
+        let ready = answer.beginning(head, &wire.date())?;
+        answer.give(&ready)?;
+        self.answer(answer.number(), [Data::Own(ready.head)], ready.then, wire)
+    }
+
+    /// Gives another piece of the body of an answer that was begun.
+    pub fn write(&mut self, answer: &mut Answer, data: &[u8], wire: &mut dyn Wire) -> Result<(), Error> {
+        let number = answer.number();
+        match answer.piece(data.len())? {
+            Piece::Counted => Ok(()),
+            Piece::Plain => self.answer(number, [Data::Bytes(data)], Then::More, wire),
+            Piece::Chunk(size) => {
+                let parts = [size.as_bytes(), data, b"\r\n"].map(Data::Bytes);
+                self.answer(number, parts, Then::More, wire)
+            }
+        }
+    }
+
+    /// Completes the body of an answer that was begun.
+    pub fn end(&mut self, answer: &mut Answer, wire: &mut dyn Wire) -> Result<(), Error> {
+        let (last, then) = answer.end()?;
+        self.answer(answer.number(), [Data::Bytes(last)], then, wire)
+    }
+
+    /// Ends an answer for which the handler gives no more parts. The peer is told, unless the answer is complete.
+    pub fn abandon(&mut self, answer: &mut Answer, wire: &mut dyn Wire) -> Result<(), Error> {
+        let Some((last, then)) = answer.abandon(&wire.date()) else { return Ok(()) };
+        self.answer(answer.number(), [Data::Own(last)], then, wire)
+    }
+
+    /// Takes a part of an answer: writes it if the answer's turn has come, otherwise keeps it. Returns
+    /// [`Error::Closed`] if the answer is complete, or a refusal has taken its place.
+    pub fn answer<'a>(
+        &mut self,
+        number: u64,
+        parts: impl IntoIterator<Item = Data<'a>>,
+        then: Then,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Error> {
+        let place = self.answers.place(number);
+        if then.is_of_last() && place != Place::Never {
+            self.requests.end();
+        }
+        match place {
+            Place::Never => {
+                parts.into_iter().for_each(|part| release(part, wire));
+                Err(Error::Closed)
+            }
+            Place::Later => {
+                self.keep(number, parts, wire);
+                if !then.is_more() {
+                    self.answers.end(number, then);
+                }
+                Ok(())
+            }
+            Place::Now => {
+                self.answers.begin();
+                let mut parts = parts.into_iter();
+                // The wire releases a part that it refuses; the parts after it are released here.
+                let written = parts.try_for_each(|part| wire.write(part));
+                if written.is_err() {
+                    parts.for_each(|part| release(part, wire));
+                    return written;
+                }
+                self.advance(then, wire);
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps a part of an answer. A part always fits if none is kept.
+    fn keep<'a>(&mut self, number: u64, parts: impl IntoIterator<Item = Data<'a>>, wire: &mut dyn Wire) {
+        let before = self.answers.held();
+        for part in parts {
+            match part {
+                Data::Bytes(bytes) => self.answers.keep(number, bytes),
+                Data::Own(bytes) => self.answers.keep(number, &bytes),
+                Data::Held(held) => {
+                    self.answers.keep(number, held.bytes());
+                    wire.release(held);
+                }
+                // An answer is never a file.
+                Data::File(_) => {}
+            }
+        }
+        if before > 0 && self.answers.held() > wire.max_output() {
+            wire.overflow();
+        }
+    }
+
+    /// Makes the step after a part of the oldest answer. After its last part, the kept parts of the next answers
+    /// follow.
+    fn advance(&mut self, mut then: Then, wire: &mut dyn Wire) {
+        let mut waits = false;
+        while !then.is_more() {
+            waits |= self.requests.waits_for_answers(self.answers.due());
+            match then {
+                Then::Close => return self.close_answered(wire),
+                Then::Cut => return wire.cut(),
+                Then::Switch => self.requests.end(),
+                Then::More | Then::MoreOfLast | Then::Next => {}
+            }
+            let (bytes, next) = self.answers.advance();
+            if self.answers.due() == 0 && self.answers.finishing {
+                return self.close_answered(wire);
+            }
+            if !bytes.is_empty() && wire.write_kept(bytes).is_err() {
+                return;
+            }
+            then = next;
+        }
+        if waits {
+            // The next request may have waited for one of these answers.
+            self.look_on(wire);
+        }
+    }
+
+    fn close_answered(&mut self, wire: &mut dyn Wire) {
+        match self.reason.take() {
+            Some(reason) => wire.fail(reason),
+            None => wire.close(),
+        }
+    }
+
+    /// Whether only the answer to this request is due, and the request has arrived whole.
+    pub fn is_alone(&self, number: u64) -> bool {
+        self.answers.due() == 1 && self.answers.last() == number && !self.requests.is_amid_body()
+    }
+
+    /// Keeps an exception of the handler until the earlier answers are given; the answer that reports the exception
+    /// is not among them. With `waits`, it is also kept until an answer given on another thread has arrived.
+    pub fn keep_failure(&mut self, raised: Foreign, waits: bool) -> Kept {
+        if self.answers.due() <= usize::from(!waits) {
+            return Kept::NothingDue(raised);
+        }
+        self.requests.forget();
+        self.answers.finishing = true;
+        if matches!(self.reason, Some(Reason::Raised(_))) {
+            return Kept::Other(raised);
+        }
+        self.reason = Some(Reason::Raised(raised));
+        Kept::Kept
+    }
+}
+
+impl From<Unfit> for Error {
+    fn from(unfit: Unfit) -> Self {
+        Self::Argument(unfit.0)
+    }
+}
+
+impl From<NotNow> for Error {
+    fn from(error: NotNow) -> Self {
+        match error {
+            NotNow::Answered | NotNow::NotBegun => Self::State(error.to_string()),
+            NotNow::TooMuch { .. } | NotNow::TooLittle { .. } => Self::Argument(error.to_string()),
+        }
+    }
+}
+
+fn release(part: Data<'_>, wire: &mut dyn Wire) {
+    if let Data::Held(held) = part {
+        wire.release(held);
+    }
+}
+
+impl Protocol for Http {
+    fn look(&mut self, input: &mut [u8]) -> usize {
+        self.requests.look(input, self.answers.due())
+    }
+
+    fn has_news(&self) -> bool {
+        self.requests.has_news(self.answers.due())
+    }
+
+    fn missing(&self, input: &[u8]) -> usize {
+        self.requests.missing(input.len())
+    }
+
+    fn longest(&self) -> usize {
+        self.requests.longest()
+    }
+
+    fn callback(&self) -> &'static &'static str {
+        &"on_request"
+    }
+
+    fn forget(&mut self) {
+        self.requests.forget();
+    }
+
+    /// EOF waits if a request has arrived that waits for earlier answers.
+    fn holds_eof(&self, input: usize) -> bool {
+        self.requests.waits_for_answers(self.answers.due()) && (self.requests.has_found() || input > 0)
+    }
+
+    /// The peer has sent its whole request and waits for the answer.
+    fn is_waited_for(&self) -> bool {
+        self.answers.due() > 0 && !self.requests.is_amid_body()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.answers.finishing || self.reason.is_some()
+    }
+
+    fn take_reason(&mut self) -> Option<Reason> {
+        self.reason.take()
+    }
+
+    /// After an exception no handler may be left to answer, so the peer gets an error answer, unless a part of the
+    /// answer was written.
+    fn closing(&mut self, why: Closing<'_>, wire: &mut dyn Wire) {
+        if let Closing::Failed(Reason::Raised(_)) = why
+            && self.answers.due() > 0
+            && !self.answers.has_begun()
+        {
+            let answer = error_answer(Refusal::no_answer(), &wire.date());
+            // Fails only if the write side is shut down, and then no peer waits for the answer.
+            let _ = wire.write(Data::Own(answer));
+            self.answers.begin();
+        }
+    }
+
+    /// Closes in order after the answers that are due.
+    fn finish(&mut self, wire: &mut dyn Wire) {
+        if self.answers.due() == 0 {
+            return wire.close();
+        }
+        if wire.has_eof() && self.requests.is_in_body() && !self.has_news() {
+            // Otherwise the handler could wait for the rest of the body before it answers.
+            return self.end_at_last(wire);
+        }
+        self.answers.finishing = true;
+        self.requests.end();
+    }
+
+    fn receive(&mut self, post: Box<dyn Any + Send>, wire: &mut dyn Wire) -> Option<Box<dyn Any + Send>> {
+        let part = match post.downcast::<Part>() {
+            Ok(part) => *part,
+            Err(other) => return Some(other),
+        };
+        // Fails if a refusal has answered the request meanwhile; `on_close` reports that.
+        let _ = self.answer(part.number, part.parts.into_iter().map(Data::from), part.then, wire);
+        None
+    }
+
+    fn may_hand_over(&self) -> Result<Succession, Error> {
+        if self.answers.due() > 0 {
+            return Err(Error::State("answers are due, and would be lost: give them before hand_over()".into()));
+        }
+        // RFC 9110 section 7.8: otherwise the rest of the request would be read as the other protocol.
+        if self.requests.is_amid_request() {
+            return Err(Error::State("the stream is in the middle of a request, which has to come whole first".into()));
+        }
+        Ok(Succession::Bytes)
+    }
+}

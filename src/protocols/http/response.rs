@@ -1,0 +1,174 @@
+//! The head of an answer (RFC 9112 section 4, RFC 9110 sections 6.6.1, 8.6 and 15).
+
+use std::io::Write;
+
+use super::head::{Version, alphanumeric_and};
+use super::refusal::{Refusal, reason};
+
+/// The reason why an answer cannot be sent in this form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unfit(pub String);
+
+/// How the peer determines the end of an answer's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framed {
+    /// There is no body.
+    Empty,
+    /// By its length.
+    Length(u64),
+    /// By its last chunk.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+}
+
+/// A head that is being written.
+pub struct Head {
+    bytes: Vec<u8>,
+    status: u16,
+    length: Option<u64>,
+    has_date: bool,
+    has_upgrade: bool,
+    /// Whether a field asks to end the connection after the answer, or to keep it.
+    closes: bool,
+    keeps: bool,
+}
+
+impl Head {
+    /// Writes the status line into `buffer`, which is cleared first.
+    pub fn new(mut buffer: Vec<u8>, status: u16) -> Self {
+        buffer.clear();
+        match status {
+            200 => buffer.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
+            // Writing to memory cannot fail.
+            _ => drop(write!(buffer, "HTTP/1.1 {status} {}\r\n", reason(status))),
+        }
+        Self { bytes: buffer, status, length: None, has_date: false, has_upgrade: false, closes: false, keeps: false }
+    }
+
+    /// Writes one field. Returns an error if it is malformed, or if only the server may set it.
+    pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Unfit> {
+        if name.is_empty() || !name.iter().all(|byte| TOKEN[usize::from(*byte)]) {
+            return Err(Unfit(format!("a field name must be a token, not {:?}", latin1(name))));
+        }
+        // No branch for each byte, because nearly all values are fine.
+        let is_control = |byte: u8| ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f);
+        if value.iter().fold(false, |found, byte| found | is_control(*byte)) {
+            return Err(Unfit(format!("a control character in the field {}: {:?}", latin1(name), latin1(value))));
+        }
+        match name.len() {
+            4 => self.has_date |= name.eq_ignore_ascii_case(b"date"),
+            7 => self.has_upgrade |= name.eq_ignore_ascii_case(b"upgrade"),
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    self.closes |= option.eq_ignore_ascii_case(b"close");
+                    self.keeps |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => return self.note_length(value),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                return Err(Unfit("transfer-encoding is the server's to choose".into()));
+            }
+            _ => {}
+        }
+        for part in [name, b": ", value, b"\r\n"] {
+            self.bytes.extend_from_slice(part);
+        }
+        Ok(())
+    }
+
+    /// Stores the length; `finish` writes it once.
+    fn note_length(&mut self, value: &[u8]) -> Result<(), Unfit> {
+        let digits = std::str::from_utf8(value).ok().filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()));
+        let length = digits.and_then(|digits| digits.parse().ok());
+        let unfit = || Unfit(format!("content-length must be a number, once, not '{}'", value.escape_ascii()));
+        match (length, self.length) {
+            (Some(length), None) => self.length = Some(length),
+            _ => return Err(unfit()),
+        }
+        Ok(())
+    }
+
+    /// The length that a field gave.
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// Whether a field says that the connection ends after the answer.
+    pub fn closes(&self) -> bool {
+        self.closes
+    }
+
+    /// Whether a field names another protocol.
+    pub fn has_upgrade(&self) -> bool {
+        self.has_upgrade
+    }
+
+    /// Whether the answer switches to another protocol (status 101).
+    pub fn is_switch(&self) -> bool {
+        self.status == 101
+    }
+
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Whether an answer of this status may have a body; an answer to `HEAD` never has one.
+    pub fn may_have_body(&self) -> bool {
+        self.status >= 200 && !matches!(self.status, 204 | 205 | 304)
+    }
+
+    /// Writes the remaining fields and the empty line. Also returns whether the connection ends after the answer.
+    pub fn finish(mut self, framed: Framed, date: &[u8], peer: Version, keep_alive: bool) -> (Vec<u8>, bool) {
+        // RFC 9110 sections 8.6 and 15.3.6: no length in 1xx and 204; in 304 only the length of a 200; 0 in 205.
+        let length = match framed {
+            Framed::Empty if self.status == 304 => self.length,
+            Framed::Empty if self.status == 205 => Some(0),
+            Framed::Length(length) => Some(length),
+            _ => None,
+        };
+        if let Some(length) = length {
+            for part in [&b"Content-Length: "[..], itoa::Buffer::new().format(length).as_bytes(), b"\r\n"] {
+                self.bytes.extend_from_slice(part);
+            }
+        }
+        if framed == Framed::Chunked {
+            self.bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        if !self.has_date && self.status >= 200 {
+            for part in [b"Date: ", date, b"\r\n"] {
+                self.bytes.extend_from_slice(part);
+            }
+        }
+        let closes = self.closes || !keep_alive || framed == Framed::UntilClose;
+        let field: &[u8] = match peer {
+            _ if self.status < 200 => b"",
+            _ if closes && !self.closes => b"Connection: close\r\n",
+            Version::Http10 if !closes && !self.keeps => b"Connection: keep-alive\r\n",
+            _ => b"",
+        };
+        self.bytes.extend_from_slice(field);
+        self.bytes.extend_from_slice(b"\r\n");
+        (self.bytes, closes)
+    }
+}
+
+/// A whole answer to input that is no request; the connection ends after it.
+pub fn error_answer(refusal: Refusal, date: &[u8]) -> Vec<u8> {
+    let body = format!("{refusal}\n");
+    let mut head = Head::new(Vec::new(), refusal.status);
+    // Cannot fail: nothing in the field comes from outside.
+    let _ = head.field(b"Content-Type", b"text/plain; charset=utf-8");
+    let (mut bytes, _) = head.finish(Framed::Length(body.len() as u64), date, Version::Http11, false);
+    bytes.extend_from_slice(body.as_bytes());
+    bytes
+}
+
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// `tchar` (RFC 9110 section 5.6.2)
+static TOKEN: [bool; 256] = alphanumeric_and(b"!#$%&'*+-.^_`|~");

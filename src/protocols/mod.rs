@@ -1,0 +1,177 @@
+//! The protocols, and the two traits that join a protocol to its connection.
+//!
+//! A protocol is a state machine. It looks at the input, hands out the parts that it found, and writes by a [`Wire`].
+//! It knows no socket, no poller, no Python and no clock. The rule to know: no method of a wire calls the protocol
+//! back. A close that a protocol asks for happens after the protocol's method has returned.
+//!
+//! A new protocol is one file or folder here, and a line below. The rest of the core names only the traits of this
+//! file.
+
+pub mod framing;
+pub mod http;
+pub mod websocket;
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+use std::any::Any;
+
+use crate::data::{Data, Held};
+use crate::error::{Error, Reason, Violation};
+
+/// A protocol: the rules by which one connection cuts its input into parts, and by which it ends.
+///
+/// The first five methods run for each read or each message. The others run at the ends of a connection; most have
+/// defaults that suit a protocol without state.
+pub trait Protocol: Any + Send {
+    /// Looks for the next part in all the unread input. Returns the number of bytes at the front that are no longer
+    /// needed.
+    ///
+    /// Does nothing while a part that was found has not been taken.
+    fn look(&mut self, input: &mut [u8]) -> usize;
+
+    /// Whether there is a part to hand out, or a violation to report.
+    fn has_news(&self) -> bool;
+
+    /// The number of bytes that the input lacks for the next whole part; 0 if that is not known.
+    fn missing(&self, input: &[u8]) -> usize {
+        let _ = input;
+        0
+    }
+
+    /// The most bytes of unread input that the protocol needs at once.
+    fn longest(&self) -> usize;
+
+    /// The name of the handler's callback, as the watchdog reports it.
+    fn callback(&self) -> &'static &'static str;
+
+    /// The input is discarded and no more comes: drops the part that was found.
+    fn forget(&mut self);
+
+    /// The rule that the peer broke, once every part before it was taken.
+    fn violation(&self) -> Option<Violation> {
+        None
+    }
+
+    /// Whether the handler may also read the input as bytes.
+    fn allows_bytes(&self) -> bool {
+        false
+    }
+
+    /// The handler consumed bytes that the protocol may have looked at: starts the search again.
+    fn look_again(&mut self, input: &mut [u8]) {
+        let _ = input;
+    }
+
+    /// Whether `on_eof` has to wait, because `input` bytes remain that cannot be handed to the handler yet.
+    fn holds_eof(&self, input: usize) -> bool {
+        let _ = input;
+        false
+    }
+
+    /// Whether the peer waits for an answer. If so, its silence violates no time limit.
+    fn is_waited_for(&self) -> bool {
+        false
+    }
+
+    /// Whether the connection ends as soon as every answer that is due has been given.
+    fn is_ending(&self) -> bool {
+        false
+    }
+
+    /// The reason that the protocol keeps for that end. The connection takes it if it ends earlier.
+    fn take_reason(&mut self) -> Option<Reason> {
+        None
+    }
+
+    /// The connection is about to close: the last chance to write. May be called more than once.
+    fn closing(&mut self, why: Closing<'_>, wire: &mut dyn Wire) {
+        let _ = (why, wire);
+    }
+
+    /// The handler asks for a finish: closes now, or when every answer that is due has been given.
+    fn finish(&mut self, wire: &mut dyn Wire) {
+        wire.close();
+    }
+
+    /// Takes a value that another thread posted for this protocol ([`crate::shared::remote::Remote::post`]). Returns
+    /// a value that is not for this protocol, because the caller knows where its owner can drop it.
+    fn receive(&mut self, post: Box<dyn Any + Send>, wire: &mut dyn Wire) -> Option<Box<dyn Any + Send>> {
+        let _ = wire;
+        Some(post)
+    }
+
+    /// Whether another handler may take over the connection now, and whether it continues with this protocol.
+    fn may_hand_over(&self) -> Result<Succession, Error> {
+        Ok(Succession::Bytes)
+    }
+}
+
+/// The protocol of a connection after a hand-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Succession {
+    /// None: the new handler starts with bytes, or with its own protocol.
+    Bytes,
+    /// The old protocol, possibly in the middle of a message.
+    Same,
+}
+
+/// The reason for which a connection is about to close.
+#[derive(Clone, Copy)]
+pub enum Closing<'a> {
+    /// The handler closed it, or the peer ended its stream.
+    Asked,
+    /// The reactor stops.
+    Stopping,
+    /// An error ends the connection.
+    Failed(&'a Reason),
+}
+
+/// The connection as its protocol sees it: unread input, output, and the ways to end.
+///
+/// All writes during one call of a protocol count as a single write. A write always fits if the output queue is
+/// empty. Otherwise a write beyond `max_output` makes the connection fail with an overflow.
+pub trait Wire {
+    /// The unread input; the protocol may change it in place.
+    fn input(&mut self) -> &mut [u8];
+
+    /// Removes the first `count` bytes from the unread input.
+    fn consume(&mut self, count: usize);
+
+    /// Whether the peer has shut down its write side.
+    fn has_eof(&self) -> bool;
+
+    /// Queues output. Returns [`Error::Closed`] after the write side was shut down, and after [`Wire::close`] and the
+    /// other ends.
+    fn write(&mut self, data: Data<'_>) -> Result<(), Error>;
+
+    /// Queues output that the protocol has kept for its turn; it was counted toward `max_output` before.
+    fn write_kept(&mut self, bytes: Vec<u8>) -> Result<(), Error>;
+
+    /// Takes bytes that will not be sent, to drop them where their owner can be dropped.
+    fn release(&mut self, held: Box<dyn Held>);
+
+    /// The most bytes of output that may wait; kept parts of answers count too.
+    fn max_output(&self) -> usize;
+
+    /// The date of an HTTP answer (IMF-fixdate, RFC 9110 section 5.6.7).
+    fn date(&self) -> [u8; 29];
+
+    /// Four unpredictable bytes, for example for the mask of a WebSocket client.
+    fn random(&mut self) -> Result<[u8; 4], Error>;
+
+    /// Closes in order: sends the output, then a FIN.
+    fn close(&mut self);
+
+    /// Closes in order because of an error; `on_close` gets the reason.
+    fn fail(&mut self, reason: Reason);
+
+    /// Sends the output, then resets: the peer must not take the part that it got for the whole.
+    fn cut(&mut self);
+
+    /// Resets at once, and drops the output.
+    fn abort(&mut self);
+
+    /// Fails the connection because the waiting output exceeds `max_output`.
+    fn overflow(&mut self);
+}

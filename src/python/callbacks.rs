@@ -1,0 +1,135 @@
+//! The callbacks of handler classes: their names, whether a class defines its own, and their possible answers.
+//!
+//! This module names no handler class; each class passes itself.
+
+use pyo3::PyTypeInfo;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyString, PyType};
+
+use crate::python::values::arguments::type_name;
+
+/// The `co_flags` that a callback must not have (inspect.CO_GENERATOR, CO_COROUTINE, …), because a call would run
+/// nothing.
+const NOT_PLAIN: u32 = 0x20 | 0x80 | 0x100 | 0x200;
+
+/// The callbacks of a connection.
+pub const CALLBACKS: [&str; 14] = [
+    "on_open",
+    "on_read",
+    "on_message",
+    "on_messages",
+    "on_request",
+    "on_body",
+    "on_handshake",
+    "on_pong",
+    "on_eof",
+    "on_drain",
+    "on_stopping",
+    "on_timeout",
+    "on_connect_fail",
+    "on_close",
+];
+
+/// The names of callbacks and attributes, made once with the reactor. A name that a callback makes at its first use
+/// could be half made when another thread forks. A child that needs the name would then wait for ever.
+pub struct Names {
+    pub framing: Py<PyString>,
+    pub on_close: Py<PyString>,
+    pub on_connect_fail: Py<PyString>,
+    pub on_datagram: Py<PyString>,
+    pub on_drain: Py<PyString>,
+    pub on_eof: Py<PyString>,
+    pub on_message: Py<PyString>,
+    pub on_messages: Py<PyString>,
+    pub on_request: Py<PyString>,
+    pub on_body: Py<PyString>,
+    pub on_pong: Py<PyString>,
+    pub on_error: Py<PyString>,
+    pub on_open: Py<PyString>,
+    pub on_read: Py<PyString>,
+    pub on_stopping: Py<PyString>,
+    pub on_write: Py<PyString>,
+    pub prologue: Py<PyString>,
+    pub timer_callback: Py<PyString>,
+    pub call_soon_function: Py<PyString>,
+}
+
+impl Names {
+    pub fn new(py: Python<'_>) -> Self {
+        let name = |text| PyString::intern(py, text).unbind();
+        Self {
+            framing: name("framing"),
+            on_close: name("on_close"),
+            on_connect_fail: name("on_connect_fail"),
+            on_datagram: name("on_datagram"),
+            on_drain: name("on_drain"),
+            on_eof: name("on_eof"),
+            on_message: name("on_message"),
+            on_messages: name("on_messages"),
+            on_request: name("on_request"),
+            on_body: name("on_body"),
+            on_pong: name("on_pong"),
+            prologue: name("_prologue"),
+            on_error: name("on_error"),
+            on_open: name("on_open"),
+            on_read: name("on_read"),
+            on_stopping: name("on_stopping"),
+            on_write: name("on_write"),
+            timer_callback: name("timer callback"),
+            call_soon_function: name("call_soon function"),
+        }
+    }
+}
+
+/// Refuses a class if a plain call of one of its callbacks would run nothing. Each class is checked once.
+pub fn check_callbacks(class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResult<()> {
+    let mark = "_goev_checked";
+    // A subclass inherits the mark, so the mark holds the address of the class that it was set on.
+    let address = class.as_ptr() as usize;
+    if class.getattr(mark).and_then(|mark| mark.extract::<usize>()).is_ok_and(|marked| marked == address) {
+        return Ok(());
+    }
+    for name in callbacks {
+        let code = class.getattr(*name).and_then(|callback| callback.getattr("__code__"));
+        // A builtin or a callable object has no code object.
+        let Ok(flags) = code.and_then(|code| code.getattr("co_flags")?.extract::<u32>()) else { continue };
+        if flags & NOT_PLAIN != 0 {
+            let class = class.name()?;
+            let text = format!("{class}.{name} must be a plain function: async def and generators are never run");
+            return Err(PyTypeError::new_err(text));
+        }
+    }
+    class.setattr(mark, address)
+}
+
+/// Whether the handler's class inherits the callback from `Base`, the class that introduces it.
+pub fn is_inherited_from<Base: PyTypeInfo>(handler: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> bool {
+    let own = handler.get_type().getattr(name);
+    let base = Base::type_object(handler.py()).getattr(name);
+    matches!((own, base), (Ok(own), Ok(base)) if own.is(&base))
+}
+
+/// Reads the answer of a callback that decides: `None` and `True` continue, `False` ends.
+#[inline]
+pub fn goes_on(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if answer.is_none() { Ok(true) } else { bool_of(name, answer) }
+}
+
+fn bool_of(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match answer.cast::<PyBool>() {
+        Ok(answer) => Ok(answer.is_true()),
+        Err(_) => {
+            let text = format!("{name} must return None, True or False, not {} {}", type_name(answer), answer.repr()?);
+            Err(PyTypeError::new_err(text))
+        }
+    }
+}
+
+/// Checks the answer of a callback that decides nothing: it must be `None`.
+pub fn is_none(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResult<()> {
+    if answer.is_none() {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(format!("{name} must return None, not {}", answer.repr()?)))
+}

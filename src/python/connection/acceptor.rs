@@ -1,0 +1,153 @@
+//! `goev.Acceptor`.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyType};
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::options::AcceptorOptions;
+use crate::python::callbacks::{CALLBACKS, check_callbacks};
+use crate::python::connection::Connection;
+use crate::python::connection::reactor::Reactor;
+use crate::python::values::arguments::{address_object, callable, endpoints, integer, size};
+use crate::python::values::options::{set_admission_option, set_connection_option, set_socket_option, take_keywords};
+use crate::shared::acceptor::Acceptor as CoreAcceptor;
+use crate::system::fork;
+
+/// Listen on ``address`` and make a handler by ``factory()`` for each connection.
+///
+/// Args:
+///     reactor: its poller 0 accepts; with ``reuse_port`` each of its pollers does.
+///     address: ``"127.0.0.1:8080"``, ``":8080"`` (every IPv4 address), ``"[::1]:8080"``, ``"unix:/path"``,
+///         ``"unix:@abstract"``, a bound ``socket.socket``, or a list of these. Port 0 picks a free one.
+///     factory: a ``Connection`` subclass, or any callable that returns a fresh handler; it runs on the poller that
+///         will own the connection.
+///     reuse_port: one listener per poller (``SO_REUSEPORT``): no poller hands connections to another.
+///     reuse_address: ``SO_REUSEADDR``.
+///     cpu_steering: with ``reuse_port``, hand each connection to the poller of the CPU on which it arrived, and pin the
+///         pollers. Not for a network card with a single queue, which would send everything to one poller.
+///     backlog: connections that the kernel queues until they are accepted, 1 to 65,535.
+///     nodelay: ``TCP_NODELAY``.
+///     receive_buffer_size, send_buffer_size: ``SO_RCVBUF`` and ``SO_SNDBUF`` in bytes.
+///     keepalive: ``(idle, interval, count)``: probe a peer after ``idle`` seconds of silence, each ``interval`` seconds,
+///         and end the connection after ``count`` unanswered probes (``SO_KEEPALIVE``, tcp(7)); whole seconds. With
+///         ``None`` a vanished peer is never detected while nothing is written.
+///     device: the name of a network interface (``SO_BINDTODEVICE``, socket(7)).
+///     max_input: bytes of unread input at which reading pauses, so that the peer has to wait.
+///     high_water, low_water: queued output in bytes above which reading pauses, and at which it resumes with
+///         ``on_drain``.
+///     auto_pause: whether output above ``high_water`` pauses reading of the same connection. ``False`` for a relay,
+///         because its two directions are independent.
+///     max_output: queued output in bytes above which the connection ends with ``OutputOverflow``.
+///     linger_timeout: seconds for which a closed connection discards further input from the peer.
+///     idle_timeout: seconds in which no byte moves either way, and no answer to an HTTP request is due; ends with
+///         ``IdleTimeout``. This limit and the next four are ``None`` or more than 0. They hold for outgoing connections as
+///         well, and ``set_limits`` may change them for one connection.
+///     first_byte_timeout: seconds until the peer's first byte; ends with ``FirstByteTimeout``.
+///     write_timeout: seconds in which the peer takes none of the waiting output, after ``close()`` too; ends with
+///         ``WriteTimeout``, at most a quarter later.
+///     lifetime: seconds for which the connection may be open; ends with ``LifetimeExceeded``.
+///     min_rate: ``(bytes per second, seconds)``: the least rate of the peer in each window of so many seconds, unless
+///         reading is paused; ends with ``TooSlow``.
+///     max_connections: connections of this acceptor at once, lingering ones included. ``None`` is no limit.
+///     when_full: ``"wait"``: further peers wait in the backlog; ``"refuse"``: they are accepted and closed.
+///     max_connections_per_address: connections at once of one IPv4 address, or of one IPv6 network of 64 bits; further
+///         ones are closed.
+///     accept_rate: connections a second, those of one second at once; further ones wait in the backlog.
+///     connection_reactor: another reactor, which owns the connections.
+///
+/// Raises:
+///     OSError: the address cannot be bound; ``errno`` is kept.
+///     ValueError, TypeError: an argument is wrong; the text names it, its value and the limit.
+///     RuntimeError: the reactor has stopped.
+///
+/// The reactor owns its acceptors: they close when it stops. Go: ``NewAcceptor``.
+#[pyclass(frozen, module = "goev")]
+pub struct Acceptor {
+    core: Arc<CoreAcceptor>,
+    birth: u32,
+}
+
+#[pymethods]
+impl Acceptor {
+    #[new]
+    #[pyo3(
+        signature = (reactor, address, factory, **options),
+        text_signature = "(reactor, address, factory, *, reuse_port=False, reuse_address=True, cpu_steering=False, \
+            backlog=1024, nodelay=True, receive_buffer_size=None, send_buffer_size=None, keepalive=(60, 15, 4), \
+            device=None, max_input=1048576, high_water=65536, low_water=16384, auto_pause=True, max_output=67108864, \
+            linger_timeout=2.0, idle_timeout=None, first_byte_timeout=None, write_timeout=60.0, lifetime=None, \
+            min_rate=None, max_connections=None, when_full='wait', max_connections_per_address=None, \
+            accept_rate=None, connection_reactor=None)"
+    )]
+    fn new(
+        py: Python<'_>,
+        reactor: &Reactor,
+        address: &Bound<'_, PyAny>,
+        factory: &Bound<'_, PyAny>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        callable("factory", factory)?;
+        if let Ok(class) = factory.cast::<PyType>()
+            && class.is_subclass_of::<Connection>()?
+        {
+            check_callbacks(class, &CALLBACKS)?;
+        }
+        let (options, connection_reactor) = options_of(options)?;
+        let endpoints = endpoints(address)?;
+        let accepting = reactor.open_handles()?;
+        let serving = connection_reactor.as_ref().map(|reactor| reactor.get().open_handles()).transpose()?;
+        let factory: Py<PyAny> = factory.clone().unbind();
+        // Binding and listening may block for a moment, for example on a path in a slow file system.
+        let core = py.detach(|| CoreAcceptor::open(accepting, serving, endpoints, &options, Box::new(factory)))?;
+        Ok(Self { core, birth: fork::generation() })
+    }
+
+    /// The address it listens on, with the port that the system chose; of several addresses the first.
+    #[getter]
+    fn address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        address_object(py, &self.core.addresses[0])
+    }
+
+    /// The addresses it listens on, in the order given.
+    #[getter]
+    fn addresses(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        self.core.addresses.iter().map(|address| address_object(py, address)).collect()
+    }
+
+    /// Stop listening. Accepted connections stay open. May be called any number of times, from any thread.
+    fn close(&self) -> PyResult<()> {
+        fork::check(self.birth, "acceptor")?;
+        self.core.close();
+        Ok(())
+    }
+
+    /// The factory often refers to the acceptor. Once no listener needs it, only this object keeps it alive.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if Arc::strong_count(&self.core) > 1 {
+            return Ok(());
+        }
+        self.core.factory.downcast_ref::<Py<PyAny>>().map_or(Ok(()), |factory| visit.call(factory))
+    }
+}
+
+fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<(AcceptorOptions, Option<Py<Reactor>>)> {
+    let (mut options, mut connection_reactor) = (AcceptorOptions::default(), None);
+    take_keywords("Acceptor", keywords, |name, value| {
+        match name {
+            "reuse_port" => options.reuse_port = value.extract()?,
+            "reuse_address" => options.reuse_address = value.extract()?,
+            "cpu_steering" => options.cpu_steering = value.extract()?,
+            "backlog" => options.backlog = size(name, integer(value)?)?,
+            "connection_reactor" => connection_reactor = value.extract()?,
+            _ => {
+                return Ok(set_socket_option(&mut options.socket, name, value)?
+                    || set_connection_option(&mut options.connection, name, value)?
+                    || set_admission_option(&mut options.admission, name, value)?);
+            }
+        }
+        Ok(true)
+    })?;
+    Ok((options, connection_reactor))
+}

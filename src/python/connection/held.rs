@@ -1,0 +1,49 @@
+//! `bytes` objects that are sent without a copy, and small ones that are gathered into one.
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::data::Held;
+
+/// Size from which a `bytes` object is held by reference until it is sent; a smaller one is cheaper to copy.
+const HELD_FROM: usize = 4096;
+
+/// A `bytes` object that is being sent.
+pub struct HeldBytes {
+    bytes: *const [u8],
+    _owner: Py<PyBytes>,
+}
+
+// SAFETY: the memory of a bytes object neither moves nor changes while the owner holds a reference to it, and reading
+// it needs no interpreter. The reference itself is `Send`.
+unsafe impl Send for HeldBytes {}
+
+impl HeldBytes {
+    pub fn new(owner: &Bound<'_, PyBytes>) -> Self {
+        Self { bytes: owner.as_bytes(), _owner: owner.clone().unbind() }
+    }
+}
+
+impl Held for HeldBytes {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: as above; the owner lives as long as `self`.
+        unsafe { &*self.bytes }
+    }
+}
+
+/// The `bytes` object, if holding it is cheaper than copying.
+pub fn held<'a, 'py>(data: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyBytes>> {
+    data.cast_exact::<PyBytes>().ok().filter(|bytes| bytes.as_bytes().len() >= HELD_FROM)
+}
+
+/// Copies all parts into `space`, if they fit.
+pub fn gather<'a>(space: &'a mut [u8], parts: [&[u8]; 3]) -> Option<&'a [u8]> {
+    let len = parts.iter().map(|part| part.len()).sum();
+    let mut rest = space.get_mut(..len)?;
+    for part in parts {
+        let (here, behind) = rest.split_at_mut(part.len());
+        here.copy_from_slice(part);
+        rest = behind;
+    }
+    Some(&space[..len])
+}

@@ -1,0 +1,879 @@
+//! `goev.Connection`: the class that users subclass. The other classes that belong to no protocol have their own
+//! files.
+//!
+//! Longer than other files, because Python's methods of one class must be in one `#[pymethods]` block.
+
+pub mod acceptor;
+pub mod claim;
+pub mod connector;
+pub mod datagram;
+pub mod event_handler;
+pub mod group;
+pub mod held;
+pub mod reactor;
+pub mod testing;
+pub mod timer;
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple, PyType};
+use socket2::{SockRef, Socket, TcpKeepalive};
+
+use crate::data::{Data, FileRange, Payload};
+use crate::error::Error;
+use crate::options::MAX_SOCKET_BUFFER;
+use crate::poller::Poller;
+use crate::protocols::framing::Framing;
+use crate::python::callbacks::{CALLBACKS, check_callbacks, goes_on, is_inherited_from};
+use held::{HeldBytes, gather, held};
+use timer::Timer;
+
+use crate::python::protocols::FaceRef;
+use crate::python::running::offload::run_in_executor;
+use crate::python::tables::{PyTask, Tables, with_poller};
+use crate::python::values::arguments::{
+    self, address_object, bytes_of, inet_object, integer, nanoseconds, optional_integer, peer_text, period, size,
+    size_within, whole_seconds,
+};
+use crate::python::values::errors::{ConnectionClosed, InputOverflow};
+use crate::python::values::options::{set_connection_option, take_keywords};
+use crate::shared::remote::{Peer, Remote};
+use crate::slots::Token;
+use crate::system::fork;
+
+/// Up to this size a message is joined with its frame into one write.
+const SMALL_FRAME: usize = 512;
+
+/// Up to this size less memory is cleared for that. Most messages of games and devices are that small.
+const TINY_FRAME: usize = 128;
+
+/// Up to this size a part of a file is read at once, because each part that waits to be sent costs a descriptor.
+const FILE_COPIED_TO: u64 = 16 * 1024;
+
+/// The local address of a connection in a test: an address for documentation (RFC 5737).
+const LOCAL_IN_TESTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 80);
+
+/// The most memory for frames that a thread keeps.
+const MOST_KEPT: usize = 64 * 1024;
+
+/// Number of gathered bytes at which the frames are written, because no output limit covers bytes that are not
+/// written yet.
+const MOST_TOGETHER: usize = MOST_KEPT / 2;
+
+thread_local! {
+    /// The buffer in which frames are joined.
+    static FRAMES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One connection of a stream socket: subclass it and define the callbacks you need.
+///
+/// A handler object serves one connection, once. All its callbacks, those of its timers included, run on the thread of
+/// its poller, one at a time. ``on_open`` comes first and once, ``on_close`` last and once. ``on_open``, ``on_read``
+/// and ``on_eof`` may return ``False`` to close; ``None`` and ``True`` keep the connection open. An exception ends the
+/// connection: it is logged (logger ``goev``) and given to ``on_close``.
+///
+/// ``write``, ``writelines``, ``send``, ``send_messages``, ``close``, ``abort`` and ``call_soon`` may be called from any
+/// thread. Every other method raises ``WrongThread`` on a thread other than the poller's, unless its text says otherwise.
+///
+/// With a ``framing`` the stream is cut into messages, and ``on_message`` is called instead of ``on_read``. A framing is a
+/// ``LengthPrefixed``, ``Delimited`` or ``FixedSize``, or your own object with two methods. ``feed(data)`` returns the list
+/// of messages that ``data`` completes; ``frame(message)`` returns the bytes to send. A class is called for each
+/// connection, so that its state belongs to this connection alone. Set ``framing`` in the class or in ``__init__``.
+///
+/// Go: ``EvHandler`` with ``IOHandle``.
+#[pyclass(subclass, frozen, module = "goev")]
+pub struct Connection {
+    remote: OnceLock<Arc<Remote>>,
+    /// Whether it serves a connection, or one that is being made.
+    claimed: AtomicBool,
+    /// The face of the protocol's class; `None` for messages and bytes.
+    face: Option<FaceRef>,
+    /// The framing of messages, and whether `on_messages` takes them; unset for a framing in Python.
+    messages: OnceLock<(Arc<Framing>, bool)>,
+}
+
+/// The connection on its own poller, on which a method works.
+struct Local<'a> {
+    poller: &'a Poller,
+    tables: &'a Tables,
+    remote: &'a Arc<Remote>,
+}
+
+impl Local<'_> {
+    fn token(&self) -> Token {
+        self.remote.token
+    }
+
+    /// Calls `use_it` with the socket; returns `None` in a test.
+    fn socket<R>(&self, use_it: impl FnOnce(&Socket) -> R) -> PyResult<Option<R>> {
+        Ok(self.poller.with_socket(self.token(), use_it)?)
+    }
+
+    fn set(&self, what: &str, set: impl FnOnce(SockRef<'_>) -> std::io::Result<()>) -> PyResult<()> {
+        let done = self.socket(|socket| set(SockRef::from(socket)))?;
+        Ok(done.unwrap_or(Ok(())).map_err(Error::io(format!("cannot set {what}")))?)
+    }
+}
+
+impl Connection {
+    /// Makes the base object of a protocol's handler.
+    pub fn with_face(class: &Bound<'_, PyType>, face: Option<FaceRef>) -> PyResult<Self> {
+        check_callbacks(class, &CALLBACKS)?;
+        Ok(Self { remote: OnceLock::new(), claimed: AtomicBool::new(false), face, messages: OnceLock::new() })
+    }
+
+    /// The face of its protocol's class.
+    pub fn face(&self) -> Option<FaceRef> {
+        self.face
+    }
+
+    /// Makes this object the handler of one connection and of no other.
+    pub fn claim(&self, argument: &str) -> PyResult<()> {
+        if self.claimed.swap(true, Ordering::AcqRel) { Err(used_twice(argument)) } else { Ok(()) }
+    }
+
+    /// Frees the object again: the connection it was claimed for was not made.
+    pub fn release(&self) {
+        self.claimed.store(false, Ordering::Release);
+    }
+
+    /// Binds the object to the connection for which it was claimed.
+    pub fn bind_to(&self, remote: Arc<Remote>) {
+        self.remote.get_or_init(|| remote);
+    }
+
+    /// Sets the framing that `send` uses from now on.
+    pub fn set_framing(&self, framing: Arc<Framing>, in_batches: bool) {
+        self.messages.get_or_init(|| (framing, in_batches));
+    }
+
+    /// Whether `on_messages` is called instead of `on_message`.
+    pub fn takes_batches(&self) -> bool {
+        self.messages.get().is_some_and(|(_, in_batches)| *in_batches)
+    }
+
+    /// The peer's name in log lines.
+    pub fn peer_text(&self) -> String {
+        self.remote.get().map_or("no peer yet".into(), |remote| peer_text(&remote.peer))
+    }
+
+    /// The connection that it serves or has served.
+    pub fn bound(&self) -> Option<&Arc<Remote>> {
+        self.remote.get()
+    }
+
+    /// The connection that it serves. Returns an error before `on_open`, and in a forked child.
+    pub fn remote(&self) -> PyResult<&Arc<Remote>> {
+        let remote = self.remote.get().ok_or_else(|| ConnectionClosed::new_err("the connection is not open yet"))?;
+        fork::check(remote.handle.birth, "connection")?;
+        Ok(remote)
+    }
+
+    /// Calls `work` with the connection, on its poller's thread only.
+    fn local<R>(&self, method: &'static str, work: impl FnOnce(&Local<'_>) -> PyResult<R>) -> PyResult<R> {
+        let remote = self.remote()?;
+        with_poller(&remote.handle, |poller, tables| work(&Local { poller, tables, remote }))
+            .unwrap_or_else(|| Err(Error::WrongThread(method).into()))
+    }
+
+    /// Calls `look` with the input, and consumes the number of bytes that it returns.
+    fn read_by<R>(&self, method: &'static str, look: impl FnOnce(&[u8]) -> (PyResult<R>, usize)) -> PyResult<R> {
+        self.local(method, |local| local.poller.read(local.token(), look)?)
+    }
+
+    /// The most bytes in which to search for a separator.
+    fn separator_limit(&self, separator: &[u8], limit: Option<i64>) -> PyResult<usize> {
+        if separator.is_empty() {
+            return Err(PyValueError::new_err("separator must not be empty"));
+        }
+        let remote = self.remote()?;
+        let limit = limit.map_or(Ok(remote.max_input()), |limit| size("limit", limit))?;
+        if limit < separator.len() {
+            let text = format!("limit must leave room for the separator's {} bytes, not {limit}", separator.len());
+            return Err(PyValueError::new_err(text));
+        }
+        within_max_input("limit", limit, remote)?;
+        Ok(limit)
+    }
+
+    /// Has a framing in Python cut all the input, and hands out the messages until a callback returns `False` or the
+    /// connection is closed.
+    fn feed<'py>(&self, slf: &Bound<'py, Self>, framing: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let fed = framing.call_method1("feed", (self.read(slf.py(), -1)?,))?;
+        let Ok(messages) = fed.cast::<PyList>() else {
+            return Err(PyTypeError::new_err(format!(
+                "feed(data) must return a list of messages, not {}",
+                arguments::type_name(&fed)
+            )));
+        };
+        let (one, several) = (PyString::new(slf.py(), "on_message"), PyString::new(slf.py(), "on_messages"));
+        if !is_inherited_from::<Self>(slf, &several) {
+            return if messages.is_empty() { Ok(None) } else { slf.call_method1(several, (messages,)).map(Some) };
+        }
+        for message in messages {
+            let answer = slf.call_method1(&one, (message,))?;
+            if !goes_on(&one, &answer)? || !self.local("feed()", |local| Ok(local.poller.is_open(local.token())))? {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
+    fn write_held(&self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let held = || Box::new(HeldBytes::new(data));
+        let remote = self.remote()?;
+        let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Held(held())));
+        Ok(written.unwrap_or_else(|| remote.write(Payload::Held(held())))?)
+    }
+
+    /// Writes a message with its frame.
+    fn send_framed(&self, framing: &Framing, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        bytes_of(message, |data| {
+            let (head, tail) = framing.wrap(data)?;
+            self.write_framed(head.bytes(), data, tail, held(message))
+        })
+    }
+
+    /// Writes all parts with nothing between them. `data` is sent without a copy if it is `held`.
+    pub fn write_framed(
+        &self,
+        head: &[u8],
+        data: &[u8],
+        tail: &[u8],
+        held: Option<&Bound<'_, PyBytes>>,
+    ) -> PyResult<()> {
+        let remote = self.remote()?;
+        let parts = [head, data, tail];
+        if let Some(frame) = gather(&mut [0; TINY_FRAME], parts) {
+            return self.write_copied(frame);
+        }
+        if let Some(frame) = gather(&mut [0; SMALL_FRAME], parts) {
+            return self.write_copied(frame);
+        }
+        let written = with_poller(&remote.handle, |poller, _| {
+            let body = held.map_or(Data::Bytes(data), |bytes| Data::Held(Box::new(HeldBytes::new(bytes))));
+            poller.write_parts(remote.token, [Data::Bytes(head), body, Data::Bytes(tail)])
+        });
+        let whole = || Payload::Copied([head, data, tail].concat());
+        Ok(written.unwrap_or_else(|| remote.write(whole()))?)
+    }
+
+    /// Writes messages as `send_framed` does, and joins small ones. Messages before a refused one are sent.
+    fn send_all_framed(&self, framing: &Framing, messages: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut frames = FRAMES.take();
+        frames.clear();
+        let mut push = |message: &Bound<'_, PyAny>| {
+            if held(message).is_some() {
+                self.write_copied(&frames)?;
+                frames.clear();
+                return self.send_framed(framing, message);
+            }
+            bytes_of(message, |data| Ok(framing.append(data, &mut frames)?))?;
+            if frames.len() >= MOST_TOGETHER {
+                self.write_copied(&frames)?;
+                frames.clear();
+            }
+            Ok(())
+        };
+        let result = match messages.cast_exact::<PyList>() {
+            Ok(list) => list.iter().try_for_each(|message| push(&message)),
+            Err(_) => messages.try_iter()?.try_for_each(|message| push(&message?)),
+        };
+        self.write_copied(&frames)?;
+        if frames.capacity() <= MOST_KEPT {
+            FRAMES.set(frames);
+        }
+        result
+    }
+
+    pub fn write_copied(&self, data: &[u8]) -> PyResult<()> {
+        let remote = self.remote()?;
+        let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Bytes(data)));
+        Ok(written.unwrap_or_else(|| remote.write(Payload::Copied(data.to_vec())))?)
+    }
+}
+
+/// Replaces the handler of a connection by `other`, on the thread of its poller.
+pub fn hand_over(py: Python<'_>, remote: &Arc<Remote>, other: &Bound<'_, Connection>) -> PyResult<()> {
+    let work = |poller: &Poller, tables: &Tables| {
+        let argument = "hand_over(other): ";
+        let token = remote.token;
+        let Some(old) = tables.handler(py, token) else { return Err(Error::Closed.into()) };
+        let face = other.get().face();
+        if let Some(face) = old.bind(py).cast::<Connection>()?.get().face() {
+            face.check_successor(other, argument)?;
+        }
+        let is_claimed = face.map_or(Ok(false), |face| face.claim_successor(old.bind(py), other, argument))?;
+        if !is_claimed {
+            other.get().claim(argument)?;
+        }
+        let handed = poller.hand_over(token, Box::new(PyTask::HandedOver(old.clone_ref(py))));
+        let (remote, timers) = handed.inspect_err(|_| other.get().release())?;
+        if let Some(face) = face {
+            // Done here, so that the protocol sends its closing message even if the connection is closed before it
+            // opens.
+            face.took_over(poller, remote.token, old.bind(py), other);
+        }
+        tables.move_observer(token, remote.token);
+        tables.put_handler(remote.token, other.clone().into_any().unbind(), face);
+        other.get().bind_to(remote);
+        tables.forget_timers(timers);
+        Ok(())
+    };
+    with_poller(&remote.handle, work).unwrap_or_else(|| Err(Error::WrongThread("hand_over()").into()))
+}
+
+pub fn used_twice(argument: &str) -> PyErr {
+    PyValueError::new_err(format!("{argument}a handler object serves one connection, once; this one has been used"))
+}
+
+/// The number of bytes that `n` asks for, of `have` bytes; -1 is all.
+fn count(n: i64, have: usize) -> PyResult<usize> {
+    match n {
+        -1 => Ok(have),
+        0.. => Ok(usize::try_from(n).unwrap_or(usize::MAX).min(have)),
+        _ => Err(PyValueError::new_err(format!("n must be -1 (everything) or more, not {n}"))),
+    }
+}
+
+/// The position of a separator: the first one, or the last.
+fn find(input: &[u8], separator: &[u8], last: bool) -> Option<usize> {
+    if last {
+        // Mostly the input ends with a whole message, and then no search is necessary.
+        let at_end = input.ends_with(separator).then(|| input.len() - separator.len());
+        return at_end.or_else(|| memchr::memmem::rfind(input, separator));
+    }
+    memchr::memmem::find(input, separator)
+}
+
+fn part_of(file: OwnedFd, offset: u64, count: u64) -> PyResult<Vec<u8>> {
+    let mut bytes = vec![0; count as usize];
+    let read = File::from(file).read_exact_at(&mut bytes, offset);
+    read.map_err(Error::io("cannot read the file to send"))?;
+    Ok(bytes)
+}
+
+fn no_separator(separator: &[u8], limit: usize) -> PyErr {
+    let separator = separator.escape_ascii();
+    InputOverflow::new_err(format!("no separator b'{separator}' within limit={limit} bytes"))
+}
+
+fn within_max_input(name: &str, value: usize, remote: &Remote) -> PyResult<()> {
+    let limit = remote.max_input();
+    if value <= limit {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!("{name} must be at most max_input={limit}, not {value}")))
+}
+
+#[pymethods]
+impl Connection {
+    #[new]
+    #[pyo3(signature = (*args, **kwargs))]
+    #[classmethod]
+    fn new(class: &Bound<'_, PyType>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        // These arguments are for the subclass's `__init__`.
+        let _ = (args, kwargs);
+        Self::with_face(class, None)
+    }
+
+    // ---- callbacks ------------------------------------------------------------------------------------------------
+
+    /// The connection is open: called first and once. ``False`` closes it.
+    ///
+    /// Go: ``OnOpen``.
+    fn on_open(&self) {}
+
+    /// None: the handler reads bytes in ``on_read``.
+    #[classattr]
+    fn framing() -> Option<Py<PyAny>> {
+        None
+    }
+
+    /// New input has arrived, or more than was left unread. ``False`` closes.
+    ///
+    /// Called again while it consumes something and input remains; unread input stays for the next call. A connection with a
+    /// framing gets ``on_message`` instead.
+    ///
+    /// Go: ``OnRead``.
+    fn on_read<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let framing = slf.getattr("framing")?;
+        if framing.is_none() { Ok(None) } else { slf.get().feed(slf, &framing) }
+    }
+
+    /// A whole message has arrived, without its frame. ``False`` closes.
+    ///
+    /// Input after a ``FramingError`` is lost; output that was written before it is sent.
+    fn on_message(&self, message: &Bound<'_, PyAny>) {
+        let _ = message;
+    }
+
+    /// One or more messages have arrived: called instead of ``on_message`` if the class defines it. ``False`` closes.
+    fn on_messages(&self, messages: &Bound<'_, PyAny>) {
+        let _ = messages;
+    }
+
+    /// The peer has shut down its write side. ``False`` closes.
+    ///
+    /// A class without its own ``on_eof`` flushes and closes; with one the connection stays half open.
+    fn on_eof(&self) {}
+
+    /// Queued output was above ``high_water`` and has fallen to ``low_water``.
+    fn on_drain(&self) {}
+
+    /// The reactor was stopped: a chance to send a last message. ``False`` closes.
+    ///
+    /// A connection without its own ``on_stopping`` is closed as by ``close()``. With one it stays open until it closes
+    /// itself; it is aborted when the grace of the stop is over.
+    fn on_stopping(&self) {}
+
+    /// A timer set without a callback fired. ``False`` ends a repeating one.
+    ///
+    /// Go: ``OnTimeout``.
+    fn on_timeout(&self) {}
+
+    /// The connect failed; neither ``on_open`` nor ``on_close`` will come.
+    ///
+    /// Go: ``OnConnectFail``.
+    fn on_connect_fail(&self, error: &Bound<'_, PyAny>) {
+        let _ = error;
+    }
+
+    /// The connection has ended: called last and once.
+    ///
+    /// ``error`` is ``None`` after an orderly close by either side, otherwise the exception that ended it:
+    /// ``ConnectionResetError``, ``OutputOverflow``, the exception of a callback, ``ConnectionAbortedError`` after
+    /// ``abort()`` or at the deadline of a stop.
+    ///
+    /// Go: ``OnClose``.
+    fn on_close(&self, error: &Bound<'_, PyAny>) {
+        let _ = error;
+    }
+
+    // ---- input ----------------------------------------------------------------------------------------------------
+
+    /// Take up to ``n`` bytes of the unread input, all of it by default; ``b""`` when it is empty.
+    ///
+    /// Go: ``Read``.
+    #[pyo3(signature = (n = -1), text_signature = "($self, n=-1)")]
+    fn read<'py>(&self, py: Python<'py>, #[pyo3(from_py_with = integer)] n: i64) -> PyResult<Bound<'py, PyBytes>> {
+        self.read_by("read()", |input| match count(n, input.len()) {
+            // Making a bytes object runs no Python code, so the borrow of the input may last.
+            Ok(count) => (Ok(PyBytes::new(py, &input[..count])), count),
+            Err(error) => (Err(error), 0),
+        })
+    }
+
+    /// Look at up to ``n`` bytes of the unread input, all of it by default, without taking them.
+    #[pyo3(signature = (n = -1), text_signature = "($self, n=-1)")]
+    fn peek<'py>(&self, py: Python<'py>, #[pyo3(from_py_with = integer)] n: i64) -> PyResult<Bound<'py, PyBytes>> {
+        self.read_by("peek()", |input| (count(n, input.len()).map(|count| PyBytes::new(py, &input[..count])), 0))
+    }
+
+    /// Discard up to ``n`` bytes of the unread input; returns their number.
+    fn skip(&self, #[pyo3(from_py_with = integer)] n: i64) -> PyResult<usize> {
+        let n = size("n", n)?;
+        self.read_by("skip()", |input| (Ok(n.min(input.len())), n.min(input.len())))
+    }
+
+    /// Take ``n`` bytes, or ``None`` while fewer have arrived.
+    ///
+    /// Raises ``ValueError`` when ``n`` is more than ``max_input``, because the input never holds more.
+    fn read_exactly<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = integer)] n: i64,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let n = size("n", n)?;
+        within_max_input("n", n, self.remote()?)?;
+        self.read_by("read_exactly()", |input| match input.get(..n) {
+            Some(bytes) => (Ok(Some(PyBytes::new(py, bytes))), n),
+            None => (Ok(None), 0),
+        })
+    }
+
+    /// Take everything up to and including ``separator``, or ``None`` while it has not arrived.
+    ///
+    /// With ``last=True`` up to the last separator in the input: for example all complete lines at once. ``limit`` is the most
+    /// bytes to take, separator included; ``max_input`` by default. Raises ``InputOverflow`` when so many bytes have arrived
+    /// without a separator.
+    #[pyo3(signature = (separator, limit = None, *, last = false))]
+    fn read_until<'py>(
+        &self,
+        py: Python<'py>,
+        separator: &Bound<'_, PyBytes>,
+        #[pyo3(from_py_with = optional_integer)] limit: Option<i64>,
+        last: bool,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let separator = separator.as_bytes();
+        let limit = self.separator_limit(separator, limit)?;
+        self.read_by("read_until()", |input| {
+            let within = &input[..input.len().min(limit)];
+            match find(within, separator, last) {
+                Some(at) => (Ok(Some(PyBytes::new(py, &within[..at + separator.len()]))), at + separator.len()),
+                None if within.len() == limit => (Err(no_separator(separator, limit)), 0),
+                None => (Ok(None), 0),
+            }
+        })
+    }
+
+    /// Take as much unread input as fits into a writable ``buffer``; returns the number of bytes.
+    fn read_into(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let buffer = PyUntypedBuffer::get(buffer)?;
+        if buffer.readonly() || !buffer.is_c_contiguous() {
+            return Err(PyTypeError::new_err("buffer must be writable and contiguous"));
+        }
+        self.read_by("read_into()", |input| {
+            let count = input.len().min(buffer.len_bytes());
+            // SAFETY: the exporter keeps `len_bytes` writable bytes at `buf_ptr` while the view is held. The input is
+            // memory of the poller, so the two cannot overlap.
+            unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), buffer.buf_ptr().cast::<u8>(), count) };
+            (Ok(count), count)
+        })
+    }
+
+    /// Bytes of input that wait to be read.
+    #[getter]
+    fn pending_input(&self) -> PyResult<usize> {
+        self.local("pending_input", |local| Ok(local.poller.pending_input(local.token())))
+    }
+
+    /// Stop reading from the socket and calling ``on_read``; the peer has to wait when the buffers are full.
+    fn pause_reading(&self) -> PyResult<()> {
+        self.local("pause_reading()", |local| Ok(local.poller.set_paused(local.token(), true)?))
+    }
+
+    /// Continue after ``pause_reading``. Unread input is offered again.
+    fn resume_reading(&self) -> PyResult<()> {
+        self.local("resume_reading()", |local| Ok(local.poller.set_paused(local.token(), false)?))
+    }
+
+    // ---- output ---------------------------------------------------------------------------------------------------
+
+    /// Queue any bytes-like ``data`` for sending. From any thread; the order of each calling thread is kept.
+    ///
+    /// The data is copied; a large ``bytes`` is held instead. Above ``high_water`` queued bytes it is sent at once as far
+    /// as the socket takes it, and reading pauses until ``on_drain``. More than ``max_output`` queued bytes end the
+    /// connection with ``OutputOverflow``; a single write into an empty queue always fits.
+    ///
+    /// Raises ``ConnectionClosed`` after the end, or after ``close()``.
+    ///
+    /// Go: ``Write``, ``AsyncWrite``.
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        match held(data) {
+            Some(bytes) => self.write_held(bytes),
+            None => bytes_of(data, |data| self.write_copied(data)),
+        }
+    }
+
+    /// ``write`` a message with its frame by the connection's ``framing``. From any thread.
+    ///
+    /// Raises ``MessageTooLong`` above its ``max_size``, ``ValueError`` when the framing cannot frame it, ``TypeError`` without
+    /// a framing.
+    fn send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        let this = slf.get();
+        if let Some((framing, _)) = this.messages.get() {
+            return this.send_framed(framing, message);
+        }
+        let framing = slf.getattr("framing")?;
+        if framing.is_none() {
+            return Err(PyTypeError::new_err("send() needs a framing; write() sends bytes as they are"));
+        }
+        this.write(&framing.call_method1("frame", (message,))?)
+    }
+
+    /// ``send`` each of ``messages`` in order, cheaper than by single calls. Messages before a refused one are sent.
+    fn send_messages(slf: &Bound<'_, Self>, messages: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Some((framing, _)) = slf.get().messages.get() {
+            return slf.get().send_all_framed(framing, messages);
+        }
+        messages.try_iter()?.try_for_each(|message| Self::send(slf, &message?))
+    }
+
+    /// ``write`` each of ``lines`` in order.
+    fn writelines(&self, lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        for line in lines.try_iter()? {
+            self.write(&line?)?;
+        }
+        Ok(())
+    }
+
+    /// Queue a part of a regular file; the kernel sends it without a copy in this process (sendfile(2)).
+    ///
+    /// ``file`` is a descriptor or has ``fileno()``; it may be closed right after the call. ``count`` is by default everything
+    /// from ``offset`` on. At most 256 KiB go out per turn. A file that shrinks meanwhile ends the connection with
+    /// ``OSError``. The part counts toward ``high_water``, not toward ``max_output``, because it takes no memory. Up to 16 KiB
+    /// are read at once and sent like a ``write``: cheaper than a descriptor and a system call for each.
+    #[pyo3(signature = (file, *, offset = 0, count = None))]
+    fn sendfile(
+        &self,
+        file: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = integer)] offset: i64,
+        #[pyo3(from_py_with = optional_integer)] count: Option<i64>,
+    ) -> PyResult<()> {
+        let (file, length) = arguments::regular_file(file)?;
+        let offset = size("offset", offset)? as u64;
+        let rest = length.checked_sub(offset).ok_or_else(|| {
+            PyValueError::new_err(format!("offset must be at most the file's {length} bytes, not {offset}"))
+        })?;
+        let remaining = count.map_or(Ok(rest), |count| size("count", count).map(|count| count as u64))?;
+        if remaining > rest {
+            let text = format!("count must be at most the {rest} bytes from offset on, not {remaining}");
+            return Err(PyValueError::new_err(text));
+        }
+        self.local("sendfile()", |local| {
+            let data = match remaining {
+                0 => return Ok(()),
+                1..=FILE_COPIED_TO => Data::Bytes(&part_of(file, offset, remaining)?),
+                _ => Data::File(FileRange { file, offset, remaining }),
+            };
+            Ok(local.poller.write(local.token(), data)?)
+        })
+    }
+
+    /// Bytes of output that wait to be sent, those of files included.
+    #[getter]
+    fn pending_output(&self) -> PyResult<usize> {
+        self.local("pending_output", |local| Ok(local.poller.pending_output(local.token())))
+    }
+
+    /// Whether output rose above ``high_water`` and has not fallen to ``low_water`` since.
+    #[getter]
+    fn over_high_water(&self) -> PyResult<bool> {
+        self.local("over_high_water", |local| Ok(local.poller.over_high_water(local.token())))
+    }
+
+    /// Send the queued output, then a FIN; reading continues (half-close).
+    fn shutdown_write(&self) -> PyResult<()> {
+        self.local("shutdown_write()", |local| Ok(local.poller.shutdown_write(local.token())?))
+    }
+
+    // ---- the end --------------------------------------------------------------------------------------------------
+
+    /// Send the queued output, then close; only ``on_close`` follows. From any thread, any number of times.
+    ///
+    /// Unread input does not reset the peer: further input is discarded until the peer has shut down its write side, or for
+    /// ``linger_timeout`` seconds.
+    fn close(&self) -> PyResult<()> {
+        let remote = self.remote()?;
+        with_poller(&remote.handle, |poller, _| poller.close(remote.token)).unwrap_or_else(|| remote.close());
+        Ok(())
+    }
+
+    /// End the connection at once: drops queued output and resets the peer. From any thread.
+    ///
+    /// ``on_close`` gets ``ConnectionAbortedError``.
+    fn abort(&self) -> PyResult<()> {
+        let remote = self.remote()?;
+        with_poller(&remote.handle, |poller, _| poller.abort(remote.token)).unwrap_or_else(|| remote.abort());
+        Ok(())
+    }
+
+    /// Let another handler object take over, as for a protocol upgrade.
+    ///
+    /// Socket, unread input and queued output move to ``other``. This object gets ``on_close(None)``, then ``other``
+    /// gets ``on_open``, and ``on_read`` if input waits. Timers of this object are cancelled.
+    ///
+    /// Raises ``RuntimeError`` while answers to HTTP requests are due, ``ValueError`` for a handler that has been used, or
+    /// for a WebSocket without its handshake.
+    fn hand_over(&self, py: Python<'_>, other: &Bound<'_, Connection>) -> PyResult<()> {
+        hand_over(py, self.remote()?, other)
+    }
+
+    // ---- timers and calls -----------------------------------------------------------------------------------------
+
+    /// Call ``callback()`` after ``delay`` seconds on this connection's poller.
+    ///
+    /// Args:
+    ///     delay: seconds, finite, >= 0; never early, on an idle reactor at most 2 ms late.
+    ///     callback: no-argument callable; ``None`` means ``self.on_timeout``. Returning ``False`` ends a repeating
+    ///         timer.
+    ///     every: seconds between later calls, > 0, counted from deadline to deadline; missed ones are one call.
+    ///         ``None`` means once.
+    ///
+    /// Returns: Timer. ``cancel()`` may be called any number of times, also inside the callback.
+    ///
+    /// Raises:
+    ///     ValueError: a duration is negative, zero for ``every``, or not finite.
+    ///     ConnectionClosed: the connection has ended.
+    ///
+    /// Go: ``ScheduleTimer``; unlike it, a connection may have any number of timers. They end with it.
+    #[pyo3(signature = (delay, callback = None, *, every = None))]
+    fn schedule(
+        slf: &Bound<'_, Self>,
+        delay: f64,
+        callback: Option<&Bound<'_, PyAny>>,
+        every: Option<f64>,
+    ) -> PyResult<Py<Timer>> {
+        let (delay, every) = (nanoseconds("delay", delay)?, period(every)?);
+        let callback = match callback {
+            Some(callback) => callback.clone(),
+            None => slf.getattr("on_timeout")?,
+        };
+        arguments::callable("callback", &callback)?;
+        slf.get().local("schedule()", |local| {
+            let deadline = local.poller.now() + delay;
+            let owner = Some(local.token());
+            let id = local.tables.set_timer(local.poller, deadline, every, owner, callback.unbind())?;
+            Timer::new(slf.py(), local.remote.handle.clone(), id)
+        })
+    }
+
+    /// Call ``fn(*args)`` on this connection's poller, in the order of the calls of each thread. From any thread.
+    ///
+    /// An exception ends the connection. If the connection ends first, the call is dropped.
+    #[pyo3(signature = (r#fn, *args))]
+    fn call_soon(&self, r#fn: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        arguments::callable("fn", r#fn)?;
+        let remote = self.remote()?;
+        if remote.is_closed() {
+            return Err(Error::Closed.into());
+        }
+        let (function, args) = (r#fn.clone().unbind(), args.clone().unbind());
+        let task = PyTask::Call { owner: Some(remote.clone()), function, args };
+        remote.handle.post_task(Box::new(task)).map_err(|_| Error::Closed.into())
+    }
+
+    /// Run ``fn(*args)`` in ``executor`` and call ``then(future)`` on this connection's poller when it is done.
+    ///
+    /// ``executor`` is a ``concurrent.futures.Executor``; ``None`` means goev's own thread pool. ``then`` gets the finished
+    /// future: ``future.result()`` returns the result of ``fn`` or raises its exception. An exception in ``then`` ends the
+    /// connection like that of any callback. If the connection ends first, ``then`` is not called. From any thread. Returns
+    /// the future.
+    #[pyo3(signature = (executor, r#fn, *args, then))]
+    fn run_in_executor<'py>(
+        &self,
+        executor: Option<&Bound<'py, PyAny>>,
+        r#fn: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        then: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let remote = self.remote()?;
+        if remote.is_closed() {
+            return Err(Error::Closed.into());
+        }
+        run_in_executor(executor, r#fn, args, then, remote.handle.clone(), Some(remote.clone()))
+    }
+
+    /// The values of ``Reactor.cache_set`` as this poller sees them: a read-only mapping.
+    ///
+    /// Go: ``PCachedGet``.
+    #[getter]
+    fn cache(&self, py: Python<'_>) -> PyResult<Py<PyMappingProxy>> {
+        self.local("cache", |local| Ok(local.tables.cache(py)))
+    }
+
+    /// The reactor that runs this connection.
+    #[getter]
+    fn reactor<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let reactor = self.local("reactor", |local| Ok(local.tables.reactor(py)))?;
+        reactor.ok_or_else(|| Error::State("the reactor is gone".into()).into())
+    }
+
+    // ---- the socket -----------------------------------------------------------------------------------------------
+
+    /// Our own address in the form of the socket module: ``(host, port)``, a 4-tuple for IPv6, a path for Unix
+    /// sockets.
+    #[getter]
+    fn local_address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.local("local_address", |local| match local.socket(Socket::local_addr)? {
+            Some(address) => address_object(py, &address.map_err(Error::io("cannot read the local address"))?),
+            None => inet_object(py, &LOCAL_IN_TESTS),
+        })
+    }
+
+    /// The peer's address; ``""`` for a Unix socket. From any thread, also after the end.
+    #[getter]
+    fn remote_address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.remote()?.peer {
+            Peer::Inet(address) => inet_object(py, &address),
+            Peer::Unix => Ok(PyString::new(py, "").into_any().unbind()),
+        }
+    }
+
+    /// The socket's descriptor, or -1 after the end. The reactor owns it: do not close it.
+    fn fileno(&self) -> PyResult<i32> {
+        self.local("fileno()", |local| Ok(local.socket(|socket| socket.as_raw_fd()).ok().flatten().unwrap_or(-1)))
+    }
+
+    /// Change limits of this connection, by the keyword arguments of ``Acceptor`` that concern connections: ``max_input``,
+    /// ``high_water``, ``low_water``, ``auto_pause``, ``max_output``, ``linger_timeout``, ``idle_timeout``,
+    /// ``first_byte_timeout``, ``write_timeout``, ``lifetime``, ``min_rate``. Limits that are not named keep their values.
+    ///
+    /// An error changes none of them. ``first_byte_timeout`` and ``lifetime`` count from the opening, the others from the last
+    /// activity, a window of ``min_rate`` from now.
+    #[pyo3(
+        signature = (**limits),
+        text_signature = "($self, *, max_input=..., high_water=..., low_water=..., auto_pause=..., max_output=..., \
+            linger_timeout=..., idle_timeout=..., first_byte_timeout=..., write_timeout=..., lifetime=..., \
+            min_rate=...)"
+    )]
+    fn set_limits(&self, limits: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        self.local("set_limits()", |local| {
+            // The conversion of values may run the user's code, so it is done while no borrow of the poller is held.
+            let mut options = local.poller.options(local.token())?;
+            take_keywords("set_limits", limits, |name, value| set_connection_option(&mut options, name, value))?;
+            Ok(local.poller.set_options(local.token(), options)?)
+        })
+    }
+
+    /// Send small segments at once (TCP_NODELAY, tcp(7)); on by default.
+    #[pyo3(signature = (on = true))]
+    fn set_nodelay(&self, on: bool) -> PyResult<()> {
+        self.local("set_nodelay()", |local| local.set("TCP_NODELAY", |socket| socket.set_tcp_nodelay(on)))
+    }
+
+    /// Acknowledge arriving data at once instead of waiting for output to carry the acknowledgement (TCP_QUICKACK,
+    /// tcp(7)). The kernel may go back to waiting by itself.
+    #[pyo3(signature = (on = true))]
+    fn set_quick_ack(&self, on: bool) -> PyResult<()> {
+        self.local("set_quick_ack()", |local| local.set("TCP_QUICKACK", |socket| socket.set_tcp_quickack(on)))
+    }
+
+    /// Probe a silent peer (SO_KEEPALIVE, tcp(7)).
+    ///
+    /// The first probe comes after ``idle`` seconds of silence, the next ones each ``interval`` seconds; ``count`` unanswered
+    /// probes end the connection. Whole seconds; omitted arguments keep the system's defaults.
+    #[pyo3(signature = (idle = None, *, interval = None, count = None))]
+    fn set_keepalive(
+        &self,
+        idle: Option<f64>,
+        interval: Option<f64>,
+        #[pyo3(from_py_with = optional_integer)] count: Option<i64>,
+    ) -> PyResult<()> {
+        let mut keepalive = TcpKeepalive::new();
+        if let Some(idle) = idle {
+            keepalive = keepalive.with_time(whole_seconds("idle", idle)?);
+        }
+        if let Some(interval) = interval {
+            keepalive = keepalive.with_interval(whole_seconds("interval", interval)?);
+        }
+        if let Some(count) = count {
+            keepalive = keepalive.with_retries(size_within("count", count, 1..=127)? as u32);
+        }
+        self.local("set_keepalive()", |local| local.set("SO_KEEPALIVE", |socket| socket.set_tcp_keepalive(&keepalive)))
+    }
+
+    /// The kernel's receive buffer in bytes (SO_RCVBUF, socket(7)); the kernel doubles it for its own use.
+    fn set_receive_buffer_size(&self, #[pyo3(from_py_with = integer)] size: i64) -> PyResult<()> {
+        let size = size_within("size", size, 1..=MAX_SOCKET_BUFFER)?;
+        self.local("set_receive_buffer_size()", |local| {
+            local.set("SO_RCVBUF", |socket| socket.set_recv_buffer_size(size))
+        })
+    }
+
+    /// The kernel's send buffer in bytes (SO_SNDBUF, socket(7)); the kernel doubles it for its own use.
+    fn set_send_buffer_size(&self, #[pyo3(from_py_with = integer)] size: i64) -> PyResult<()> {
+        let size = size_within("size", size, 1..=MAX_SOCKET_BUFFER)?;
+        self.local("set_send_buffer_size()", |local| local.set("SO_SNDBUF", |socket| socket.set_send_buffer_size(size)))
+    }
+}

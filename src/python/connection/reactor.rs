@@ -1,0 +1,562 @@
+//! `goev.Reactor`.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple, PyWeakrefReference};
+
+use crate::error::Error;
+use crate::options::ReactorOptions;
+use crate::poller::Poller;
+use crate::python::connection::event_handler::{Descriptors, EventHandler, Place, interests};
+use crate::python::connection::timer::Timer;
+use crate::python::dispatch::PyDispatch;
+use crate::python::running::fairness::has_lock;
+use crate::python::running::offload::run_in_executor;
+use crate::python::running::signals::{StopSignals, WakeupFd, check_signals};
+use crate::python::running::stalls;
+use crate::python::tables::{Caller, PyTask, Tables, Task, is_dispatching, with_current};
+use crate::python::values::arguments::{
+    callable, descriptor, integer, nanoseconds, optional_integer, period, seconds, size,
+};
+use crate::python::values::errors::of_outcome;
+use crate::reactor::{Outcome, Reactor as CoreReactor, Stepper};
+use crate::shared::handle::PollerHandle;
+use crate::sources::descriptor::Interests;
+
+/// Reactors that run in their own threads and must end before the interpreter does. The threads keep them alive.
+static IN_BACKGROUND: Mutex<Vec<Weak<CoreReactor<PyDispatch>>>> = Mutex::new(Vec::new());
+
+/// Stop all reactors in the background. Registered with atexit.
+#[pyfunction]
+#[pyo3(name = "_stop_all")]
+pub fn stop_all(py: Python<'_>) {
+    let reactors = std::mem::take(&mut *IN_BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner));
+    py.detach(|| {
+        let reactors = reactors.iter().filter_map(Weak::upgrade);
+        let reactors: Vec<_> = reactors.filter(|reactor| reactor.check_process().is_ok()).collect();
+        reactors.iter().for_each(|reactor| reactor.stop(Duration::ZERO));
+        for reactor in reactors {
+            // A callback that does not return must not keep the process from ending.
+            let _ = reactor.join(None, &mut || Ok(()));
+        }
+    });
+}
+
+/// A fixed number of pollers, each an OS thread with an epoll instance, started and stopped together. It runs once.
+///
+/// Args:
+///     pollers: the number of pollers, 1 to 1,024. ``None`` means 1 with the interpreter lock, the number of CPUs without.
+///     name: prefix of the names of the pollers' threads; a dash and a number follow. Linux shows 15 bytes.
+///     cpus: the CPUs to run on, one after the other: poller ``i`` on ``cpus[i % len(cpus)]`` and nowhere else
+///         (sched_setaffinity(2)). ``None`` leaves the choice to the system.
+///     read_buffer_size: bytes that one batch may read, 16 KiB to 64 MiB; each poller has such a buffer.
+///     batch_calls: callbacks after which a batch ends and is flushed, 1 to 65,536.
+///     batch_time: seconds of callbacks after which a batch ends and is flushed.
+///     timer_capacity: timers to reserve memory for in each poller, 0 to 100 million.
+///     stall_warning: seconds after which a running callback is logged with its peer and its Python stack (logger
+///         ``goev.stalls``), once, while it runs, by a thread that needs no interpreter lock; at least 0.001. ``None``
+///         means never.
+///
+/// As a context manager it stops and joins at the end of the block; it does not start by itself.
+///
+/// Go: ``NewReactor``.
+#[pyclass(frozen, weakref, module = "goev")]
+pub struct Reactor {
+    core: Arc<CoreReactor<PyDispatch>>,
+    descriptors: Arc<Descriptors>,
+}
+
+impl Reactor {
+    fn prepare_watchdog(&self, py: Python<'_>) {
+        if self.core.has_watchdog() {
+            stalls::prepare(py);
+        }
+    }
+
+    /// The pollers of a reactor that may still get work.
+    pub fn open_handles(&self) -> PyResult<&[Arc<PollerHandle>]> {
+        self.core.check_process()?;
+        if self.core.is_stopped() {
+            return Err(Error::stopped().into());
+        }
+        Ok(self.core.handles())
+    }
+
+    /// The poller for a new connection: inside a callback the same poller, otherwise one poller after the other.
+    pub fn next_in_turn(&self, turn: impl FnOnce() -> usize) -> PyResult<Arc<PollerHandle>> {
+        let handles = self.open_handles()?;
+        Ok(self.current(handles).unwrap_or_else(|| handles[turn() % handles.len()].clone()))
+    }
+
+    /// The time on the pollers' clock; `None` if the reactor does not run.
+    pub fn now_if_running(&self) -> Option<u64> {
+        self.core.is_running().then(|| self.core.now())
+    }
+
+    /// A reactor of one poller that runs turns only when the caller asks; its clock shows `time`.
+    pub fn by_hand(py: Python<'_>, time: Arc<AtomicU64>) -> PyResult<(Py<Self>, Stepper<PyDispatch>)> {
+        let descriptors = Arc::new(Descriptors::default());
+        // Such a clock stands still during a callback, so there is no stall to detect.
+        let options = ReactorOptions { stall_warning: None, ..ReactorOptions::default() };
+        let make = |handle: &Arc<PollerHandle>| PyDispatch::new(py, handle, &descriptors);
+        let stepper = CoreReactor::by_hand(time, &options, make)?;
+        let reactor = Bound::new(py, Self { core: stepper.reactor().clone(), descriptors })?;
+        if let Some(parked) = stepper.parked() {
+            parked.dispatch.tables().set_reactor(PyWeakrefReference::new(&reactor)?.unbind());
+        }
+        Ok((reactor.unbind(), stepper))
+    }
+
+    fn current(&self, handles: &[Arc<PollerHandle>]) -> Option<Arc<PollerHandle>> {
+        let current = with_current(|poller, _| poller.handle().clone());
+        current.filter(|current| handles.iter().any(|handle| Arc::ptr_eq(handle, current)))
+    }
+
+    /// Calls `work` with a poller that belongs to this thread: the one that is dispatching on it, or poller 0 before
+    /// the reactor runs. Returns `None` in any other case.
+    fn on_own_poller<R>(&self, work: impl FnOnce(&Poller, &Tables) -> R) -> Option<R> {
+        let mut work = Some(work);
+        let mut run = |poller: &Poller, tables: &Tables| work.take().map(|work| work(poller, tables));
+        let in_callback = with_current(|poller, tables| {
+            let ours = self.core.handles().iter().any(|handle| Arc::ptr_eq(handle, poller.handle()));
+            if ours { run(poller, tables) } else { None }
+        });
+        if let Some(result) = in_callback.flatten() {
+            return Some(result);
+        }
+        self.core.with_parked(0, |parked| run(&parked.poller, parked.dispatch.tables())).flatten()
+    }
+
+    /// The poller that gets a call from this thread.
+    pub fn nearest(&self) -> PyResult<Arc<PollerHandle>> {
+        let handles = self.open_handles()?;
+        Ok(self.current(handles).unwrap_or_else(|| handles[0].clone()))
+    }
+
+    fn find(&self, fd: RawFd) -> PyResult<Place> {
+        let missing = || std::io::Error::from_raw_os_error(libc::ENOENT);
+        let place = self.descriptors.get(fd);
+        Ok(place.ok_or_else(|| Error::io(format!("descriptor {fd} was not added"))(missing()))?)
+    }
+
+    fn change(&self, fd: RawFd, method: &'static str, change: impl Fn(Interests) -> Interests) -> PyResult<()> {
+        self.open_handles()?;
+        let changed = self.on_own_poller(|poller, _| -> PyResult<()> {
+            let mut place = self.find(fd)?;
+            if place.poller != poller.handle().index {
+                return Err(Error::WrongThread(method).into());
+            }
+            place.interests = change(place.interests);
+            poller.set_interests(place.token, place.interests)?;
+            if place.interests.is_empty() {
+                self.descriptors.remove(place.token, place.poller);
+            } else {
+                self.descriptors.put(fd, place);
+            }
+            Ok(())
+        });
+        changed.unwrap_or_else(|| Err(Error::WrongThread(method).into()))
+    }
+
+    /// Gives the callbacks a reference to this Python object. The reference is weak, because this object holds the
+    /// pollers.
+    fn introduce(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let weak = PyWeakrefReference::new(slf)?;
+        for index in 0..slf.get().core.handles().len() {
+            let weak = weak.clone().unbind();
+            slf.get().core.with_parked(index, |parked| parked.dispatch.tables().set_reactor(weak));
+        }
+        Ok(())
+    }
+}
+
+/// A call of `schedule` from another thread.
+struct Schedule {
+    deadline: u64,
+    every: u64,
+    callback: Py<PyAny>,
+    timer: Py<Timer>,
+}
+
+impl Task for Schedule {
+    fn run(self: Box<Self>, _py: Python<'_>, poller: &Poller, caller: &dyn Caller) {
+        let (tables, Self { deadline, every, callback, timer }) = (caller.tables(), *self);
+        // Without an owner, setting a timer cannot fail.
+        let Ok(id) = tables.set_timer(poller, deadline, every, None, callback) else { return };
+        if !timer.get().is_wanted_as(id) {
+            tables.cancel_timer(poller, id);
+        }
+    }
+}
+
+/// A call of `cache_set`, for one poller.
+struct CacheSet {
+    key: Py<PyAny>,
+    value: Py<PyAny>,
+}
+
+impl Task for CacheSet {
+    fn run(self: Box<Self>, py: Python<'_>, poller: &Poller, caller: &dyn Caller) {
+        if let Err(error) = caller.tables().set_cached(py, &self.key, &self.value) {
+            caller.report(py, poller, self.key.bind(py), "cache_set", error);
+        }
+    }
+}
+
+/// The useful number of pollers: one under the interpreter lock, because callbacks run one at a time.
+fn default_pollers(py: Python<'_>) -> i64 {
+    if has_lock(py) { 1 } else { std::thread::available_parallelism().map_or(1, |count| count.get() as i64) }
+}
+
+/// The ends of the connections that were open when a reactor was stopped.
+///
+/// ``closed`` is the number of connections that were closed in order, with all their output sent; ``aborted`` the number of
+/// those that were not, because the grace was over or the peer was gone.
+#[pyclass(frozen, eq, get_all, module = "goev")]
+#[derive(PartialEq)]
+pub struct StopReport {
+    closed: u64,
+    aborted: u64,
+}
+
+impl StopReport {
+    fn of(core: &CoreReactor<PyDispatch>) -> Self {
+        let (closed, aborted) = core.stop_report();
+        Self { closed, aborted }
+    }
+}
+
+#[pymethods]
+impl StopReport {
+    #[new]
+    fn new(closed: u64, aborted: u64) -> Self {
+        Self { closed, aborted }
+    }
+
+    fn __repr__(&self) -> String {
+        format!("StopReport(closed={}, aborted={})", self.closed, self.aborted)
+    }
+}
+
+#[pymethods]
+impl Reactor {
+    #[new]
+    #[pyo3(
+        signature = (
+            pollers = None, *, name = "goev-poller", cpus = None, read_buffer_size = 524288, batch_calls = 256,
+            batch_time = 0.001, timer_capacity = 0, stall_warning = Some(0.1),
+        ),
+        text_signature = "(pollers=None, *, name='goev-poller', cpus=None, read_buffer_size=524288, batch_calls=256, \
+            batch_time=0.001, timer_capacity=0, stall_warning=0.1)"
+    )]
+    #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, where it is the natural form")]
+    fn new(
+        py: Python<'_>,
+        #[pyo3(from_py_with = optional_integer)] pollers: Option<i64>,
+        name: &str,
+        cpus: Option<Vec<i64>>,
+        #[pyo3(from_py_with = integer)] read_buffer_size: i64,
+        #[pyo3(from_py_with = integer)] batch_calls: i64,
+        batch_time: f64,
+        #[pyo3(from_py_with = integer)] timer_capacity: i64,
+        stall_warning: Option<f64>,
+    ) -> PyResult<Self> {
+        let pollers = pollers.unwrap_or_else(|| default_pollers(py));
+        let pollers = usize::try_from(pollers).map_err(|_| {
+            Error::Argument(format!("pollers must be from 1 to {}, not {pollers}", crate::reactor::MAX_POLLERS))
+        })?;
+        let descriptors = Arc::new(Descriptors::default());
+        let cpus = cpus.map(|cpus| cpus.into_iter().map(|cpu| size("cpus", cpu)).collect()).transpose()?;
+        let options = ReactorOptions {
+            name: name.into(),
+            cpus,
+            read_buffer_size: size("read_buffer_size", read_buffer_size)?,
+            batch_calls: size("batch_calls", batch_calls)?,
+            batch_time: seconds("batch_time", batch_time)?,
+            timer_capacity: size("timer_capacity", timer_capacity)?,
+            stall_warning: stall_warning.map(|limit| seconds("stall_warning", limit)).transpose()?,
+        };
+        let core = CoreReactor::new(pollers, &options, |handle| PyDispatch::new(py, handle, &descriptors))?;
+        Ok(Self { core, descriptors })
+    }
+
+    /// The number of pollers.
+    #[getter]
+    fn pollers(&self) -> usize {
+        self.core.handles().len()
+    }
+
+    /// Whether the pollers run.
+    #[getter]
+    fn running(&self) -> PyResult<bool> {
+        self.core.check_process()?;
+        Ok(self.core.is_running())
+    }
+
+    /// Run until stopped; the calling thread is poller 0.
+    ///
+    /// On the main thread SIGINT and SIGTERM stop it: the first one within ``grace`` seconds, as ``stop(grace)`` does, a
+    /// second one at once. A handler that the program has set for one of them is left alone; with ``signals=False`` both are
+    /// left alone. Then an exception from a handler, for example ``KeyboardInterrupt``, stops the reactor and comes out here.
+    /// An exception from a callback that is no ``Exception`` does the same. On other threads signals are left alone.
+    ///
+    /// Returns at once when ``stop()`` was called before. Raises ``RuntimeError`` when it has run before or when called inside
+    /// a callback, ``StopTimeout`` when a callback of another poller does not return after a stop.
+    ///
+    /// Go: ``Run``.
+    #[pyo3(signature = (*, signals = true, grace = 5.0))]
+    fn run(slf: &Bound<'_, Self>, signals: bool, grace: f64) -> PyResult<StopReport> {
+        let grace = seconds("grace", grace)?;
+        let (py, core) = (slf.py(), &slf.get().core);
+        core.check_process()?;
+        if is_dispatching() {
+            return Err(Error::State("run() was called inside a callback".into()).into());
+        }
+        Self::introduce(slf)?;
+        slf.get().prepare_watchdog(py);
+        let mut wakeup = None;
+        let prepare = |poller: &Poller| {
+            wakeup = Some(WakeupFd::set(poller).map_err(Outcome::Error)?);
+            // A signal that came before the descriptor was set has not woken the poller.
+            check_signals()
+        };
+        let stopping = if signals { StopSignals::set(py, core, grace)? } else { StopSignals::default() };
+        let result = py.detach(|| core.run(prepare, &mut check_signals));
+        let restored = wakeup.map_or(Ok(()), |wakeup| wakeup.restore(py)).and(stopping.restore(py));
+        result.map_err(of_outcome)?;
+        restored?;
+        Ok(StopReport::of(core))
+    }
+
+    /// Run in new threads. They end with the process, and do not keep the program alive.
+    fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let core = &slf.get().core;
+        core.check_process()?;
+        Self::introduce(slf)?;
+        slf.get().prepare_watchdog(slf.py());
+        slf.py().detach(|| core.start())?;
+        let mut background = IN_BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
+        background.retain(|reactor| reactor.strong_count() > 0);
+        background.push(Arc::downgrade(core));
+        Ok(())
+    }
+
+    /// Stop: listeners close at once; each connection gets ``on_stopping``, or closes when its output is sent. After ``grace``
+    /// seconds the remaining connections are aborted. With ``grace=0`` no connection gets ``on_stopping``. Every ``on_close``
+    /// runs. From any thread, a callback or a signal handler; twice is harmless, and the shorter grace counts. A reactor that
+    /// was stopped before it ran calls nothing.
+    #[pyo3(signature = (grace = 5.0))]
+    fn stop(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
+        let grace = seconds("grace", grace)?;
+        self.core.check_process()?;
+        py.detach(|| self.core.stop(grace));
+        Ok(())
+    }
+
+    /// Wait until every poller has ended, at most ``timeout`` seconds; return how the connections ended.
+    ///
+    /// Raises the exception that stopped the reactor, if it was not ``stop()``; ``StopTimeout`` when time is up, or when a
+    /// callback has not returned a second after the grace of a stop.
+    #[pyo3(signature = (timeout = None))]
+    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<StopReport> {
+        let timeout = timeout.map(|timeout| seconds("timeout", timeout)).transpose()?;
+        self.core.check_process()?;
+        if is_dispatching() {
+            return Err(Error::State("join() was called inside a callback".into()).into());
+        }
+        py.detach(|| self.core.join(timeout, &mut check_signals)).map_err(of_outcome)?;
+        Ok(StopReport::of(&self.core))
+    }
+
+    /// Call ``fn(*args)`` on a poller: inside a callback on the same poller, otherwise on poller 0. From any thread.
+    ///
+    /// Calls of one thread keep their order. An exception is logged.
+    #[pyo3(signature = (r#fn, *args))]
+    fn call_soon(&self, r#fn: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        callable("fn", r#fn)?;
+        let task = PyTask::Call { owner: None, function: r#fn.clone().unbind(), args: args.clone().unbind() };
+        let posted = self.nearest()?.post_task(Box::new(task));
+        posted.map_err(|_| Error::stopped().into())
+    }
+
+    /// Call ``callback()`` after ``delay`` seconds: inside a callback on the same poller, otherwise on poller 0.
+    ///
+    /// ``delay`` is in seconds, >= 0: never early, on an idle reactor at most 2 ms late. ``every`` is the time between later
+    /// calls in seconds, counted from deadline to deadline; missed deadlines make one call. Returning ``False`` ends a
+    /// repeating timer; an exception also ends it, and is logged. From any thread, before the reactor runs or while it does.
+    ///
+    /// Go: ``ScheduleTimer``.
+    #[pyo3(signature = (delay, callback, *, every = None))]
+    fn schedule(
+        &self,
+        py: Python<'_>,
+        delay: f64,
+        callback: &Bound<'_, PyAny>,
+        every: Option<f64>,
+    ) -> PyResult<Py<Timer>> {
+        let (delay, every) = (nanoseconds("delay", delay)?, period(every)?);
+        callable("callback", callback)?;
+        self.core.check_process()?;
+        let deadline = self.core.now() + delay;
+        let set = self.on_own_poller(|poller, tables| {
+            let id = tables.set_timer(poller, deadline, every, None, callback.clone().unbind());
+            (poller.handle().clone(), id)
+        });
+        if let Some((poller, id)) = set {
+            // Made outside of the closure: making an object may run other code, which may need the lock of a parked
+            // poller.
+            return Timer::new(py, poller, id?);
+        }
+        let poller = self.open_handles()?[0].clone();
+        let timer = Timer::posted(py, poller.clone())?;
+        let callback = callback.clone().unbind();
+        let task = Schedule { deadline, every, callback, timer: timer.clone_ref(py) };
+        poller.post_task(PyTask::other(task)).map_err(|_| Error::stopped())?;
+        Ok(timer)
+    }
+
+    /// Run ``fn(*args)`` in ``executor`` and call ``then(future)`` on a poller when it is done: inside a callback on the same
+    /// poller, otherwise on poller 0.
+    ///
+    /// ``executor`` is a ``concurrent.futures.Executor``; ``None`` means goev's own thread pool. ``then`` gets the finished
+    /// future: ``future.result()`` returns the result of ``fn`` or raises its exception. If the reactor ends first, ``then``
+    /// is not called. From any thread. Returns the future.
+    #[pyo3(signature = (executor, r#fn, *args, then))]
+    fn run_in_executor<'py>(
+        &self,
+        executor: Option<&Bound<'py, PyAny>>,
+        r#fn: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        then: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        run_in_executor(executor, r#fn, args, then, self.nearest()?, None)
+    }
+
+    /// Set ``key`` in the cache of every poller, where ``connection.cache`` reads it without a lock.
+    ///
+    /// From any thread; each poller sees the values in the order set.
+    ///
+    /// Go: ``PollSyncOpt`` with ``PollSyncCache``.
+    fn cache_set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        key.hash()?;
+        for handle in self.open_handles()? {
+            let task = CacheSet { key: key.clone().unbind(), value: value.clone().unbind() };
+            handle.post_task(PyTask::other(task)).map_err(|_| Error::stopped())?;
+        }
+        Ok(())
+    }
+
+    /// The counters of each poller: a list of dicts. Reading them costs the pollers nothing.
+    ///
+    /// ``accepted`` + ``connected`` is ``open`` + ``closed`` at all times, and ``closed`` is the sum of ``closed_by``. That one
+    /// counts by reason: ``in_order``, ``failed`` (a system call on the socket), ``aborted``, ``raised`` (a callback),
+    /// ``framing`` (the input is no message), ``rejected`` (without a handler), and the limits by their names. ``refused``
+    /// counts peers that were closed at once because of a limit of the acceptor. Times are seconds: ``python_time`` in
+    /// callbacks, ``attach_wait`` until they could begin. ``batch_sizes`` maps the least size of each class to the number of
+    /// batches with so many callbacks. ``stalls`` counts callbacks that ran for longer than ``stall_warning``. ``mailbox`` is
+    /// the number of messages from other threads that the poller has not read.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.core.check_process()?;
+        let all = PyList::empty(py);
+        for handle in self.core.handles() {
+            let counters = &handle.counters;
+            // `closed` is read first: read later, it could exceed the number of opened connections.
+            let closed_by = counters.closed.each();
+            let closed: u64 = closed_by.iter().map(|(_, count)| count).sum();
+            let (accepted, connected) = (counters.accepted.get(), counters.connected.get());
+            let stats = PyDict::new(py);
+            stats.set_item("accepted", accepted)?;
+            stats.set_item("connected", connected)?;
+            stats.set_item("open", (accepted + connected).saturating_sub(closed))?;
+            stats.set_item("closed", closed)?;
+            stats.set_item("closed_by", closed_by.into_py_dict(py)?)?;
+            stats.set_item("refused", counters.refused.get())?;
+            stats.set_item("bytes_in", counters.bytes_in.get())?;
+            stats.set_item("bytes_out", counters.bytes_out.get())?;
+            stats.set_item("datagrams_dropped", counters.datagrams_dropped.get())?;
+            let sizes: Vec<_> = counters.batches.each().collect();
+            stats.set_item("batches", sizes.iter().map(|(_, count)| count).sum::<u64>())?;
+            stats.set_item("batch_sizes", sizes.into_py_dict(py)?)?;
+            stats.set_item("callbacks", counters.callbacks.get())?;
+            stats.set_item("stalls", counters.stalls.get())?;
+            stats.set_item("python_time", counters.calling.get() as f64 / 1e9)?;
+            stats.set_item("attach_wait", counters.attaching.get() as f64 / 1e9)?;
+            stats.set_item("timers", counters.timers.get())?;
+            stats.set_item("mailbox", handle.mailbox_depth())?;
+            all.append(stats)?;
+        }
+        Ok(all)
+    }
+
+    /// Watch a descriptor: ``events`` is ``EV_IN``, ``EV_OUT`` or both, with ``EV_ET`` for edge-triggered.
+    ///
+    /// Before the reactor runs from any thread, then on poller 0. Inside a callback on the same poller. Any other call raises
+    /// ``WrongThread``. Raises ``OSError`` when the descriptor is closed, was added already, or is of a kind that epoll does
+    /// not take (a regular file).
+    ///
+    /// Go: ``AddEvHandler``.
+    fn add(
+        &self,
+        handler: &Bound<'_, EventHandler>,
+        fd: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = integer)] events: i64,
+    ) -> PyResult<()> {
+        let (fd, interests) = (descriptor("fd", fd)?, interests(events)?);
+        self.open_handles()?;
+        handler.get().check_unused()?;
+        let added = self.on_own_poller(|poller, tables| -> PyResult<()> {
+            let token = poller.add_descriptor(fd, interests)?;
+            handler.get().bind_to(poller.handle().clone(), fd)?;
+            tables.put_handler(token, handler.clone().into_any().unbind(), None);
+            self.descriptors.put(fd, Place { poller: poller.handle().index, token, interests });
+            Ok(())
+        });
+        added.unwrap_or_else(|| Err(Error::WrongThread("add()").into()))
+    }
+
+    /// Watch an added descriptor for more events.
+    ///
+    /// Go: ``AppendEvent``.
+    fn append_events(&self, fd: &Bound<'_, PyAny>, #[pyo3(from_py_with = integer)] events: i64) -> PyResult<()> {
+        let (fd, more) = (descriptor("fd", fd)?, interests(events)?);
+        self.change(fd, "append_events()", |now| Interests {
+            readable: now.readable || more.readable,
+            writable: now.writable || more.writable,
+            edge: now.edge || more.edge,
+        })
+    }
+
+    /// Watch a descriptor for fewer events. When none is left the handler is removed and gets ``on_close(None)``.
+    ///
+    /// Go: ``RemoveEvent``.
+    fn remove_events(&self, fd: &Bound<'_, PyAny>, #[pyo3(from_py_with = integer)] events: i64) -> PyResult<()> {
+        let (fd, less) = (descriptor("fd", fd)?, interests(events)?);
+        self.change(fd, "remove_events()", |now| Interests {
+            readable: now.readable && !less.readable,
+            writable: now.writable && !less.writable,
+            edge: now.edge && !less.edge,
+        })
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (kind, error, traceback))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: &Bound<'_, PyAny>,
+        error: &Bound<'_, PyAny>,
+        traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let _ = (kind, error, traceback);
+        self.stop(py, 5.0)?;
+        self.join(py, None)?;
+        Ok(())
+    }
+}

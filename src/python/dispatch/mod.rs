@@ -1,0 +1,282 @@
+//! Calls Python handler objects: the Python side of the seam.
+//!
+//! The thread attaches to the interpreter once per batch. While it is attached, only the user's code makes system
+//! calls.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod` | the batch, and the callbacks of connections |
+//! | `handlers` | new handlers: made by a factory, with the protocol of their face |
+//! | `others` | callbacks of timers, tasks, datagrams and descriptors |
+//! | `report` | exceptions of callbacks: the log, and the end of the connection |
+
+mod handlers;
+mod others;
+mod report;
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::error::Reason;
+use crate::poller::call::Call;
+use crate::poller::watchdog::Stall;
+use crate::poller::{Dispatch, Poller};
+use crate::protocols::Protocol;
+use crate::python::callbacks::{goes_on, is_inherited_from, is_none};
+use crate::python::connection::Connection;
+use crate::python::connection::event_handler::Descriptors;
+use crate::python::protocols::{Called, FaceRef, framing};
+use crate::python::running::fairness::{Attached, Share, has_lock};
+use crate::python::running::stalls;
+use crate::python::tables::{Caller, Dispatching, PyTask, Tables};
+use crate::python::values::arguments::type_name;
+use crate::python::values::errors;
+use crate::shared::handle::PollerHandle;
+use crate::shared::remote::Remote;
+use crate::slots::Token;
+use crate::timer::TimerId;
+
+/// Calls the handlers of one poller.
+pub struct PyDispatch {
+    handle: Arc<PollerHandle>,
+    tables: Tables,
+    descriptors: Arc<Descriptors>,
+    /// `None` in a Python without an interpreter lock.
+    share: Option<Share>,
+}
+
+impl Dispatch for PyDispatch {
+    fn on_thread(&self, body: &mut dyn FnMut()) {
+        // Attached for the thread's whole life, so that each batch finds the thread state and makes none. `detach`
+        // requires a `Send` closure, because a closure could bring Python objects along; the body holds none.
+        struct Body<'a>(&'a mut dyn FnMut());
+        // SAFETY: `detach` runs the closure on this very thread.
+        unsafe impl Send for Body<'_> {}
+        impl Body<'_> {
+            fn run(self) {
+                (self.0)();
+            }
+        }
+        let body = Body(body);
+        Python::attach(|py| {
+            py.detach(move || body.run());
+            self.tables.forget_everything();
+        });
+    }
+
+    fn stalled(stall: &Stall<'_>) {
+        stalls::report(stall);
+    }
+
+    fn dispatch(&self, poller: &Poller) {
+        let began = self.share.as_ref().map(Share::wait);
+        Python::attach(|py| {
+            let _attached = began.map(|_| Attached::new());
+            let _dispatching = Dispatching::new(poller, &self.tables);
+            drop(poller.take_released());
+            while let Some(call) = poller.next_call() {
+                self.call(py, poller, call);
+            }
+        });
+        if let (Some(share), Some(began)) = (&self.share, began) {
+            share.done(began);
+        }
+    }
+}
+
+impl PyDispatch {
+    pub fn new(py: Python<'_>, handle: &Arc<PollerHandle>, descriptors: &Arc<Descriptors>) -> Self {
+        Self {
+            handle: handle.clone(),
+            tables: Tables::new(py),
+            descriptors: descriptors.clone(),
+            share: has_lock(py).then(Share::new),
+        }
+    }
+
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    fn call(&self, py: Python<'_>, poller: &Poller, call: Call) {
+        let names = &self.tables.names;
+        match call {
+            Call::Read(token) => self.call_deciding(py, poller, token, names.on_read.bind(py)),
+            Call::News(token, _) => self.call_face(py, poller, token),
+            Call::Accept(remote, acceptor) => self.accept(py, poller, &remote, &acceptor),
+            Call::Open(remote) => self.call_open(py, poller, remote),
+            Call::ConnectFailed(token, error) => {
+                if let Some((handler, _)) = self.tables.take_handler(token) {
+                    self.call_connect_fail(py, poller, handler.bind(py), error.into());
+                }
+            }
+            Call::Eof(token) => self.call_or_finish(py, poller, token, names.on_eof.bind(py)),
+            Call::Stopping(token) => self.call_or_finish(py, poller, token, names.on_stopping.bind(py)),
+            Call::Drain(token) => self.call_drain(py, poller, token),
+            Call::Close { token, reason, protocol, timers } => {
+                self.end(py, poller, token, reason, protocol, timers);
+            }
+            Call::AcceptFailed(acceptor, error) => self.warn_of_shortage(py, poller, &acceptor, &error),
+            Call::TimerCancelled(id) => self.tables.forget_timer(id),
+            Call::Timer { id, owner, again } => self.call_timer(py, poller, id, owner, again),
+            Call::DescriptorReadable(token) => self.call_descriptor(py, poller, token, names.on_read.bind(py)),
+            Call::DescriptorWritable(token) => self.call_descriptor(py, poller, token, names.on_write.bind(py)),
+            Call::Datagram(token, datagram) => self.call_datagram(py, poller, token, &datagram),
+            Call::DatagramError(token, error) => self.call_datagram_error(py, poller, token, error.into()),
+            Call::DescriptorRemoved(token, reason) => {
+                if let Some((handler, _)) = self.tables.take_handler(token) {
+                    self.descriptors.remove(token, self.handle.index);
+                    self.call_close(py, poller, handler.bind(py), reason);
+                }
+            }
+            Call::Task(task) => {
+                if let Ok(task) = task.downcast::<PyTask>() {
+                    self.run_task(py, poller, *task);
+                }
+            }
+            Call::Signal => {
+                if let Err(error) = py.check_signals() {
+                    poller.halt(Box::new(error));
+                }
+            }
+        }
+    }
+
+    // ---- connections ----------------------------------------------------------------------------------------------
+
+    /// Calls a callback that decides: `None` and `True` continue, `False` closes.
+    fn call_deciding(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
+        let Some(handler) = self.tables.handler(py, token) else { return };
+        let handler = handler.bind(py);
+        match handler.call_method0(name).and_then(|answer| goes_on(name, &answer)) {
+            Ok(true) => {}
+            Ok(false) => poller.close(token),
+            Err(error) => self.end_by(poller, token, handler, name, error),
+        }
+    }
+
+    /// Calls a callback of the connection's protocol through its face.
+    fn call_face(&self, py: Python<'_>, poller: &Poller, token: Token) {
+        let Some((handler, face)) = self.tables.handler_and_face(py, token) else { return };
+        let (handler, face) = (handler.bind(py), or_messages(face));
+        let Some(Called { name, answer, about }) = face.call(poller, &self.tables.names, token, handler) else {
+            return;
+        };
+        let name = name.bind(py);
+        match answer.and_then(|answer| goes_on(name, &answer)) {
+            Ok(true) => {}
+            Ok(false) => face.decline(poller, token),
+            Err(error) => {
+                if let Some(error) = self.blame(poller, token, handler, name, error) {
+                    face.fail(py, poller, token, about, error);
+                }
+            }
+        }
+    }
+
+    fn call_open(&self, py: Python<'_>, poller: &Poller, remote: Arc<Remote>) {
+        let token = remote.token;
+        let Some(handler) = self.tables.handler(py, token) else { return };
+        if let Ok(connection) = handler.bind(py).cast::<Connection>() {
+            connection.get().bind_to(remote);
+        }
+        self.begin(py, poller, token);
+    }
+
+    /// Calls a callback; a handler that does not define it is finished instead.
+    fn call_or_finish(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
+        let Some(handler) = self.tables.handler(py, token) else { return };
+        if is_inherited_from::<Connection>(handler.bind(py), name) {
+            return poller.finish(token);
+        }
+        self.call_deciding(py, poller, token, name);
+    }
+
+    fn call_drain(&self, py: Python<'_>, poller: &Poller, token: Token) {
+        let Some(handler) = self.tables.handler(py, token) else { return };
+        let name = self.tables.names.on_drain.bind(py);
+        let answer = handler.bind(py).call_method0(name).and_then(|answer| is_none(name, &answer));
+        if let Err(error) = answer {
+            self.end_by(poller, token, handler.bind(py), name, error);
+        }
+    }
+
+    fn end(
+        &self,
+        py: Python<'_>,
+        poller: &Poller,
+        token: Token,
+        reason: Reason,
+        protocol: Option<Box<dyn Protocol>>,
+        timers: Vec<TimerId>,
+    ) {
+        let handler = self.tables.take_handler(token);
+        self.tables.forget_timers(timers);
+        if let Some((handler, face)) = handler {
+            let handler = handler.bind(py);
+            or_messages(face).end(handler, protocol);
+            match self.tables.take_observer(token) {
+                None => self.call_close(py, poller, handler, reason),
+                Some(ends) => {
+                    let error = errors::of_reason(py, reason);
+                    // Fails only when memory runs out.
+                    let _ = ends.bind(py).append(&error);
+                    self.call_on_close(py, poller, handler, error);
+                }
+            }
+        }
+    }
+
+    fn call_on_close(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
+        let name = self.tables.names.on_close.bind(py);
+        if let Err(error) = handler.call_method1(name, (error,)).and_then(|answer| is_none(name, &answer)) {
+            self.report(py, poller, handler, &name.to_string(), error);
+        }
+    }
+}
+
+impl Caller for PyDispatch {
+    fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    fn report(&self, py: Python<'_>, poller: &Poller, subject: &Bound<'_, PyAny>, doing: &str, error: PyErr) {
+        drop(self.report_and_keep(py, poller, subject, doing, error));
+    }
+
+    fn call_connect_fail(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, error: PyErr) {
+        if let Ok(connection) = handler.cast::<Connection>() {
+            connection.get().release();
+        }
+        let name = self.tables.names.on_connect_fail.bind(py);
+        if is_inherited_from::<Connection>(handler, name) {
+            let text = format!("{} without on_connect_fail", type_name(handler));
+            return self.log(py, poller, handler, &text, &error);
+        }
+        let answer = handler.call_method1(name, (error.into_value(py),)).and_then(|answer| is_none(name, &answer));
+        if let Err(error) = answer {
+            self.report(py, poller, handler, &name.to_string(), error);
+        }
+    }
+
+    fn call_close(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, reason: Reason) {
+        // Making the exception costs the most in a connection that a reset ends, so do it only for a handler with
+        // `on_close`.
+        if !is_inherited_from::<Connection>(handler, self.tables.names.on_close.bind(py)) {
+            self.call_on_close(py, poller, handler, errors::of_reason(py, reason));
+        }
+    }
+
+    fn open_datagrams(&self, py: Python<'_>, poller: &Poller, token: Token, handler: &Bound<'_, PyAny>) {
+        let name = self.tables.names.on_open.bind(py);
+        let answer = handler.call_method0(name);
+        self.settle_datagrams(py, poller, token, handler, name, answer);
+    }
+}
+
+/// The face of a handler: the one of its class, else the face for messages and bytes.
+fn or_messages(face: Option<FaceRef>) -> FaceRef {
+    face.unwrap_or(&framing::FACE)
+}

@@ -1,0 +1,468 @@
+//! `goev.http.Request`: one request, and the way to answer it from any thread.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
+
+use super::headers::Headers;
+use crate::data::{Data, Payload};
+use crate::error::Error;
+use crate::protocols::Wire;
+use crate::protocols::http::{Answer, Facts, Head, Http, NotNow, Part, Piece, Then, Unfit, Version};
+use crate::python::connection::held::{HeldBytes, held};
+use crate::python::connection::{Connection, hand_over};
+use crate::python::tables::with_poller;
+use crate::python::values::arguments::{bytes_of, integer, type_name};
+use crate::shared::remote::Remote;
+use crate::system::clock::http_date;
+
+/// Up to this size a body is copied behind its head, so that one write queues both.
+const SMALL_BODY: usize = 2048;
+
+/// One request, and the way to answer it.
+///
+/// ``respond`` answers at once; ``start``, ``write`` and ``end`` piece by piece. Any thread may call them at any time;
+/// answers go out in the order of the requests.
+#[pyclass(frozen, module = "goev.http")]
+pub struct Request {
+    remote: Arc<Remote>,
+    number: u64,
+    head: Arc<[u8]>,
+    facts: Facts,
+    /// `None` if the body comes in pieces.
+    body: Option<Py<PyBytes>>,
+    answer: Mutex<Answer>,
+    /// Whether another thread gave a part of the answer. Later parts must not overtake it.
+    is_posted: AtomicBool,
+}
+
+impl Request {
+    /// A request as it arrived. `body` is `None` if the body comes in pieces.
+    pub fn new(remote: &Arc<Remote>, number: u64, head: &[u8], facts: Facts, body: Option<Bound<'_, PyBytes>>) -> Self {
+        Self {
+            remote: remote.clone(),
+            number,
+            head: head.into(),
+            facts,
+            answer: Mutex::new(Answer::new(number, head, facts, body.is_some())),
+            body: body.map(Bound::unbind),
+            is_posted: AtomicBool::new(false),
+        }
+    }
+
+    /// The number of the request on its connection.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether the body comes in pieces.
+    pub fn is_streamed(&self) -> bool {
+        self.body.is_none()
+    }
+
+    /// Whether the peer has to be asked for the body. Notes that it was asked.
+    pub fn ask_for_body(&self) -> bool {
+        self.facts.expects_continue && lock(&self.answer).ask_for_body()
+    }
+
+    /// Whether another thread gave a part of the answer.
+    pub fn is_posted(&self) -> bool {
+        self.is_posted.load(Ordering::Relaxed)
+    }
+
+    /// Gives up the answer: a request without one gets 500, and an answer that was begun ends incomplete.
+    pub fn fail(&self) {
+        let mut answer = lock(&self.answer);
+        if answer.is_given() {
+            return;
+        }
+        let given_up = answer.abandon(&http_date());
+        drop(answer);
+        if let Some((last, then)) = given_up
+            && !self.remote.is_closed()
+        {
+            // Fails only if the connection has ended, and then no peer waits.
+            let _ = self.send([Slice::Bytes(&last)], then);
+        }
+    }
+
+    fn is(&self, method: &[u8]) -> bool {
+        &self.head[..self.facts.method()] == method
+    }
+
+    fn target_text(&self) -> &str {
+        // The parser has checked that the target is printable ASCII.
+        std::str::from_utf8(&self.head[self.facts.method() + 1..self.facts.target()]).unwrap_or_default()
+    }
+
+    /// The authority of a target in absolute form (RFC 9112 section 3.2.2), and the target behind it.
+    fn authority_and_rest(&self) -> (Option<&str>, &str) {
+        let target = self.target_text();
+        match target.split_once("://") {
+            Some((_, rest)) if !target.starts_with('/') => {
+                let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+                (Some(authority), rest)
+            }
+            _ => (None, target),
+        }
+    }
+
+    /// The path and the query of the target, as they were sent.
+    fn path_and_query(&self) -> (&str, &str) {
+        let (_, rest) = self.authority_and_rest();
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        (if path.is_empty() { "/" } else { path }, query)
+    }
+
+    /// Makes the head: the status line and the fields.
+    fn head_of(&self, status: i64, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Head> {
+        let code = u16::try_from(status).ok().filter(|status| *status == 101 || (200..=599).contains(status));
+        let wrong = || PyValueError::new_err(format!("status must be from 200 to 599, or 101, not {status}"));
+        let status = code.ok_or_else(wrong)?;
+        let mut head = Head::new(BUFFER.take(), status);
+        if let Some(headers) = headers {
+            each_field(headers, |name, value| head.field(name, value))?;
+        }
+        Ok(head)
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.remote.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// As [`Self::send`], for a single part.
+    fn send_bytes(&self, bytes: &[u8], then: Then) -> Result<(), Error> {
+        let (remote, number) = (&self.remote, self.number);
+        let answer = |http: &mut Http, wire: &mut dyn Wire| http.answer(number, [Data::Bytes(bytes)], then, wire);
+        if !self.is_posted()
+            && let Some(given) = with_poller(&remote.handle, |poller, _| poller.with(remote.token, answer))
+        {
+            return given.ok_or(Error::Closed)?;
+        }
+        self.send([Slice::Bytes(bytes)], then)
+    }
+
+    fn send<'a>(&self, parts: impl IntoIterator<Item = Slice<'a>>, then: Then) -> Result<(), Error> {
+        let (remote, number) = (&self.remote, self.number);
+        let mut parts = parts.into_iter();
+        let given = if self.is_posted() {
+            None
+        } else {
+            with_poller(&remote.handle, |poller, _| {
+                let parts = parts.by_ref().map(Slice::into_data);
+                let given = poller.with::<Http, _>(remote.token, |http, wire| http.answer(number, parts, then, wire));
+                given.ok_or(Error::Closed)?
+            })
+        };
+        given.unwrap_or_else(|| {
+            self.is_posted.store(true, Ordering::Relaxed);
+            let parts: Vec<_> = parts.map(Slice::into_payload).collect();
+            let len = parts.iter().map(Payload::len).sum();
+            remote.post(len, Box::new(Part { number, parts, then }))
+        })
+    }
+}
+
+/// A part of an answer.
+enum Slice<'a> {
+    Bytes(&'a [u8]),
+    Held(Box<HeldBytes>),
+}
+
+impl<'a> Slice<'a> {
+    /// Holds a large `bytes` object; other data is copied.
+    fn of(body: &Bound<'_, PyAny>, data: &'a [u8]) -> Self {
+        held(body).map_or(Self::Bytes(data), |bytes| Self::Held(Box::new(HeldBytes::new(bytes))))
+    }
+
+    fn into_data(self) -> Data<'a> {
+        match self {
+            Self::Bytes(bytes) => Data::Bytes(bytes),
+            Self::Held(held) => Data::Held(held),
+        }
+    }
+
+    fn into_payload(self) -> Payload {
+        match self {
+            Self::Bytes(bytes) => Payload::Copied(bytes.to_vec()),
+            Self::Held(held) => Payload::Held(held),
+        }
+    }
+}
+
+thread_local! {
+    /// The memory in which heads are written.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `note` with each field of a mapping, or of an iterable of pairs.
+fn each_field(headers: &Bound<'_, PyAny>, mut note: impl FnMut(&[u8], &[u8]) -> Result<(), Unfit>) -> PyResult<()> {
+    let mut pair = |name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>| {
+        with_latin1(name, "a field name", |name_bytes| with_latin1(value, name, |value| Ok(note(name_bytes, value)?)))
+    };
+    if let Ok(headers) = headers.cast_exact::<PyDict>() {
+        return headers.iter().try_for_each(|(name, value)| pair(&name, &value));
+    }
+    let pairs = match headers.cast::<PyMapping>() {
+        Ok(mapping) => mapping.items()?.into_any(),
+        Err(_) => headers.clone(),
+    };
+    let wrong = |what: &Bound<'_, PyAny>| {
+        PyTypeError::new_err(format!("headers must be a mapping or pairs of str, not {}", type_name(what)))
+    };
+    for item in pairs.try_iter().map_err(|_| wrong(headers))? {
+        let item = item?;
+        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract().map_err(|_| wrong(&item))?;
+        pair(&name, &value)?;
+    }
+    Ok(())
+}
+
+/// Calls `use_it` with a text of a field in ISO-8859-1 (RFC 9110 section 5.5).
+fn with_latin1<R>(
+    text: &Bound<'_, PyAny>,
+    whose: impl std::fmt::Display,
+    use_it: impl FnOnce(&[u8]) -> PyResult<R>,
+) -> PyResult<R> {
+    let Ok(text) = text.cast::<PyString>() else {
+        return Err(PyTypeError::new_err(format!("{whose}: must be str, not {}", type_name(text))));
+    };
+    match text.to_str() {
+        Ok(text) if text.is_ascii() => use_it(text.as_bytes()),
+        _ => {
+            let encoded = text.call_method1("encode", ("latin-1",));
+            let encoded = encoded.map_err(|_| PyValueError::new_err(format!("{whose}: not ISO-8859-1: {text:?}")))?;
+            use_it(encoded.cast::<PyBytes>()?.as_bytes())
+        }
+    }
+}
+
+impl From<Unfit> for PyErr {
+    fn from(unfit: Unfit) -> Self {
+        PyValueError::new_err(unfit.0)
+    }
+}
+
+impl From<NotNow> for PyErr {
+    fn from(error: NotNow) -> Self {
+        match error {
+            NotNow::Answered | NotNow::NotBegun => PyRuntimeError::new_err(error.to_string()),
+            NotNow::TooMuch { .. } | NotNow::TooLittle { .. } => PyValueError::new_err(error.to_string()),
+        }
+    }
+}
+
+#[pymethods]
+impl Request {
+    /// The method as it was sent; methods are case-sensitive.
+    #[getter]
+    fn method(&self) -> &str {
+        // The parser accepts only a token, which is ASCII.
+        std::str::from_utf8(&self.head[..self.facts.method()]).unwrap_or_default()
+    }
+
+    /// The target as it was sent, usually ``/path?query``.
+    #[getter]
+    fn target(&self) -> &str {
+        self.target_text()
+    }
+
+    /// The path, percent-decoded as UTF-8; ``*`` for ``OPTIONS *``, ``host:port`` for ``CONNECT``.
+    #[getter]
+    fn path<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (path, _) = self.path_and_query();
+        if !path.contains('%') {
+            return Ok(PyString::new(py, path).into_any());
+        }
+        py.import("urllib.parse")?.call_method1("unquote", (path,))
+    }
+
+    /// The part of the target after the ``?``, as it was sent; ``urllib.parse.parse_qs`` reads it.
+    #[getter]
+    fn query(&self) -> &str {
+        self.path_and_query().1
+    }
+
+    /// The host that the request names, usually ``host:port``: from the target if it has one, else from the ``Host``
+    /// header; else ``""``.
+    ///
+    /// RFC 9112 section 3.2.2: if the target has a host, the ``Host`` header is ignored.
+    #[getter]
+    fn host(&self) -> String {
+        if self.is(b"CONNECT") {
+            return self.target_text().into();
+        }
+        self.authority_and_rest().0.map_or_else(|| self.headers().first("host"), str::to_owned)
+    }
+
+    /// ``"1.1"`` or ``"1.0"``.
+    #[getter]
+    fn version(&self) -> &'static str {
+        match self.facts.version {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+        }
+    }
+
+    /// The fields: a read-only mapping; a name matches in any case.
+    #[getter]
+    fn headers(&self) -> Headers {
+        Headers::new(self.head.clone())
+    }
+
+    /// The whole body; ``b""`` in a class with ``on_body``.
+    #[getter]
+    fn body(&self, py: Python<'_>) -> Py<PyBytes> {
+        self.body.as_ref().map_or_else(|| PyBytes::new(py, b"").unbind(), |body| body.clone_ref(py))
+    }
+
+    /// Whether the peer wants to keep the connection.
+    #[getter]
+    fn keep_alive(&self) -> bool {
+        self.facts.keep_alive
+    }
+
+    /// Whether an answer was given or begun.
+    #[getter]
+    fn answered(&self) -> bool {
+        !lock(&self.answer).is_due()
+    }
+
+    /// Answer: the status, the fields, the body. From any thread.
+    ///
+    /// ``headers`` is a mapping or pairs. ``Content-Length``, ``Date`` and ``Connection`` are added; ``connection:
+    /// close`` closes after the answer. The answer to ``HEAD``, and one with 204 or 304, goes out without the body.
+    /// ``101`` ends HTTP here: ``hand_over`` follows.
+    ///
+    /// Raises ``ValueError`` for arguments that HTTP cannot carry, ``RuntimeError`` if the request was answered,
+    /// ``ConnectionClosed``.
+    #[pyo3(signature = (status = 200, headers = None, body = None), text_signature = "($self, status=200, headers=None, body=b'')")]
+    pub fn respond(
+        &self,
+        #[pyo3(from_py_with = integer)] status: i64,
+        headers: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = some)] body: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let head = self.head_of(status, headers)?;
+        match body {
+            None => self.respond_with(head, None, &[]),
+            Some(body) => bytes_of(&body, |data| self.respond_with(head, Some(&body), data)),
+        }
+    }
+
+    /// Begin an answer; ``write`` and ``end`` send its body. From any thread.
+    ///
+    /// The body is sent in chunks, unless ``headers`` give its ``content-length``; to an HTTP/1.0 peer until the close.
+    /// Raises the same errors as ``respond``.
+    #[pyo3(signature = (status = 200, headers = None), text_signature = "($self, status=200, headers=None)")]
+    fn start(&self, #[pyo3(from_py_with = integer)] status: i64, headers: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let head = self.head_of(status, headers)?;
+        let ready = {
+            let mut answer = lock(&self.answer);
+            let ready = answer.beginning(head, &http_date())?;
+            self.check_open()?;
+            answer.give(&ready)?;
+            ready
+        };
+        self.send_and_keep(ready.head, ready.then)
+    }
+
+    /// Send more of the body of an answer that was begun. From any thread.
+    ///
+    /// Raises ``ValueError`` if the body exceeds the ``content-length`` that was given, ``RuntimeError`` if no answer
+    /// was begun.
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        bytes_of(data, |bytes| {
+            self.check_open()?;
+            let piece = lock(&self.answer).piece(bytes.len())?;
+            let body = Slice::of(data, bytes);
+            match piece {
+                Piece::Counted => Ok(()),
+                Piece::Plain => Ok(self.send([body], Then::More)?),
+                Piece::Chunk(size) => {
+                    Ok(self.send([Slice::Bytes(size.as_bytes()), body, Slice::Bytes(b"\r\n")], Then::More)?)
+                }
+            }
+        })
+    }
+
+    /// End the body of an answer that was begun. From any thread.
+    ///
+    /// Raises ``ValueError`` if the body is shorter than the ``content-length``, ``RuntimeError`` if no answer was
+    /// begun.
+    fn end(&self) -> PyResult<()> {
+        self.check_open()?;
+        let (last, then) = lock(&self.answer).end()?;
+        Ok(self.send([Slice::Bytes(last)], then)?)
+    }
+
+    /// Let another handler object take over the connection after an answer of 101, like ``Connection.hand_over``.
+    fn hand_over(&self, py: Python<'_>, other: &Bound<'_, Connection>) -> PyResult<()> {
+        hand_over(py, &self.remote, other)
+    }
+
+    /// Whether only the answer to this request is due, so that another protocol may follow it.
+    fn _is_alone(&self) -> PyResult<bool> {
+        let alone = with_poller(&self.remote.handle, |poller, _| {
+            poller.with::<Http, _>(self.remote.token, |http, _| http.is_alone(self.number)).unwrap_or(false)
+        });
+        Ok(alone.ok_or(Error::WrongThread("goev.websocket.upgrade()"))?)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<goev.http.Request {} {}>", self.method(), self.target_text())
+    }
+}
+
+impl Request {
+    fn respond_with(&self, head: Head, body: Option<&Bound<'_, PyAny>>, data: &[u8]) -> PyResult<()> {
+        let mut ready = {
+            let mut answer = lock(&self.answer);
+            let ready = answer.whole(head, data.len(), &http_date())?;
+            self.check_open()?;
+            answer.give(&ready)?;
+            ready
+        };
+        let data = if ready.has_body { data } else { &[] };
+        if data.len() <= SMALL_BODY {
+            ready.head.extend_from_slice(data);
+            return self.send_and_keep(ready.head, ready.then);
+        }
+        let slice = body.map_or(Slice::Bytes(data), |body| Slice::of(body, data));
+        Ok(self.send([Slice::Bytes(&ready.head), slice], ready.then)?)
+    }
+
+    /// Sends a head that was written into this thread's buffer, and keeps the memory for the next head.
+    fn send_and_keep(&self, bytes: Vec<u8>, then: Then) -> PyResult<()> {
+        self.send_bytes(&bytes, then)?;
+        BUFFER.set(bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let is_given = self.answer.get_mut().unwrap_or_else(PoisonError::into_inner).is_given();
+        if !is_given {
+            self.fail();
+        }
+    }
+}
+
+/// Takes an argument that may be missing but not `None`.
+fn some<'py>(body: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if body.is_none() {
+        Err(PyTypeError::new_err("body must be a bytes-like object, not None"))
+    } else {
+        Ok(Some(body.clone()))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock is held cannot leave a plain value half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,84 @@
+//! Work off the poller: a function runs in an executor, and its result returns to the poller.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+use crate::python::tables::PyTask;
+use crate::python::values::arguments::{callable, type_name};
+use crate::shared::handle::PollerHandle;
+use crate::shared::remote::Remote;
+use crate::system::fork;
+
+/// Submits `fn(*args)`, and has `then(future)` called on the poller when it is done. With an `owner`, only while that
+/// connection is open.
+pub fn run_in_executor<'py>(
+    executor: Option<&Bound<'py, PyAny>>,
+    function: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    then: &Bound<'py, PyAny>,
+    poller: Arc<PollerHandle>,
+    owner: Option<Arc<Remote>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = function.py();
+    callable("fn", function)?;
+    callable("then", then)?;
+    let executor = executor.map_or_else(|| default_executor(py), |executor| Ok(executor.clone()))?;
+    let submit = executor.getattr("submit").ok().filter(|_| executor.cast::<PyType>().is_err()).ok_or_else(|| {
+        let got = executor.repr().map_or_else(|_| type_name(&executor), |text| text.to_string());
+        PyTypeError::new_err(format!("executor must be a concurrent.futures.Executor or None, not {got}"))
+    })?;
+    let mut call = vec![function.clone()];
+    call.extend(args.iter());
+    let future = submit.call1(PyTuple::new(py, call)?)?;
+    let delivery = Delivery { poller, owner, then: Mutex::new(Some(then.clone().unbind())) };
+    future.call_method1("add_done_callback", (delivery,))?;
+    Ok(future)
+}
+
+/// Brings a finished future to the poller. Called on the thread that finished it.
+#[pyclass(frozen)]
+struct Delivery {
+    poller: Arc<PollerHandle>,
+    owner: Option<Arc<Remote>>,
+    /// Moved out together with the result. A future keeps its callbacks for ever, and a handler may keep its future,
+    /// so a reference here would leak both.
+    then: Mutex<Option<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Delivery {
+    fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = future.py();
+        let args = PyTuple::new(py, [future])?.unbind();
+        let then = self.then.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(function) = then else { return Ok(()) };
+        let task = PyTask::Call { owner: self.owner.clone(), function, args };
+        // Fails only on a poller that has ended, and that one runs no callbacks.
+        let _ = self.poller.post_task(Box::new(task));
+        Ok(())
+    }
+}
+
+/// The thread pool of the process, of the executor's default size. A forked child makes a new one, because it has
+/// none of the threads.
+fn default_executor(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static EXECUTOR: Mutex<Option<(u32, Py<PyAny>)>> = Mutex::new(None);
+    // The lock is never held while Python code runs, so no fork can happen while it is held.
+    let lock = || EXECUTOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = || lock().as_ref().filter(|(birth, _)| !fork::is_foreign(*birth)).map(|(_, known)| known.clone_ref(py));
+    if let Some(known) = known() {
+        return Ok(known.into_bound(py));
+    }
+    let arguments = PyDict::new(py);
+    arguments.set_item("thread_name_prefix", "goev-executor")?;
+    let class = py.import("concurrent.futures")?.getattr("ThreadPoolExecutor")?;
+    let made = class.call((), Some(&arguments))?;
+    // Another thread may have stored one meanwhile.
+    let first = known().map_or(made, |known| known.into_bound(py));
+    let before = lock().replace((fork::generation(), first.clone().unbind()));
+    drop(before);
+    Ok(first)
+}

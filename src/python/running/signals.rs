@@ -1,0 +1,96 @@
+//! Signals during `run()` on the main thread: every signal wakes its poller, and SIGINT and SIGTERM stop the reactor.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
+
+use crate::error::Error;
+use crate::poller::{Dispatch, Poller};
+use crate::reactor::{Outcome, Reactor as CoreReactor};
+use crate::system::signal::SignalPipe;
+
+/// Points the interpreter's wake-up descriptor at a poller that runs on the main thread. So a signal just before the
+/// wait is not lost (signal.set_wakeup_fd).
+pub struct WakeupFd {
+    before: Option<Py<PyAny>>,
+    /// Kept open until the interpreter no longer writes to it.
+    _pipe: Arc<SignalPipe>,
+}
+
+impl WakeupFd {
+    pub fn set(poller: &Poller) -> Result<Self, Error> {
+        let pipe = poller.watch_signals().map_err(Error::io("cannot open the signal pipe"))?;
+        let before = Python::attach(|py| -> PyResult<_> {
+            if !is_main_thread(py)? {
+                return Ok(None);
+            }
+            let arguments = PyDict::new(py);
+            arguments.set_item("warn_on_full_buffer", false)?;
+            let before = py.import("signal")?.call_method("set_wakeup_fd", (pipe.writer(),), Some(&arguments))?;
+            Ok(Some(before.unbind()))
+        });
+        // Without the descriptor signals are handled later: at the next event.
+        Ok(Self { before: before.unwrap_or(None), _pipe: pipe })
+    }
+
+    pub fn restore(self, py: Python<'_>) -> PyResult<()> {
+        let Some(before) = self.before else { return Ok(()) };
+        py.import("signal")?.call_method1("set_wakeup_fd", (before,))?;
+        Ok(())
+    }
+}
+
+/// Runs the handlers of pending signals; an exception of one of them ends the run.
+pub fn check_signals() -> Result<(), Outcome> {
+    Python::attach(|py| py.check_signals()).map_err(|error| Outcome::Halted(Box::new(error)))
+}
+
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import("threading")?;
+    Ok(threading.call_method0("current_thread")?.is(&threading.call_method0("main_thread")?))
+}
+
+/// The handlers of SIGINT and SIGTERM as they were before a run.
+#[derive(Default)]
+pub struct StopSignals(Vec<(i32, Py<PyAny>)>);
+
+impl StopSignals {
+    /// Makes both signals stop `core`: the first within `grace`, a second one at once. A handler of the user is not
+    /// replaced. On a thread other than the main one this does nothing.
+    pub fn set<D: Dispatch>(py: Python<'_>, core: &Arc<CoreReactor<D>>, grace: Duration) -> PyResult<Self> {
+        let mut replaced = Self::default();
+        if !is_main_thread(py)? {
+            return Ok(replaced);
+        }
+        let (module, stop) = (py.import("signal")?, stop_function(py, core.clone(), grace)?);
+        for (number, default) in [(libc::SIGINT, "default_int_handler"), (libc::SIGTERM, "SIG_DFL")] {
+            if module.call_method1("getsignal", (number,))?.eq(module.getattr(default)?)? {
+                let before = module.call_method1("signal", (number, &stop))?;
+                replaced.0.push((number, before.unbind()));
+            }
+        }
+        Ok(replaced)
+    }
+
+    pub fn restore(self, py: Python<'_>) -> PyResult<()> {
+        for (number, before) in self.0 {
+            py.import("signal")?.call_method1("signal", (number, before))?;
+        }
+        Ok(())
+    }
+}
+
+fn stop_function<D: Dispatch>(
+    py: Python<'_>,
+    core: Arc<CoreReactor<D>>,
+    grace: Duration,
+) -> PyResult<Bound<'_, PyCFunction>> {
+    let again = AtomicBool::new(false);
+    PyCFunction::new_closure(py, None, None, move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+        let grace = if again.swap(true, Ordering::Relaxed) { Duration::ZERO } else { grace };
+        args.py().detach(|| core.stop(grace));
+    })
+}

@@ -1,0 +1,210 @@
+//! Conversions of user arguments, checked at the call. Each error names the argument, the value and the limit.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use socket2::SockAddr;
+
+use crate::error::Error;
+use crate::shared::acceptor::Endpoint;
+use crate::system::address::Address;
+
+/// Ten years, in seconds. A longer time is a mistake in the unit.
+const LONGEST: f64 = 10.0 * 365.0 * 86_400.0;
+
+/// A time in seconds as nanoseconds, rounded up.
+pub fn nanoseconds(name: &str, value: f64) -> PyResult<u64> {
+    if (0.0..=LONGEST).contains(&value) {
+        return Ok((value * 1e9).ceil() as u64);
+    }
+    Err(PyValueError::new_err(format!("{name} must be from 0 to {LONGEST} seconds, not {value}")))
+}
+
+/// A time in seconds, zero allowed.
+pub fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    nanoseconds(name, value).map(Duration::from_nanos)
+}
+
+/// The period of a repeating timer in nanoseconds, above zero; 0 for none.
+pub fn period(every: Option<f64>) -> PyResult<u64> {
+    match every.map_or(Ok(None), |every| nanoseconds("every", every).map(Some))? {
+        Some(0) => Err(PyValueError::new_err("every must be more than 0 seconds, not 0")),
+        nanoseconds => Ok(nanoseconds.unwrap_or(0)),
+    }
+}
+
+/// A number of bytes or objects.
+pub fn size(name: &str, value: i64) -> PyResult<usize> {
+    usize::try_from(value).map_err(|_| PyValueError::new_err(format!("{name} must be 0 or more, not {value}")))
+}
+
+/// A number of bytes or objects within a range.
+pub fn size_within(name: &str, value: i64, range: RangeInclusive<usize>) -> PyResult<usize> {
+    let size = usize::try_from(value).ok().filter(|size| range.contains(size));
+    size.ok_or_else(|| {
+        PyValueError::new_err(format!("{name} must be from {} to {}, not {value}", range.start(), range.end()))
+    })
+}
+
+/// A time for a socket option that counts whole seconds in 15 bits (tcp(7), MAX_TCP_KEEPIDLE).
+pub fn whole_seconds(name: &str, value: f64) -> PyResult<Duration> {
+    if value > 0.0 && value <= 32_767.0 {
+        return Ok(Duration::from_secs_f64(value.ceil()));
+    }
+    Err(PyValueError::new_err(format!("{name} must be more than 0 and at most 32767 seconds, not {value}")))
+}
+
+/// An IP address and port, for an argument with a name other than `address`.
+pub fn inet(name: &str, text: &str) -> PyResult<SocketAddr> {
+    match Address::parse(text) {
+        Ok(Address::Inet(address)) => Ok(address),
+        Ok(Address::Unix(_)) => {
+            Err(PyValueError::new_err(format!("{name} must be an IP address and port, not {text:?}")))
+        }
+        Err(error) => Err(PyValueError::new_err(error.to_string().replacen("address", name, 1))),
+    }
+}
+
+/// An int of any size. A value outside i64 becomes the nearest i64, which is beyond every limit.
+pub fn integer(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    let py = value.py();
+    value.extract().or_else(|error: PyErr| match error.is_instance_of::<PyOverflowError>(py) {
+        true => Ok(if value.lt(0)? { i64::MIN } else { i64::MAX }),
+        false => Err(error),
+    })
+}
+
+/// An int of any size, or `None`.
+pub fn optional_integer(value: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
+    if value.is_none() { Ok(None) } else { integer(value).map(Some) }
+}
+
+/// Returns an error unless `value` can be called.
+pub fn callable(name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_callable() {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(format!("{name} must be callable, not {}", type_name(value))))
+}
+
+/// Calls `use_it` with the bytes of a bytes-like object.
+pub fn bytes_of<R>(data: &Bound<'_, PyAny>, use_it: impl FnOnce(&[u8]) -> PyResult<R>) -> PyResult<R> {
+    if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+        return use_it(bytes.as_bytes());
+    }
+    let buffer = PyUntypedBuffer::get(data)
+        .map_err(|_| PyTypeError::new_err(format!("data must be a bytes-like object, not {}", type_name(data))))?;
+    if !buffer.is_c_contiguous() {
+        return Err(PyValueError::new_err("data must be contiguous"));
+    }
+    // SAFETY: the exporter keeps `len_bytes` bytes at `buf_ptr` while the view is held. While the interpreter is
+    // attached no other code changes them before they are copied. Without the interpreter lock the exporter's user
+    // must ensure that, as for every bytes-like argument.
+    use_it(unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) })
+}
+
+/// The name of a value's type, as errors write it.
+pub fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string())
+}
+
+/// A descriptor, or an object that has one.
+pub fn descriptor(name: &str, value: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    let number = if value.hasattr("fileno")? { value.call_method0("fileno")? } else { value.clone() };
+    let fd: i64 = number.extract().map_err(|_| {
+        PyTypeError::new_err(format!("{name} must be an int or have fileno(), not {}", type_name(value)))
+    })?;
+    RawFd::try_from(fd)
+        .ok()
+        .filter(|fd| *fd >= 0)
+        .ok_or_else(|| PyValueError::new_err(format!("{name} must be an open descriptor, not {fd}")))
+}
+
+/// A copy of a user's descriptor; the user may close the original afterwards.
+fn own_descriptor(name: &str, value: &Bound<'_, PyAny>, purpose: &str) -> PyResult<OwnedFd> {
+    let fd = descriptor(name, value)?;
+    // SAFETY: the caller's object owns the descriptor and is alive for this call. If the number is not an open
+    // descriptor, the cloning fails.
+    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+    Ok(copy.map_err(Error::io(format!("cannot {purpose} descriptor {fd}")))?)
+}
+
+/// The places where an acceptor listens: an address, a bound socket, or a list of them.
+pub fn endpoints(value: &Bound<'_, PyAny>) -> PyResult<Vec<Endpoint>> {
+    if let Ok(list) = value.cast::<PyList>() {
+        if list.is_empty() {
+            return Err(PyValueError::new_err("address must not be an empty list"));
+        }
+        return list.iter().map(|item| endpoint(&item)).collect();
+    }
+    Ok(vec![endpoint(value)?])
+}
+
+fn endpoint(value: &Bound<'_, PyAny>) -> PyResult<Endpoint> {
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(Endpoint::Address(Address::parse(text.to_str()?)?));
+    }
+    if !value.hasattr("fileno")? {
+        let text = format!("address must be a str, a bound socket or a list of them, not {}", type_name(value));
+        return Err(PyTypeError::new_err(text));
+    }
+    Ok(Endpoint::Bound(own_descriptor("address", value, "listen on")?.into()))
+}
+
+/// An address in the form of Python's socket module.
+pub fn address_object(py: Python<'_>, address: &SockAddr) -> PyResult<Py<PyAny>> {
+    if let Some(inet) = address.as_socket() {
+        return inet_object(py, &inet);
+    }
+    let name: Option<Vec<u8>> = match (address.as_pathname(), address.as_abstract_namespace()) {
+        (Some(path), _) => Some(path.as_os_str().as_bytes().to_vec()),
+        (None, Some(name)) => Some([b"@", name].concat()),
+        (None, None) => None,
+    };
+    Ok(name
+        .map_or_else(String::new, |name| String::from_utf8_lossy(&name).into_owned())
+        .into_pyobject(py)?
+        .into_any()
+        .unbind())
+}
+
+/// `(host, port)`, or `(host, port, flow info, scope)` for IPv6.
+pub fn inet_object(py: Python<'_>, address: &SocketAddr) -> PyResult<Py<PyAny>> {
+    let host = address.ip().to_string();
+    let tuple = match address {
+        SocketAddr::V4(v4) => (host, v4.port()).into_pyobject(py)?,
+        SocketAddr::V6(v6) => {
+            return Ok((host, v6.port(), v6.flowinfo(), v6.scope_id()).into_pyobject(py)?.into_any().unbind());
+        }
+    };
+    Ok(tuple.cast_into::<PyTuple>()?.into_any().unbind())
+}
+
+/// A peer's name in log lines.
+pub fn peer_text(peer: &crate::shared::remote::Peer) -> String {
+    match peer {
+        crate::shared::remote::Peer::Inet(address) => address.to_string(),
+        crate::shared::remote::Peer::Unix => "a Unix-socket peer".into(),
+    }
+}
+
+/// The file to send, as a descriptor that we own, and its size.
+pub fn regular_file(value: &Bound<'_, PyAny>) -> PyResult<(OwnedFd, u64)> {
+    let file = File::from(own_descriptor("file", value, "send")?);
+    let metadata = file.metadata().map_err(Error::io("cannot send the file"))?;
+    if !metadata.is_file() {
+        return Err(PyValueError::new_err(format!(
+            "file must be a regular file; descriptor {} is none",
+            file.as_raw_fd()
+        )));
+    }
+    Ok((file.into(), metadata.len()))
+}

@@ -1,0 +1,371 @@
+//! Listening sockets: bound and checked in the caller's thread, accepted from on their poller.
+//!
+//! An acceptor has one listener per address, or one per address and poller with `SO_REUSEPORT`. It knows which
+//! pollers get its connections; it does not know what a handler is.
+
+use std::any::Any;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::error::Error;
+use crate::options::{AcceptorOptions, ConnectionOptions, WhenFull};
+use crate::shared::admission::{Admission, Permit};
+use crate::shared::handle::{Message, PollerHandle};
+use crate::shared::remote::Peer;
+use crate::system::address::{Address, UnixName};
+use crate::system::socket;
+use crate::system::steering;
+use crate::timer::TimerId;
+
+/// Nanoseconds between two warnings of one acceptor about a shortage of descriptors.
+const TOLD_EVERY: u64 = 60_000_000_000;
+
+/// A place where an acceptor listens.
+pub enum Endpoint {
+    /// An address to bind.
+    Address(Address),
+    /// A socket that is bound already.
+    Bound(Socket),
+}
+
+/// The state that the listeners of one acceptor share.
+pub struct Acceptor {
+    /// The value from which the dispatch makes handlers.
+    pub factory: Box<dyn Any + Send + Sync>,
+    /// The addresses of the listeners, with the ports that the system chose.
+    pub addresses: Vec<SockAddr>,
+    connection: Arc<ConnectionOptions>,
+    /// The gate for new connections; `None` if there are no limits.
+    admission: Option<Arc<Admission>>,
+    when_full: WhenFull,
+    /// Time of the last warning about a shortage of descriptors; 0 for never.
+    told: AtomicU64,
+    /// The pollers that take turns; empty if each connection stays with the poller that accepted it.
+    takers: Vec<Arc<PollerHandle>>,
+    next: AtomicUsize,
+    listening: Vec<Arc<PollerHandle>>,
+    sockets: Vec<Weak<Socket>>,
+}
+
+impl Acceptor {
+    /// Binds, listens, and posts the listeners to the pollers in `accepting`.
+    ///
+    /// `serving` are the pollers of another reactor that is to own the connections.
+    pub fn open(
+        accepting: &[Arc<PollerHandle>],
+        serving: Option<&[Arc<PollerHandle>]>,
+        endpoints: Vec<Endpoint>,
+        options: &AcceptorOptions,
+        factory: Box<dyn Any + Send + Sync>,
+    ) -> Result<Arc<Self>, Error> {
+        options.validate()?;
+        let pollers = if options.reuse_port { accepting } else { &accepting[..1] };
+        let mut sockets = Vec::new();
+        for endpoint in endpoints {
+            sockets.push(listen_everywhere(endpoint, options, pollers.len())?);
+        }
+        let addresses = sockets.iter().map(|group| group[0].socket.local_addr());
+        let addresses = addresses.collect::<Result<_, _>>().map_err(Error::io("cannot read the bound address"))?;
+        let takers = serving.unwrap_or(if options.reuse_port { &[] } else { accepting }).to_vec();
+        let acceptor = Arc::new_cyclic(|acceptor: &Weak<Self>| Self {
+            factory,
+            addresses,
+            connection: Arc::new(options.connection.clone()),
+            admission: Admission::new(options.admission, tell_of_room(acceptor.clone())),
+            when_full: options.admission.when_full,
+            told: AtomicU64::new(0),
+            takers,
+            next: AtomicUsize::new(0),
+            listening: pollers.to_vec(),
+            sockets: sockets.iter().flatten().map(|bound| Arc::downgrade(&bound.socket)).collect(),
+        });
+        for group in sockets {
+            for (bound, poller) in group.into_iter().zip(pollers) {
+                let listener =
+                    Listener { bound, acceptor: acceptor.clone(), watched: false, listed: false, resting: None };
+                poller.post(Message::Listen(listener)).map_err(|_| Error::stopped())?;
+            }
+        }
+        Ok(acceptor)
+    }
+
+    /// Stops listening at once. Accepted connections stay open.
+    pub fn close(self: &Arc<Self>) {
+        for socket in self.sockets.iter().filter_map(Weak::upgrade) {
+            // On Linux this ends the listening even if another process holds a copy. It fails only if the listening
+            // has ended already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        for poller in &self.listening {
+            // `post` fails only on a stopped poller, which has closed its listeners.
+            let _ = poller.post(Message::Unlisten(self.clone()));
+        }
+    }
+
+    /// The poller with the next turn; `None` if the accepting poller keeps the connection.
+    pub(crate) fn taker(&self) -> Option<&Arc<PollerHandle>> {
+        if self.takers.is_empty() {
+            return None;
+        }
+        self.takers.get(self.next.fetch_add(1, Ordering::Relaxed) % self.takers.len())
+    }
+
+    /// Asks for room for the next connection.
+    pub(crate) fn admit(&self, now: u64) -> Admitted {
+        let Some(admission) = &self.admission else { return Admitted::In(None) };
+        if let Some(until) = admission.too_fast(now) {
+            return Admitted::TooFast(until);
+        }
+        match admission.reserve() {
+            permit @ Some(_) => Admitted::In(permit),
+            None if self.when_full == WhenFull::Wait => Admitted::Full,
+            None => Admitted::Refused,
+        }
+    }
+
+    /// Whether a warning about a shortage is due: once a minute for all listeners of the acceptor together.
+    pub(crate) fn tells_of_shortage(&self, now: u64) -> bool {
+        let due = |told| (told == 0 || now.saturating_sub(told) >= TOLD_EVERY).then_some(now.max(1));
+        self.told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
+    }
+
+    /// Counts a connection that was taken out of the backlog.
+    pub(crate) fn note_accepted(&self, now: u64) {
+        if let Some(admission) = &self.admission {
+            admission.note_accepted(now);
+        }
+    }
+
+    pub(crate) fn connection_options(&self) -> Arc<ConnectionOptions> {
+        self.connection.clone()
+    }
+}
+
+/// Makes the function that sends the listeners of an acceptor back to their backlogs.
+fn tell_of_room(acceptor: Weak<Acceptor>) -> impl Fn() + Send + Sync {
+    move || {
+        let Some(acceptor) = acceptor.upgrade() else { return };
+        for poller in &acceptor.listening {
+            // `post` fails only on a poller that has ended, and that one accepts no more.
+            let _ = poller.post(Message::Room(acceptor.clone()));
+        }
+    }
+}
+
+/// The decision about the next connection.
+pub(crate) enum Admitted {
+    /// Accept it; with a permit if there are limits.
+    In(Option<Permit>),
+    /// Accept it and close it.
+    Refused,
+    /// Leave it in the backlog until another connection ends; a message will come then.
+    Full,
+    /// Leave it in the backlog until this time.
+    TooFast(u64),
+}
+
+/// One listening socket on its poller.
+pub(crate) struct Listener {
+    bound: Bound,
+    pub acceptor: Arc<Acceptor>,
+    /// Whether the poll reports its connections.
+    pub watched: bool,
+    /// Whether it is in the poller's ready list.
+    pub listed: bool,
+    /// The timer that ends its pause.
+    pub resting: Option<TimerId>,
+}
+
+impl Listener {
+    pub fn socket(&self) -> &Socket {
+        &self.bound.socket
+    }
+
+    /// The CPU on which its poller has to run.
+    pub fn cpu(&self) -> Option<usize> {
+        self.bound.cpu
+    }
+
+    /// Takes one connection out of the backlog: non-blocking, close-on-exec.
+    pub fn accept(&self) -> io::Result<(Socket, Peer)> {
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let listener = self.bound.socket.as_raw_fd();
+        // SAFETY: accept4 writes at most `len` bytes of a socket address and the length it has.
+        let (fd, address) = unsafe {
+            SockAddr::try_init(|storage, len| match libc::accept4(listener, storage.cast(), len, flags) {
+                -1 => Err(io::Error::last_os_error()),
+                fd => Ok(fd),
+            })
+        }?;
+        // SAFETY: the descriptor is new and has no other owner.
+        let socket = unsafe { Socket::from_raw_fd(fd) };
+        Ok((socket, Peer::of(&address)))
+    }
+}
+
+/// Whether `accept` failed because of the one connection at the head of the backlog (accept(2)).
+pub(crate) fn is_of_the_peer(error: &io::Error) -> bool {
+    const ERRORS: [i32; 11] = [
+        libc::ECONNABORTED,
+        libc::EINTR,
+        libc::EPERM,
+        libc::EPROTO,
+        libc::ENOPROTOOPT,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::ENONET,
+        libc::EOPNOTSUPP,
+    ];
+    error.raw_os_error().is_some_and(|code| ERRORS.contains(&code))
+}
+
+/// A listening socket, and the file that its path made.
+struct Bound {
+    socket: Arc<Socket>,
+    /// Held for its `Drop`, which removes the file.
+    _file: Option<SocketFile>,
+    cpu: Option<usize>,
+}
+
+/// The file of a Unix socket. The inode tells it from a later file of the same name.
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+    birth: u32,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
+        if ours && !crate::system::fork::is_foreign(self.birth) {
+            // A failure does no harm: the next listener finds that the file has no listener, and removes it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn listen_everywhere(endpoint: Endpoint, options: &AcceptorOptions, pollers: usize) -> Result<Vec<Bound>, Error> {
+    match endpoint {
+        Endpoint::Address(Address::Inet(address)) => listen_inet_everywhere(address, options, pollers),
+        Endpoint::Address(_) | Endpoint::Bound(_) if options.reuse_port => {
+            let text = "reuse_port=True is for TCP addresses only, not for Unix or bound sockets";
+            Err(Error::Argument(text.into()))
+        }
+        Endpoint::Address(Address::Unix(name)) => Ok(vec![listen_unix(name, options)?]),
+        Endpoint::Bound(socket) => Ok(vec![take_over(socket, options)?]),
+    }
+}
+
+fn listen_inet_everywhere(
+    mut address: SocketAddr,
+    options: &AcceptorOptions,
+    pollers: usize,
+) -> Result<Vec<Bound>, Error> {
+    let mut group = Vec::new();
+    for _ in 0..pollers {
+        let bound = listen_inet(address, options)?;
+        // With port 0 the first listener gets a port, and the others use the same.
+        address = bound.socket.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(address);
+        group.push(bound);
+    }
+    if options.cpu_steering {
+        let cpus = steering::allowed_cpus().map_err(Error::io("cannot read the CPU affinity"))?;
+        steering::steer(&group[0].socket, &cpus, pollers).map_err(Error::io("cannot attach the steering program"))?;
+        for (index, bound) in group.iter_mut().enumerate() {
+            bound.cpu = cpus.get(index % cpus.len()).copied();
+        }
+    }
+    Ok(group)
+}
+
+fn listen_inet(address: SocketAddr, options: &AcceptorOptions) -> Result<Bound, Error> {
+    let try_listen = || -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+        if address.is_ipv6() {
+            // So "[::]" and ":port" can be bound side by side, and the address of an IPv4 peer has the same form
+            // everywhere.
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(options.reuse_address)?;
+        socket.set_reuse_port(options.reuse_port)?;
+        socket::apply(&options.socket, &socket)?;
+        socket.bind(&address.into())?;
+        socket.listen(options.backlog as i32)?;
+        Ok(socket)
+    };
+    let socket = try_listen().map_err(Error::io(format!("cannot listen on {address}")))?;
+    Ok(Bound { socket: socket.into(), _file: None, cpu: None })
+}
+
+fn listen_unix(name: UnixName, options: &AcceptorOptions) -> Result<Bound, Error> {
+    let try_listen = || -> io::Result<Bound> {
+        let address = name.to_system()?;
+        let path = match &name {
+            UnixName::Path(path) => Some(path),
+            UnixName::Abstract(_) => None,
+        };
+        if let Some(path) = path {
+            remove_stale(path, &address)?;
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        socket::apply(&options.socket, &socket)?;
+        socket.bind(&address)?;
+        let _file = path.map(|path| socket_file(path)).transpose()?;
+        socket.listen(options.backlog as i32)?;
+        Ok(Bound { socket: socket.into(), _file, cpu: None })
+    };
+    try_listen().map_err(|error| Error::io(format!("cannot listen on {}", Address::Unix(name)))(error))
+}
+
+fn socket_file(path: &Path) -> io::Result<SocketFile> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    let inode = (metadata.dev(), metadata.ino());
+    Ok(SocketFile { path: path.into(), inode, birth: crate::system::fork::generation() })
+}
+
+/// Removes the file of a Unix socket without a listener. Any other file stays, and makes `bind` fail.
+fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if !is_socket {
+        return Ok(());
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    match probe.connect(name) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+fn take_over(socket: Socket, options: &AcceptorOptions) -> Result<Bound, Error> {
+    let refused = |_| Error::Argument("address: the socket is no bound stream socket".into());
+    if socket.r#type().map_err(refused)? != Type::STREAM {
+        return Err(Error::Argument("address: the socket is no stream socket".into()));
+    }
+    let address = socket.local_addr().map_err(Error::io("cannot read the address of the given socket"))?;
+    if !is_bound(&address) {
+        return Err(Error::Argument("address: the socket is not bound".into()));
+    }
+    let prepare = || -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        socket::apply(&options.socket, &socket)?;
+        socket.listen(options.backlog as i32)
+    };
+    prepare().map_err(Error::io("cannot listen on the given socket"))?;
+    Ok(Bound { socket: socket.into(), _file: None, cpu: None })
+}
+
+fn is_bound(address: &SockAddr) -> bool {
+    match address.as_socket() {
+        Some(inet) => inet.port() != 0,
+        None => address.as_pathname().is_some() || address.as_abstract_namespace().is_some(),
+    }
+}

@@ -1,0 +1,276 @@
+//! Limits on new connections: how many at once, how many from one address, how many a second.
+//!
+//! All listeners of an acceptor share one [`Admission`]. This module uses no socket and no clock. A [`Permit`] stands
+//! for one connection, from before the accept until the socket is closed.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+#[cfg(not(loom))]
+use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize},
+};
+
+#[cfg(loom)]
+use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize},
+};
+
+use crate::options::AdmissionOptions;
+
+/// The burst above `accept_rate`: the connections of this many nanoseconds may come at once.
+const BURST: u64 = 1_000_000_000;
+
+/// The gate of one acceptor.
+pub(crate) struct Admission {
+    options: AdmissionOptions,
+    open: AtomicUsize,
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+    /// The time at which the next connection would be due at an even rate. It tells how far ahead of the rate the
+    /// connections are.
+    due: AtomicU64,
+    /// Whether a listener found no room and waits for a message.
+    awaited: AtomicBool,
+    tell: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The permission for one connection to be open.
+pub(crate) struct Permit {
+    admission: Arc<Admission>,
+    address: Option<IpAddr>,
+}
+
+impl Admission {
+    /// Makes the gate, or `None` if there are no limits; `tell` is called when there is room again.
+    pub fn new(options: AdmissionOptions, tell: impl Fn() + Send + Sync + 'static) -> Option<Arc<Self>> {
+        let AdmissionOptions { max_connections, max_connections_per_address, accept_rate, .. } = options;
+        if max_connections.is_none() && max_connections_per_address.is_none() && accept_rate.is_none() {
+            return None;
+        }
+        Some(Arc::new(Self {
+            options,
+            open: AtomicUsize::new(0),
+            addresses: Mutex::default(),
+            due: AtomicU64::new(0),
+            awaited: AtomicBool::new(false),
+            tell: Box::new(tell),
+        }))
+    }
+
+    /// Reserves room for one connection. If there is none, `tell` is called as soon as room becomes free.
+    pub fn reserve(self: &Arc<Self>) -> Option<Permit> {
+        self.try_reserve().or_else(|| {
+            self.awaited.store(true, Ordering::SeqCst);
+            // Room may have become free just before the flag was set.
+            self.try_reserve()
+        })
+    }
+
+    fn try_reserve(self: &Arc<Self>) -> Option<Permit> {
+        let most = self.options.max_connections.unwrap_or(usize::MAX);
+        let more = |open| (open < most).then_some(open + 1);
+        self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+        Some(Permit { admission: self.clone(), address: None })
+    }
+
+    /// The time at which the rate allows the next connection; `None` if it allows it `now`.
+    pub fn too_fast(&self, now: u64) -> Option<u64> {
+        self.options.accept_rate?;
+        let ahead = self.due.load(Ordering::Relaxed).saturating_sub(BURST);
+        (ahead > now).then_some(ahead)
+    }
+
+    /// Counts a connection toward the rate.
+    pub fn note_accepted(&self, now: u64) {
+        if let Some(rate) = self.options.accept_rate {
+            let step = (1e9 / rate) as u64;
+            let _ = self.due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| Some(due.max(now) + step));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // A panic while the lock is held cannot leave the map half changed.
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// Counts one more connection from this address; returns false if the limit allows none.
+    pub fn admits(&mut self, address: IpAddr) -> bool {
+        let Some(most) = self.admission.options.max_connections_per_address else { return true };
+        let address = network(address);
+        let mut addresses = self.admission.lock();
+        let open = addresses.entry(address).or_insert(0);
+        if *open >= most {
+            return false;
+        }
+        *open += 1;
+        self.address = Some(address);
+        true
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(address) = self.address {
+            let mut addresses = self.admission.lock();
+            match addresses.get_mut(&address) {
+                Some(open) if *open > 1 => *open -= 1,
+                _ => drop(addresses.remove(&address)),
+            }
+        }
+        self.admission.open.fetch_sub(1, Ordering::SeqCst);
+        if self.admission.awaited.swap(false, Ordering::SeqCst) {
+            (self.admission.tell)();
+        }
+    }
+}
+
+/// The unit that counts as one address: of IPv6 the first 64 bits, because one host has all addresses below them (RFC
+/// 4291 section 2.5.4).
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        },
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn gate(options: AdmissionOptions) -> (Arc<Admission>, Arc<AtomicUsize>) {
+        let told = Arc::new(AtomicUsize::new(0));
+        let counter = told.clone();
+        let tell = move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        };
+        (Admission::new(options, tell).expect("there are limits"), told)
+    }
+
+    #[test]
+    fn without_limits_there_is_no_gate() {
+        assert!(Admission::new(AdmissionOptions::default(), || {}).is_none());
+    }
+
+    #[test]
+    fn room_that_comes_free_is_told_once_to_who_found_none() {
+        let (gate, told) = gate(AdmissionOptions { max_connections: Some(2), ..Default::default() });
+        let (first, second) = (gate.reserve(), gate.reserve());
+        assert!(first.is_some() && second.is_some() && gate.reserve().is_none());
+        drop(first);
+        drop(second);
+        assert_eq!(told.load(Ordering::SeqCst), 1);
+        assert!(gate.reserve().is_some());
+        assert_eq!(told.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn each_address_has_its_share_and_a_host_of_ipv6_one() {
+        let (gate, _) = gate(AdmissionOptions { max_connections_per_address: Some(1), ..Default::default() });
+        let enter = |address: &str| {
+            let mut permit = gate.reserve()?;
+            permit.admits(address.parse().ok()?).then_some(permit)
+        };
+        let (a, b, c) = (enter("192.0.2.1"), enter("192.0.2.2"), enter("2001:db8::1"));
+        assert!(a.is_some() && b.is_some() && c.is_some());
+        assert!(enter("192.0.2.1").is_none() && enter("2001:db8::ffff:1").is_none());
+        assert!(enter("::ffff:192.0.2.1").is_none());
+        drop(a);
+        assert!(enter("192.0.2.1").is_some());
+        drop((b, c));
+        assert!(gate.lock().is_empty());
+    }
+
+    #[test]
+    fn an_address_may_have_several_connections_and_each_end_makes_room_for_one() {
+        let (gate, _) = gate(AdmissionOptions { max_connections_per_address: Some(3), ..Default::default() });
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let enter = || {
+            let mut permit = gate.reserve()?;
+            permit.admits(address).then_some(permit)
+        };
+        let mut inside: Vec<_> = (0..3).filter_map(|_| enter()).collect();
+        assert_eq!((inside.len(), gate.lock().get(&address)), (3, Some(&3)));
+        assert!(enter().is_none());
+        inside.truncate(1);
+        assert_eq!(gate.lock().get(&address), Some(&1));
+        assert!(enter().is_some());
+    }
+
+    #[test]
+    fn a_gate_counts_each_connection_until_it_ends() {
+        let (gate, _) = gate(AdmissionOptions { max_connections: Some(3), ..Default::default() });
+        let mut inside: Vec<_> = (0..3).filter_map(|_| gate.reserve()).collect();
+        assert_eq!((inside.len(), gate.open.load(Ordering::SeqCst)), (3, 3));
+        inside.truncate(1);
+        assert_eq!(gate.open.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn of_an_ipv6_address_the_first_half_counts_and_of_a_mapped_one_the_ipv4_address() {
+        for (address, counted) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+        ] {
+            assert_eq!(network(address.parse().expect(address)).to_string(), counted);
+        }
+    }
+
+    #[test]
+    fn a_rate_lets_the_connections_of_a_second_in_at_once_and_then_one_at_a_time() {
+        let (gate, _) = gate(AdmissionOptions { accept_rate: Some(10.0), ..Default::default() });
+        let start = 5 * BURST;
+        for _ in 0..11 {
+            assert_eq!(gate.too_fast(start), None);
+            gate.note_accepted(start);
+        }
+        let next = gate.too_fast(start).expect("the burst is used up");
+        assert_eq!(next, start + BURST / 10);
+        assert_eq!(gate.too_fast(next), None);
+    }
+}
+
+/// Tries every order of steps, as the models of the mailbox do.
+#[cfg(all(test, loom))]
+mod models {
+    use loom::sync::Notify;
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn who_found_no_room_is_told_when_there_is_some_and_never_are_there_too_many() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let bell = loom::sync::Arc::new(Notify::new());
+            let told = bell.clone();
+            let options = AdmissionOptions { max_connections: Some(1), ..Default::default() };
+            let gate = Admission::new(options, move || told.notify()).expect("there is a limit");
+            let inside = gate.reserve().expect("there is room");
+            let leaving = thread::spawn(move || drop(inside));
+            // A listener asks again each time that `tell` is called.
+            let permit = loop {
+                if let Some(permit) = gate.reserve() {
+                    break permit;
+                }
+                // If `tell` is not called for free room, the model ends here: loom fails when all threads sleep.
+                bell.wait();
+            };
+            assert!(gate.reserve().is_none());
+            leaving.join().expect("it ends well");
+            drop(permit);
+            assert!(gate.reserve().is_some());
+        });
+    }
+}

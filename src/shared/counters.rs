@@ -1,0 +1,154 @@
+//! Counters of one poller. Only the poller writes them; any thread reads them without disturbing it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Expired, Reason};
+
+/// A number that one thread adds to and all threads may read.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning thread may call it, because it is a plain load and store without a locked
+    /// instruction.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Replaces the number. Only the owning thread may call it.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The current number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Ended connections by reason. The names are those of the exceeded options, and these:
+///
+/// * `in_order`: closed by either side
+/// * `failed`: a system call on the socket failed, for example after a reset by the peer
+/// * `aborted`: by `abort()` or at the end of a stop's grace
+/// * `raised`: by an exception in a callback
+/// * `rejected`: never had a handler, because the factory raised or the reactor stopped
+#[derive(Default)]
+pub struct Closed {
+    in_order: Counter,
+    failed: Counter,
+    aborted: Counter,
+    raised: Counter,
+    framing: Counter,
+    rejected: Counter,
+    max_input: Counter,
+    max_output: Counter,
+    idle_timeout: Counter,
+    first_byte_timeout: Counter,
+    write_timeout: Counter,
+    ping_timeout: Counter,
+    lifetime: Counter,
+    min_rate: Counter,
+}
+
+impl Closed {
+    /// Counts a connection that ended for `reason`.
+    pub(crate) fn note(&self, reason: &Reason) {
+        let counter = match reason {
+            Reason::Orderly => &self.in_order,
+            Reason::Io(_) => &self.failed,
+            Reason::Aborted => &self.aborted,
+            Reason::Protocol(_) => &self.framing,
+            Reason::Raised(_) => &self.raised,
+            Reason::InputOverflow { .. } => &self.max_input,
+            Reason::OutputOverflow { .. } => &self.max_output,
+            Reason::Expired(Expired::Idle(_)) => &self.idle_timeout,
+            Reason::Expired(Expired::FirstByte(_)) => &self.first_byte_timeout,
+            Reason::Expired(Expired::Write(_)) => &self.write_timeout,
+            Reason::Expired(Expired::Ping(_)) => &self.ping_timeout,
+            Reason::Expired(Expired::Lifetime(_)) => &self.lifetime,
+            Reason::Expired(Expired::TooSlow { .. }) => &self.min_rate,
+        };
+        counter.add(1);
+    }
+
+    /// Counts a connection that never had a handler.
+    pub(crate) fn note_rejected(&self) {
+        self.rejected.add(1);
+    }
+
+    /// Each reason with its count.
+    pub fn each(&self) -> [(&'static str, u64); 14] {
+        [
+            ("in_order", &self.in_order),
+            ("failed", &self.failed),
+            ("aborted", &self.aborted),
+            ("raised", &self.raised),
+            ("framing", &self.framing),
+            ("rejected", &self.rejected),
+            ("max_input", &self.max_input),
+            ("max_output", &self.max_output),
+            ("idle_timeout", &self.idle_timeout),
+            ("first_byte_timeout", &self.first_byte_timeout),
+            ("write_timeout", &self.write_timeout),
+            ("ping_timeout", &self.ping_timeout),
+            ("lifetime", &self.lifetime),
+            ("min_rate", &self.min_rate),
+        ]
+        .map(|(name, counter)| (name, counter.get()))
+    }
+}
+
+/// A histogram of sizes by powers of two.
+#[derive(Default)]
+pub struct Sizes([Counter; 10]);
+
+impl Sizes {
+    /// Counts one occurrence of `size`.
+    pub(crate) fn note(&self, size: usize) {
+        let power = usize::BITS - size.leading_zeros();
+        self.0[(power as usize).min(self.0.len() - 1)].add(1);
+    }
+
+    /// The least size of each class with its count; a class ends where the next begins.
+    pub fn each(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.0.iter().enumerate().map(|(power, counter)| (1_usize << power >> 1, counter.get()))
+    }
+}
+
+/// The counters of one poller.
+#[derive(Default)]
+pub struct Counters {
+    /// Connections that were accepted, whether or not they got a handler.
+    pub accepted: Counter,
+    /// Outgoing connections that were established.
+    pub connected: Counter,
+    /// Peers that were accepted and closed at once, because a limit of the acceptor was reached. No other counter
+    /// includes them.
+    pub refused: Counter,
+    /// Accepted and outgoing connections that have ended, by reason.
+    pub closed: Closed,
+    /// Bytes read from sockets.
+    pub bytes_in: Counter,
+    /// Bytes sent to sockets.
+    pub bytes_out: Counter,
+    /// Datagrams that were dropped because a send queue was full.
+    pub datagrams_dropped: Counter,
+    /// Batches of callbacks, by their size.
+    pub batches: Sizes,
+    /// Callbacks.
+    pub callbacks: Counter,
+    /// Callbacks that ran for longer than `stall_warning`.
+    pub stalls: Counter,
+    /// Nanoseconds spent in callbacks.
+    pub calling: Counter,
+    /// Nanoseconds of waiting before callbacks could begin, for example for the interpreter lock.
+    pub attaching: Counter,
+    /// Connections that were open when a stop began and were closed in order since.
+    pub stopped_in_order: Counter,
+    /// Connections that were open when a stop began and were not closed in order, because the grace was over or the
+    /// peer was gone.
+    pub stopped_aborted: Counter,
+    /// Timers that are set, those of the poller itself included.
+    pub timers: Counter,
+}

@@ -1,0 +1,102 @@
+//! A poller as all threads see it, and the messages that they post to it.
+
+use std::sync::Arc;
+
+use socket2::Socket;
+
+use super::acceptor::{Acceptor, Listener};
+use super::admission::Permit;
+use super::counters::Counters;
+use super::group::Broadcast;
+use super::mailbox::Mailbox;
+use super::pulse::Pulse;
+use super::remote::{Peer, Remote};
+use crate::data::Payload;
+use crate::error::Foreign;
+use crate::slots::Token;
+use crate::system::fork;
+use crate::system::resolver::Answer;
+use crate::timer::TimerId;
+
+/// The messages of a poller's mailbox.
+pub(crate) enum Message {
+    Write {
+        to: Arc<Remote>,
+        payload: Payload,
+    },
+    /// A value for the protocol of a connection; `len` bytes of it count toward `max_output`.
+    Post {
+        to: Arc<Remote>,
+        len: usize,
+        post: Foreign,
+    },
+    /// Closes in order. The value, if any, goes to the connection's protocol before the close.
+    Close(Arc<Remote>, Option<Foreign>),
+    Abort(Arc<Remote>),
+    Overflow(Arc<Remote>),
+    Adopt {
+        socket: Socket,
+        peer: Peer,
+        acceptor: Arc<Acceptor>,
+        permit: Option<Permit>,
+    },
+    Room(Arc<Acceptor>),
+    Listen(Listener),
+    Unlisten(Arc<Acceptor>),
+    Resolved {
+        dial: Token,
+        target: usize,
+        answer: Answer,
+    },
+    CancelTimer(TimerId),
+    Broadcast(Broadcast),
+    Task(Foreign),
+    /// `at_once`: skip the closing messages of the protocols, because they take time.
+    Stop {
+        deadline: u64,
+        at_once: bool,
+    },
+}
+
+/// The part of a poller that all threads see.
+pub struct PollerHandle {
+    /// The poller's number in its reactor.
+    pub index: usize,
+    /// The counters of its work so far.
+    pub counters: Counters,
+    /// Its running callback, for the watchdog.
+    pub pulse: Pulse,
+    pub(crate) mailbox: Mailbox<Message>,
+    /// The [`crate::system::fork::generation`] of the process that made it.
+    pub birth: u32,
+}
+
+impl PollerHandle {
+    /// Posts a value for the dispatch of this poller, which gets it as [`crate::poller::call::Call::Task`].
+    pub fn post_task(&self, task: Foreign) -> Result<(), Foreign> {
+        match self.post(Message::Task(task)) {
+            Err(Message::Task(task)) => Err(task),
+            _ => Ok(()),
+        }
+    }
+
+    /// Cancels a timer from another thread. The dispatch gets it as [`crate::poller::call::Call::TimerCancelled`].
+    pub fn cancel_timer(&self, id: TimerId) {
+        // A poller that takes no more messages fires no more timers.
+        let _ = self.post(Message::CancelTimer(id));
+    }
+
+    /// The number of messages that the poller has not taken.
+    pub fn mailbox_depth(&self) -> u64 {
+        self.mailbox.depth()
+    }
+
+    /// Posts a message. Returns it when the poller has ended, or when this is a copy in a forked child. In a child
+    /// the lock may be held by a thread that does not exist there, and the eventfd is the parent's.
+    pub(crate) fn post(&self, message: Message) -> Result<(), Message> {
+        if fork::is_foreign(self.birth) {
+            return Err(message);
+        }
+        self.mailbox.post(message)
+    }
+}

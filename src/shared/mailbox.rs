@@ -1,0 +1,229 @@
+//! The one queue by which other threads reach a poller.
+//!
+//! Any thread posts; only the poller takes, and it always takes all messages. A thread that posts into an empty queue
+//! wakes the poller. "Empty" is read under the same lock as the messages, so no wake-up is lost: a message is taken
+//! by the current `take`, or it is the first of the next one. So a thousand posts cost one wake-up.
+
+use std::io;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+#[cfg(not(loom))]
+use std::sync::{Mutex, MutexGuard, atomic::AtomicUsize};
+
+#[cfg(loom)]
+use loom::sync::{Mutex, MutexGuard, atomic::AtomicUsize};
+
+/// Wakes the owner of a mailbox: mio's `Waker`, except in tests.
+pub trait Wake {
+    /// Makes the owner look into its mailbox soon.
+    fn wake(&self) -> io::Result<()>;
+}
+
+impl Wake for mio::Waker {
+    fn wake(&self) -> io::Result<()> {
+        loop {
+            match mio::Waker::wake(self) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+/// A queue with many writers and one reader.
+pub struct Mailbox<M, W = mio::Waker> {
+    inside: Mutex<Inside<M>>,
+    /// The number of messages: written under the lock, read without it.
+    depth: AtomicUsize,
+    waker: W,
+}
+
+struct Inside<M> {
+    messages: Vec<M>,
+    open: bool,
+}
+
+impl<M, W: Wake> Mailbox<M, W> {
+    /// Makes an empty mailbox; `waker` wakes its owner.
+    pub fn new(waker: W) -> Self {
+        Self { inside: Mutex::new(Inside { messages: Vec::new(), open: true }), depth: AtomicUsize::new(0), waker }
+    }
+
+    /// Queues `message` behind all earlier ones; returns it when the mailbox is closed.
+    pub fn post(&self, message: M) -> Result<(), M> {
+        let mut inside = self.lock();
+        if !inside.open {
+            return Err(message);
+        }
+        inside.messages.push(message);
+        let first = inside.messages.len() == 1;
+        self.depth.store(inside.messages.len(), Ordering::Relaxed);
+        drop(inside);
+        if first {
+            // Writing to an eventfd fails only when it is full, and then a wake-up is pending already.
+            let _ = self.waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Takes all messages, and leaves `emptied` in their place so that its memory is used again.
+    pub fn take(&self, emptied: Vec<M>) -> Vec<M> {
+        debug_assert!(emptied.is_empty());
+        let mut inside = self.lock();
+        self.depth.store(0, Ordering::Relaxed);
+        std::mem::replace(&mut inside.messages, emptied)
+    }
+
+    /// Takes all messages; later posts are refused.
+    pub fn close(&self) -> Vec<M> {
+        let mut inside = self.lock();
+        inside.open = false;
+        self.depth.store(0, Ordering::Relaxed);
+        std::mem::take(&mut inside.messages)
+    }
+
+    /// The number of waiting messages, as of a moment ago.
+    pub fn depth(&self) -> u64 {
+        self.depth.load(Ordering::Relaxed) as u64
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside<M>> {
+        // A panic while the lock is held cannot leave the vector half changed.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Behaves like an eventfd: many wake-ups become one, and it stays until it is waited for.
+    struct Bell(SyncSender<()>);
+
+    impl Wake for Bell {
+        fn wake(&self) -> io::Result<()> {
+            match self.0.try_send(()) {
+                Ok(()) | Err(TrySendError::Full(())) => Ok(()),
+                Err(TrySendError::Disconnected(())) => Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        }
+    }
+
+    fn mailbox() -> (Mailbox<(usize, usize), Bell>, Receiver<()>) {
+        let (sender, receiver) = sync_channel(1);
+        (Mailbox::new(Bell(sender)), receiver)
+    }
+
+    #[test]
+    fn under_load_no_wake_up_is_lost_and_each_thread_keeps_its_order() {
+        const THREADS: usize = 8;
+        const EACH: usize = 50_000;
+        let (mailbox, bell) = mailbox();
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let mailbox = &mailbox;
+                scope.spawn(move || (0..EACH).for_each(|n| assert!(mailbox.post((thread, n)).is_ok())));
+            }
+            let (mut next, mut emptied) = ([0; THREADS], Vec::new());
+            while next.iter().sum::<usize>() < THREADS * EACH {
+                // A lost wake-up ends here, because no thread rings again for a queue that is not empty.
+                bell.recv_timeout(Duration::from_secs(20)).expect("a wake-up was lost");
+                let mut taken = mailbox.take(std::mem::take(&mut emptied));
+                for (thread, n) in taken.drain(..) {
+                    assert_eq!(n, next[thread]);
+                    next[thread] += 1;
+                }
+                emptied = taken;
+            }
+        });
+    }
+
+    #[test]
+    fn a_closed_mailbox_gives_back_what_is_posted_and_hands_out_the_rest() {
+        let (mailbox, _bell) = mailbox();
+        assert_eq!(mailbox.post((1, 1)), Ok(()));
+        assert_eq!(mailbox.close(), [(1, 1)]);
+        assert_eq!(mailbox.post((2, 2)), Err((2, 2)));
+    }
+
+    #[test]
+    fn many_posts_ring_once_until_taken() {
+        let (mailbox, bell) = mailbox();
+        for n in 0..10 {
+            assert_eq!(mailbox.post((0, n)), Ok(()));
+        }
+        assert_eq!((bell.try_recv().is_ok(), bell.try_recv().is_ok()), (true, false));
+        assert_eq!(mailbox.take(Vec::new()).len(), 10);
+        assert_eq!(mailbox.post((0, 10)), Ok(()));
+        assert!(bell.try_recv().is_ok());
+    }
+}
+
+/// `make soak` runs these models. They try every order of the threads' steps with at most three preemptions. A higher
+/// bound would take hours and find little (loom, "Combinatorial explosion").
+#[cfg(all(test, loom))]
+mod models {
+    use loom::sync::{Arc, Notify};
+    use loom::thread;
+
+    use super::*;
+
+    impl Wake for Arc<Notify> {
+        fn wake(&self) -> io::Result<()> {
+            self.notify();
+            Ok(())
+        }
+    }
+
+    fn mailbox() -> (Arc<Mailbox<(usize, usize), Arc<Notify>>>, Arc<Notify>) {
+        let bell = Arc::new(Notify::new());
+        (Arc::new(Mailbox::new(bell.clone())), bell)
+    }
+
+    fn in_every_order(threads: impl Fn() + Sync + Send + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(threads);
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_and_each_thread_keeps_its_order() {
+        in_every_order(|| {
+            let (mailbox, bell) = mailbox();
+            let threads: Vec<_> = (0..2)
+                .map(|thread| {
+                    let mailbox = mailbox.clone();
+                    thread::spawn(move || (0..2).for_each(|n| assert!(mailbox.post((thread, n)).is_ok())))
+                })
+                .collect();
+            let mut next = [0; 2];
+            while next != [2, 2] {
+                // A lost wake-up ends here: loom fails when all threads sleep.
+                bell.wait();
+                for (thread, n) in mailbox.take(Vec::new()) {
+                    assert_eq!(n, next[thread]);
+                    next[thread] += 1;
+                }
+            }
+            threads.into_iter().for_each(|thread| thread.join().expect("it ends well"));
+        });
+    }
+
+    #[test]
+    fn a_message_is_either_handed_out_by_the_close_or_given_back() {
+        in_every_order(|| {
+            let (mailbox, _bell) = mailbox();
+            let posting = mailbox.clone();
+            let thread = thread::spawn(move || (0..2).filter(|n| posting.post((0, *n)).is_ok()).count());
+            let mut taken = mailbox.take(Vec::new()).len();
+            taken += mailbox.close().len();
+            assert_eq!(thread.join().expect("it ends well"), taken);
+            assert_eq!(mailbox.post((0, 9)), Err((0, 9)));
+            assert!(mailbox.take(Vec::new()).is_empty());
+        });
+    }
+}

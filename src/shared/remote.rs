@@ -1,0 +1,230 @@
+//! The operations of other threads on a connection: write, close, abort, and post to its poller.
+//!
+//! Every operation goes through the poller's mailbox, so the order of each calling thread is kept. Nothing here
+//! blocks or touches a socket.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use socket2::SockAddr;
+
+use super::group::Group;
+use super::handle::{Message, PollerHandle};
+use crate::data::Payload;
+use crate::error::{Error, Foreign};
+use crate::options::ConnectionOptions;
+use crate::slots::Token;
+
+/// The address of the peer.
+#[derive(Clone, Copy, Debug)]
+pub enum Peer {
+    /// A TCP peer.
+    Inet(SocketAddr),
+    /// A Unix-socket peer; such peers usually have no name.
+    Unix,
+}
+
+impl Peer {
+    /// The peer of this address.
+    pub(crate) fn of(address: &SockAddr) -> Self {
+        address.as_socket().map_or(Self::Unix, Self::Inet)
+    }
+}
+
+/// The states of a connection as other threads see it: each state allows fewer operations.
+const OPEN: u8 = 0;
+const WRITE_SHUT: u8 = 1;
+const CLOSED: u8 = 2;
+
+/// One connection as other threads see it.
+pub struct Remote {
+    /// The connection's poller.
+    pub handle: Arc<PollerHandle>,
+    /// The connection's token on that poller.
+    pub token: Token,
+    /// The peer's address.
+    pub peer: Peer,
+    /// The limits of waiting input and of waiting output, bytes.
+    max_input: AtomicUsize,
+    max_output: AtomicUsize,
+    /// Bytes in the mailbox.
+    posted: AtomicUsize,
+    /// Bytes in the output queue, as the poller last reported.
+    queued: AtomicUsize,
+    state: AtomicU8,
+    /// The connection's new remote after it was handed over.
+    successor: OnceLock<Arc<Remote>>,
+    /// The groups of the connection; `None` after its end, when it may join no group.
+    groups: Mutex<Option<Vec<Weak<Group>>>>,
+}
+
+impl Drop for Remote {
+    /// Drops the chain of successors in a loop. A connection may have been handed over any number of times, and
+    /// recursion would overflow the stack.
+    fn drop(&mut self) {
+        let mut next = self.successor.take();
+        while let Some(mut remote) = next.and_then(Arc::into_inner) {
+            next = remote.successor.take();
+        }
+    }
+}
+
+impl Remote {
+    pub(crate) fn new(handle: Arc<PollerHandle>, token: Token, peer: Peer, options: &ConnectionOptions) -> Arc<Self> {
+        Arc::new(Self {
+            handle,
+            token,
+            peer,
+            max_input: AtomicUsize::new(options.max_input),
+            max_output: AtomicUsize::new(options.max_output),
+            posted: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            state: AtomicU8::new(OPEN),
+            successor: OnceLock::new(),
+            groups: Mutex::new(Some(Vec::new())),
+        })
+    }
+
+    /// Queues `payload` behind the earlier writes of this thread.
+    ///
+    /// More than `max_output` bytes, those in the mailbox included, make the connection fail with an overflow.
+    pub fn write(self: &Arc<Self>, payload: Payload) -> Result<(), Error> {
+        self.post_bytes(payload.len(), || Message::Write { to: self.clone(), payload })
+    }
+
+    /// Posts a value for the protocol of the connection; `len` bytes of it count as those of [`Self::write`]. The
+    /// protocol gets it by [`crate::protocols::Protocol::receive`], unless the connection was handed over to another
+    /// handler meanwhile.
+    pub fn post(self: &Arc<Self>, len: usize, post: Foreign) -> Result<(), Error> {
+        self.post_bytes(len, || Message::Post { to: self.clone(), len, post })
+    }
+
+    fn post_bytes(self: &Arc<Self>, len: usize, message: impl FnOnce() -> Message) -> Result<(), Error> {
+        if self.state.load(Ordering::Acquire) != OPEN {
+            return Err(Error::Closed);
+        }
+        let waiting = self.posted.fetch_add(len, Ordering::Relaxed) + self.queued.load(Ordering::Relaxed);
+        if waiting > 0 && waiting + len > self.max_output.load(Ordering::Relaxed) {
+            self.mark_closed();
+            return self.tell(Message::Overflow(self.clone()));
+        }
+        self.tell(message())
+    }
+
+    /// Closes in order, after the earlier writes of this thread.
+    pub fn close(self: &Arc<Self>) {
+        self.end_by(|remote| Message::Close(remote, None));
+    }
+
+    /// Closes in order; before that the connection's protocol gets `post`, by
+    /// [`crate::protocols::Protocol::receive`].
+    pub fn close_with(self: &Arc<Self>, post: Foreign) {
+        self.end_by(|remote| Message::Close(remote, Some(post)));
+    }
+
+    /// Aborts the connection at once.
+    pub fn abort(self: &Arc<Self>) {
+        self.end_by(Message::Abort);
+    }
+
+    fn end_by(self: &Arc<Self>, message: impl FnOnce(Arc<Self>) -> Message) {
+        // After a hand-over the new handler decides about the close; a poller that has ended has closed the
+        // connection.
+        if self.successor.get().is_none() {
+            self.mark_closed();
+            let _ = self.tell(message(self.clone()));
+        }
+    }
+
+    /// Whether it has ended or is being closed.
+    pub fn is_closed(&self) -> bool {
+        self.state.load(Ordering::Acquire) == CLOSED
+    }
+
+    pub(crate) fn mark_closed(&self) {
+        self.state.store(CLOSED, Ordering::Release);
+    }
+
+    /// Marks the write side as shut down: a later `write` is refused.
+    pub(crate) fn mark_write_shut(&self) {
+        self.state.fetch_max(WRITE_SHUT, Ordering::AcqRel);
+    }
+
+    /// Redirects everything that was posted until now to `successor`.
+    pub(crate) fn hand_over(&self, successor: &Arc<Self>) {
+        // A connection is handed over once: its token is stale after that.
+        let _ = self.successor.set(successor.clone());
+        self.mark_closed();
+    }
+
+    /// The connection's current token.
+    pub(crate) fn current(&self) -> Token {
+        let mut current = self;
+        while let Some(successor) = current.successor.get() {
+            current = successor;
+        }
+        current.token
+    }
+
+    /// Joins a group by `enter`; returns an error if the connection has ended.
+    pub(crate) fn join(&self, group: &Arc<Group>, enter: impl FnOnce() -> bool) -> Result<bool, Error> {
+        let mut groups = self.groups();
+        let joined = groups.as_mut().ok_or(Error::Closed)?;
+        let is_new = enter();
+        if is_new {
+            joined.push(Arc::downgrade(group));
+        }
+        Ok(is_new)
+    }
+
+    /// Leaves one group.
+    pub(crate) fn leave(&self, group: &Arc<Group>) {
+        if let Some(joined) = &mut *self.groups() {
+            joined.retain(|other| other.as_ptr() != Arc::as_ptr(group));
+        }
+    }
+
+    /// Leaves all groups; it can join none afterwards.
+    pub(crate) fn leave_all(&self) {
+        let left = self.groups().take();
+        for group in left.iter().flatten().filter_map(Weak::upgrade) {
+            group.forget(self);
+        }
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Option<Vec<Weak<Group>>>> {
+        // A panic while the lock is held cannot leave the list half changed.
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The most bytes of input that may wait.
+    pub fn max_input(&self) -> usize {
+        self.max_input.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the limits of waiting input and output.
+    pub(crate) fn set_limits(&self, options: &ConnectionOptions) {
+        self.max_input.store(options.max_input, Ordering::Relaxed);
+        self.max_output.store(options.max_output, Ordering::Relaxed);
+    }
+
+    /// Notes that the poller took `n` bytes out of the mailbox.
+    pub(crate) fn arrived(&self, n: usize) {
+        self.posted.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// Bytes that are still in the mailbox.
+    pub(crate) fn posted(&self) -> usize {
+        self.posted.load(Ordering::Relaxed)
+    }
+
+    /// Stores the number of waiting output bytes for other threads.
+    pub(crate) fn tell_queued(&self, n: usize) {
+        self.queued.store(n, Ordering::Relaxed);
+    }
+
+    fn tell(&self, message: Message) -> Result<(), Error> {
+        self.handle.post(message).map_err(|_| Error::Closed)
+    }
+}

@@ -1,0 +1,11 @@
+//! The calls to Linux, one file a subject. This module knows no poller and no connection.
+
+pub mod address;
+pub(crate) mod clock;
+pub mod fork;
+pub(crate) mod heap;
+pub(crate) mod random;
+pub(crate) mod resolver;
+pub mod signal;
+pub(crate) mod socket;
+pub(crate) mod steering;
