@@ -57,7 +57,7 @@ def test_each_message_arrives_whole_wherever_the_stream_is_cut_and_goes_back_fra
     for cut in range(len(stream) + 1):
         client.send(stream[:cut])
         if 0 < cut < len(stream):
-            # What is whole comes back before the rest is sent, so the cut is really seen.
+            # The whole messages come back before the rest is sent, so the server really sees the cut.
             whole = [m for n, m in enumerate(MESSAGES) if cut >= len(b"".join(map(framed, MESSAGES[: n + 1])))]
             answer = b"".join(map(framed, whole))
             assert client.receive(len(answer)) == answer

@@ -188,6 +188,6 @@ def test_public_names_have_docstrings(name):
     thing = getattr(goev, name)
     assert thing.__doc__
     public = [member for member in vars(thing) if not member.startswith("_")] if isinstance(thing, type) else []
-    # What is None until a subclass sets it is told of in the class's own.
+    # The docstring of the class describes attributes that are None until a subclass sets them.
     missing = [member for member in public if getattr(thing, member) is not None and not getattr(thing, member).__doc__]
     assert not missing

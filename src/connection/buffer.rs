@@ -456,7 +456,7 @@ mod tests {
         input.settle(b"abc", 1000);
         assert!(input.is_settled());
         assert!((1003..1100).contains(&input.own.capacity()), "{}", input.own.capacity());
-        // What is settled stays where it is, and keeps its room.
+        // Settled bytes stay where they are, and keep their room.
         let (at, room) = (input.own.as_ptr(), input.own.capacity());
         input.settle(&[], 0);
         assert_eq!((input.own.as_ptr(), input.own.capacity()), (at, room));

@@ -47,6 +47,11 @@ pub(crate) enum Event {
 }
 
 impl Phase {
+    /// Every phase, in their order.
+    #[cfg(test)]
+    pub const ALL: [Self; 8] =
+        [Self::Accepted, Self::New, Self::Doomed, Self::Open, Self::Flushing, Self::Ended, Self::Lingering, Self::Gone];
+
     /// The table: the next phase, or `None` if the event changes nothing.
     pub fn after(self, event: Event) -> Option<Self> {
         use Event::{Close, End, HandOver, Open, Remove, Tell};
@@ -75,16 +80,6 @@ impl Phase {
 mod tests {
     use super::*;
 
-    const PHASES: [Phase; 8] = [
-        Phase::Accepted,
-        Phase::New,
-        Phase::Doomed,
-        Phase::Open,
-        Phase::Flushing,
-        Phase::Ended,
-        Phase::Lingering,
-        Phase::Gone,
-    ];
     const EVENTS: [Event; 6] = [Event::Open, Event::Close, Event::End, Event::Tell, Event::HandOver, Event::Remove];
 
     /// The table again as a picture: a row for each phase, a column for each event, `-` for no change.
@@ -104,7 +99,7 @@ mod tests {
         let rows: Vec<Vec<&str>> = PICTURE.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
         let columns: Vec<String> = EVENTS.iter().map(|event| format!("{event:?}")).collect();
         assert_eq!(rows[0][1..], columns);
-        for (row, phase) in rows[1..].iter().zip(PHASES) {
+        for (row, phase) in rows[1..].iter().zip(Phase::ALL) {
             assert_eq!(row[0], format!("{phase:?}"));
             for (cell, event) in row[1..].iter().zip(EVENTS) {
                 let after = phase.after(event).map_or("-".into(), |after| format!("{after:?}"));

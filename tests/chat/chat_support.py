@@ -49,7 +49,7 @@ Enter = Callable[..., Chatter]
 
 def entrance(stack: ExitStack, port: int) -> Enter:
     def enter(name: str | None = None, room: str = "lobby", **options: Any) -> Chatter:
-        # What a test does not take must not stop the client: by itself it reads no close frame behind 16 messages.
+        # Messages that a test leaves must not stop the client: by default it reads no close frame behind 16 of them.
         limits = {"open_timeout": PATIENCE, "close_timeout": PATIENCE, "max_queue": None}
         connection = connect(f"ws://127.0.0.1:{port}/chat", **limits, **options)
         chatter = Chatter(stack.enter_context(connection))

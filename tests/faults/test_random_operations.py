@@ -42,7 +42,7 @@ BROKEN = """
     write_some = program.Handler.write_some
 
     def write_wrong(handler):
-        # What only some plans lead to: a stream of this length, at this place.
+        # Only some plans lead to this: a stream of this length, at this place.
         if len(handler.plan.down) == 5000 and handler.sent == 0 and handler.plan.number % 7 == 3:
             handler.plan.down = bytes(byte ^ 1 for byte in handler.plan.down)
         write_some(handler)

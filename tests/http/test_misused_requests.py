@@ -104,7 +104,7 @@ def test_a_request_cannot_be_changed(kept, name):
 
 
 REFUSED = [
-    # What an answer must not be made of: status, headers, body, what is raised, and what that names.
+    # Arguments that no answer may have: status, headers, body; then the exception, and the text that it contains.
     (199, None, b"", ValueError, "199"),
     (100, None, b"", ValueError, "100"),  # sent by itself, and it is no answer
     (600, None, b"", ValueError, "600"),

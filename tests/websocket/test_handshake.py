@@ -199,7 +199,7 @@ def test_a_handshake_that_takes_too_long_ends_the_connection_untold(connected, s
     with pytest.raises(ConnectionResetError):
         slow.rest()
     assert time.monotonic() - began >= 0.2
-    # Who is open by then stays so.
+    # A connection that is open by then stays open.
     assert quick.is_silent(0.2)
     quick.send(text("x"))
     assert quick.message() == "x"

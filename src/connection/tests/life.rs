@@ -2,17 +2,6 @@
 
 use super::*;
 
-const PHASES: [Phase; 8] = [
-    Phase::Accepted,
-    Phase::New,
-    Phase::Doomed,
-    Phase::Open,
-    Phase::Flushing,
-    Phase::Ended,
-    Phase::Lingering,
-    Phase::Gone,
-];
-
 #[test]
 fn each_phase_has_its_callback_and_its_rights() {
     for (phase, due, is_open, is_alive) in [
@@ -34,7 +23,7 @@ fn each_phase_has_its_callback_and_its_rights() {
 
 #[test]
 fn only_an_open_connection_has_a_callback_for_its_input_or_a_stop() {
-    for phase in PHASES {
+    for phase in Phase::ALL {
         let mut bench = Bench::in_phase(phase);
         let before = bench.connection.due();
         bench.come(b"abc");

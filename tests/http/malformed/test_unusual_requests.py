@@ -4,7 +4,7 @@ import pytest
 
 from malformed_support import NEXT, Notes, chunks, coded, hosts, line, lines, table
 
-# What is sent; what the handler sees of it (of headers: these at least); why.
+# Each row: the request; the parts that the handler sees, of the headers these at least; the rule.
 LEGAL = [
     (line(b"get / HTTP/1.1"), {"method": "get"}, "9110-9.1 a method is case-sensitive, and any token"),
     (line(b"!#$%&'*+-.^_`|~09azAZ / HTTP/1.1"), {"method": "!#$%&'*+-.^_`|~09azAZ"}, "9110-5.6.2 all of a token"),
