@@ -517,6 +517,17 @@ mod tests {
     }
 
     #[test]
+    fn a_small_write_takes_a_buffer_that_was_used_before() {
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        output.push_copy(b"first", &mut pool);
+        output.sent(5, &mut pool);
+        let room = pool.buffers[0].capacity();
+        assert!(room >= FIRST_CAPACITY, "{room}");
+        output.push_copy(b"second", &mut pool);
+        assert!(pool.buffers.is_empty());
+    }
+
+    #[test]
     fn files_count_as_bytes_that_wait_but_not_as_memory() {
         let (mut output, mut pool) = (Output::default(), Pool::default());
         output.push_copy(&[1; 10], &mut pool);

@@ -80,7 +80,7 @@ impl Connection {
             let read = self.transport.receive(&mut arena[end..at + budget]);
             let count = self.note_read(read);
             end += count;
-            if !self.readable || count == 0 || self.peer == Peer::Present {
+            if count == 0 || self.peer == Peer::Present {
                 break;
             }
         }

@@ -448,8 +448,10 @@ mod tests {
     fn framed(framing: &Framing, messages: &[Vec<u8>]) -> (Vec<u8>, Vec<Vec<u8>>) {
         let (mut stream, mut fit) = (Vec::new(), Vec::new());
         for message in messages {
-            if let Ok((head, tail)) = framing.wrap(message) {
-                stream.extend([head.bytes(), message, tail].concat());
+            let at = stream.len();
+            if framing.append(message, &mut stream).is_ok() {
+                let (head, tail) = framing.wrap(message).expect("it fits");
+                assert_eq!(&stream[at..], [head.bytes(), message, tail].concat());
                 fit.push(message.clone());
             }
         }
@@ -508,6 +510,76 @@ mod tests {
         assert_eq!(only(lines(), b"abc\r\n"), (vec![b"abc".to_vec()], None));
         assert_eq!(only(lines(), b"abcd\r\n"), (vec![], Some(FramingError::Endless { limit: 3 })));
         assert_eq!(only(lines(), b"abc\r"), (vec![], None));
+    }
+
+    #[test]
+    fn a_message_up_to_the_limit_is_framed_and_the_missing_rest_of_it_is_known() {
+        let endless = |_: &Framing| 0;
+        let known = |framing: &Framing| framing.longest() - 4;
+        type Case<'a> = (Result<Framing, Error>, &'a [u8], &'a [u8], fn(&Framing) -> usize);
+        let cases: [Case<'_>; 7] = [
+            (Framing::prefixed(fixed_length(1, false, false), 4), b"abcd", b"\x04abcd", known),
+            (Framing::prefixed(fixed_length(2, false, true), 4), b"abcd", b"\0\x06abcd", known),
+            (
+                Framing::prefixed(fixed_length(4, true, false), 99),
+                &[b'x'; 99],
+                &[b"\x63\0\0\0", &[b'x'; 99][..]].concat(),
+                known,
+            ),
+            (Framing::prefixed(Length::Varint, 127), &[b'x'; 127], &[&[127], &[b'x'; 127][..]].concat(), |_| 124),
+            (Framing::prefixed(Length::Varint, 200), &[b'x'; 128], &[&[128, 1], &[b'x'; 128][..]].concat(), |_| 126),
+            (Framing::delimited(b"\r\n", 4), b"abcd", b"abcd\r\n", endless),
+            (Framing::fixed(4), b"abcd", b"abcd", known),
+        ];
+        for (framing, message, bytes, missing) in cases {
+            let (framing, mut out) = (framing.expect("it is valid"), b"before".to_vec());
+            assert_eq!(framing.append(message, &mut out), Ok(()));
+            assert_eq!(out, [b"before", bytes].concat());
+            let lacks = missing(&framing);
+            assert_eq!(Frames::new(Arc::new(framing)).missing(&bytes[..4]), lacks, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn no_rest_is_missing_of_a_message_that_is_too_long_or_has_no_length_yet() {
+        let missing = |input: &[u8]| {
+            let framing = Framing::prefixed(fixed_length(2, false, false), 4).expect("it is valid");
+            Frames::new(Arc::new(framing)).missing(input)
+        };
+        assert_eq!([&b""[..], b"\0", b"\0\x04", b"\0\x04abc", b"\0\x05"].map(missing), [0, 0, 4, 1, 0]);
+    }
+
+    #[test]
+    fn a_connection_may_read_bytes_between_messages_or_lose_its_input() {
+        let mut frames = Frames::new(Arc::new(Framing::fixed(2).expect("it is valid")));
+        assert_eq!((*frames.callback(), frames.longest(), frames.allows_bytes()), ("on_message", 2, true));
+        let mut wire = FakeWire::default();
+        wire.receive(&mut frames, b"abcd");
+        wire.unread.remove(0);
+        frames.look_again(&mut wire.unread);
+        assert_eq!(frames.take(&mut wire, <[u8]>::to_vec).as_deref(), Some(&b"bc"[..]));
+        wire.receive(&mut frames, b"e");
+        assert!(frames.has_news() && frames.violation().is_none());
+        frames.forget();
+        assert!(!frames.has_news());
+    }
+
+    #[test]
+    fn a_peer_that_announces_too_much_breaks_a_rule() {
+        let mut frames = Frames::new(Arc::new(Framing::prefixed(Length::Varint, 4).expect("it is valid")));
+        frames.look(&mut [5]);
+        let violation = frames.violation().map(|violation| (violation.protocol, violation.kind, violation.text));
+        let text = "a message of 5 bytes: max_size is 4";
+        assert_eq!(violation, Some(("framing", ViolationKind::TooLong, text.into())));
+    }
+
+    #[test]
+    fn the_longest_frame_is_a_message_with_its_length_or_its_delimiter() {
+        let longest = |framing: Result<Framing, Error>| framing.expect("it is valid").longest();
+        assert_eq!(longest(Framing::prefixed(fixed_length(8, true, true), 100)), 108);
+        assert_eq!(longest(Framing::prefixed(Length::Varint, 100)), 110);
+        assert_eq!(longest(Framing::delimited(b"ab", 100)), 102);
+        assert_eq!(longest(Framing::fixed(100)), 100);
     }
 
     #[test]

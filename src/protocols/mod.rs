@@ -175,3 +175,42 @@ pub trait Wire {
     /// Fails the connection because the waiting output exceeds `max_output`.
     fn overflow(&mut self);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::fake::{Ended, FakeWire};
+    use super::*;
+
+    /// A protocol that has only the methods which every protocol needs.
+    struct Least;
+
+    impl Protocol for Least {
+        fn look(&mut self, _: &mut [u8]) -> usize {
+            0
+        }
+        fn has_news(&self) -> bool {
+            false
+        }
+        fn longest(&self) -> usize {
+            0
+        }
+        fn callback(&self) -> &'static &'static str {
+            &"on_news"
+        }
+        fn forget(&mut self) {}
+    }
+
+    #[test]
+    fn a_protocol_without_more_waits_for_nothing_and_ends_at_once() {
+        let (mut least, mut wire) = (Least, FakeWire::default());
+        assert_eq!((least.missing(b"input"), least.holds_eof(5), least.allows_bytes()), (0, false, false));
+        assert_eq!((least.is_waited_for(), least.is_ending()), (false, false));
+        assert!(least.violation().is_none() && least.take_reason().is_none());
+        assert!(matches!(least.may_hand_over(), Ok(Succession::Bytes)));
+        assert!(least.receive(Box::new(7), &mut wire).is_some_and(|post| post.is::<i32>()));
+        least.closing(Closing::Asked, &mut wire);
+        assert_eq!(wire.ended, None);
+        least.finish(&mut wire);
+        assert_eq!(wire.ended, Some(Ended::Closed));
+    }
+}

@@ -53,11 +53,11 @@ print(json.dumps({"ids": ids, "titles": CaseCategories, "version": autobahntests
 
 PAGE = """# Conformance of goev.websocket
 
-What the [Autobahn test suite](https://pypi.org/project/autobahntestsuite/) {suite} says of goev {goev}, on {date} with
-Python {python}. `make conformance` runs it and writes this page.
+The results of the [Autobahn test suite](https://pypi.org/project/autobahntestsuite/) {suite} for goev {goev}, on {date}
+with Python {python}. `make conformance` runs it and writes this page.
 
-A case is passed when what it is about and how the connection ended are both OK, or INFORMATIONAL where the suite
-asks for nothing. Others are FAILED, NON-STRICT, UNIMPLEMENTED, closed wrongly, or MISSING from the report.
+A case is passed when its behavior and the end of its connection are both OK, or INFORMATIONAL where the suite
+requires nothing. Others are FAILED, NON-STRICT, UNIMPLEMENTED, closed wrongly, or MISSING from the report.
 
 {table}
 

@@ -204,4 +204,34 @@ mod tests {
             prop_assert_eq!((answers.due(), answers.held, answers.waiting.len()), (0, 0, 0));
         }
     }
+
+    #[test]
+    fn an_answer_has_a_place_from_its_request_on() {
+        let mut answers = Answers::default();
+        assert_eq!(answers.place(0), Place::Never);
+        answers.expect();
+        assert_eq!((answers.place(0), answers.place(1)), (Place::Now, Place::Never));
+        answers.expect();
+        assert_eq!((answers.place(1), answers.place(2)), (Place::Later, Place::Never));
+    }
+
+    #[test]
+    fn the_last_answer_is_untouched_until_a_part_of_it_is_given() {
+        let mut answers = Answers::default();
+        assert_eq!(answers.last_untouched(), None);
+        (0..3).for_each(|_| _ = answers.expect());
+        answers.begin();
+        assert_eq!(answers.last_untouched(), Some(2));
+        answers.advance();
+        answers.advance();
+        assert_eq!(answers.last_untouched(), Some(2));
+        answers.begin();
+        assert_eq!(answers.last_untouched(), None);
+
+        answers.expect();
+        answers.keep(3, b"");
+        assert_eq!(answers.last_untouched(), Some(3));
+        answers.keep(3, b"x");
+        assert_eq!(answers.last_untouched(), None);
+    }
 }

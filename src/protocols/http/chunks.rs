@@ -82,7 +82,7 @@ impl Chunks {
                     _ => return Err(Refusal::bad("a chunk that does not end with its size")),
                 },
                 State::Trailer(bytes, fields) => {
-                    let most = limits.max_head.saturating_sub(bytes);
+                    let most = limits.max_head.saturating_sub(bytes + 2);
                     let Some(line) = line(rest, most, "a trailer of more than max_head bytes")? else {
                         return Ok(Next::More { skip: at });
                     };
@@ -110,9 +110,9 @@ impl Chunks {
     }
 }
 
-/// The first line without its end; `None` if it is not complete.
+/// The first line without its end, of at most `most` bytes; `None` if it is not complete.
 fn line<'a>(input: &'a [u8], most: usize, too_long: &'static str) -> Result<Option<&'a [u8]>, Refusal> {
-    let within = &input[..input.len().min(most.saturating_add(2))];
+    let within = &input[..input.len().min(most.saturating_add(1))];
     let Some(end) = memchr::memchr2(b'\r', b'\n', within) else {
         let status = if too_long.contains("max_head") { 431 } else { 400 };
         return if within.len() < input.len() { Err(Refusal::new(status, too_long)) } else { Ok(None) };
@@ -138,7 +138,7 @@ fn size_of(line: &[u8]) -> Result<usize, Refusal> {
     if digits == 0 || digits > MOST_DIGITS || !(rest.is_empty() || is_extension && is_clean) {
         return Err(MALFORMED_SIZE);
     }
-    let push = |size: u64, digit: &u8| size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or(0));
+    let push = |size: u64, digit: &u8| (size << 4) + u64::from(char::from(*digit).to_digit(16).unwrap_or(0));
     Ok(usize::try_from(size.iter().fold(0, push)).unwrap_or(usize::MAX))
 }
 
@@ -157,5 +157,46 @@ fn trailer(line: &[u8], bytes: usize, fields: usize, limits: &Limits) -> Result<
         Ok(State::Trailer(bytes, fields + 1))
     } else {
         Err(Refusal::bad("a malformed trailer field"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The refusal of a body that arrives at once, if there is one.
+    fn refusal(body: &str, max_head: usize) -> Option<Refusal> {
+        let limits = Limits { max_head, ..Limits::default() };
+        let (mut chunks, mut at) = (Chunks::new(), 0);
+        loop {
+            match chunks.next(&body.as_bytes()[at..], &limits) {
+                Ok(Next::Data { skip, len }) => at += skip + len,
+                Ok(Next::End { .. } | Next::More { .. }) => return None,
+                Err(refusal) => return Some(refusal),
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_of_too_many_digits_is_refused_before_its_line_ends() {
+        assert_eq!(refusal("0123456789abcdef", 64), None);
+        assert_eq!(refusal("0123456789abcdef0", 64), Some(MALFORMED_SIZE));
+    }
+
+    #[test]
+    fn all_fields_of_a_trailer_count_toward_max_head() {
+        // A field takes six bytes.
+        assert_eq!(refusal("0\r\na: b\r\nc: d\r\n\r\n", 12), None);
+        assert_eq!(refusal("0\r\na: b\r\nc: d\r\n\r\n", 11), Some(Refusal::new(431, TRAILER)));
+    }
+
+    const TRAILER: &str = "a trailer of more than max_head bytes";
+
+    #[test]
+    fn lines_of_sizes_may_take_max_head_and_eight_times_the_body() {
+        let of = |line: usize| format!("1;{:x<1$}\r\na\r\n", "", line - 2);
+        // Four bytes are the ends of the line and of the chunk.
+        assert_eq!(refusal(&of(100 + 8 - 4), 100), None);
+        assert!(refusal(&of(100 + 8 - 3), 100).is_some_and(|refusal| refusal.text.contains("extensions")));
     }
 }

@@ -40,3 +40,39 @@ impl Limits {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_has_a_range() {
+        type Range = (&'static str, fn(&mut Limits) -> &mut usize, usize, usize);
+        let ranges: [Range; 5] = [
+            ("max_head", |limits| &mut limits.max_head, 64, 1024 * 1024),
+            ("max_line", |limits| &mut limits.max_line, 16, 32 * 1024),
+            ("max_headers", |limits| &mut limits.max_headers, 1, 256),
+            ("max_body", |limits| &mut limits.max_body, 0, 1024 * 1024 * 1024),
+            ("max_pending", |limits| &mut limits.max_pending, 1, 10_000),
+        ];
+        for (name, limit, least, most) in ranges {
+            let set = |value| {
+                let mut limits = Limits { max_line: 16, ..Limits::default() };
+                *limit(&mut limits) = value;
+                limits.validate().map_err(|error| error.to_string())
+            };
+            assert_eq!((set(least), set(most)), (Ok(()), Ok(())), "{name}");
+            let below = least.checked_sub(1).map(set);
+            for error in [set(most + 1)].into_iter().chain(below) {
+                assert!(error.is_err_and(|text| text.contains(name)), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_is_no_longer_than_a_head() {
+        let limits = |max_line| Limits { max_head: 64, max_line, ..Limits::default() };
+        assert!(limits(64).validate().is_ok());
+        assert!(limits(65).validate().is_err());
+    }
+}

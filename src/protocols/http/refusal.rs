@@ -91,3 +91,16 @@ pub(super) fn reason(status: u16) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_registered_status_has_a_reason_phrase() {
+        let described = (100..=599).filter(|status| !reason(*status).is_empty());
+        let expected = [100..=101, 200..=206, 300..=304, 307..=308, 400..=417, 421..=426, 428..=429];
+        let singles = [431, 451, 500, 501, 502, 503, 504, 505, 507, 511];
+        assert_eq!(described.collect::<Vec<_>>(), expected.into_iter().flatten().chain(singles).collect::<Vec<_>>());
+    }
+}

@@ -467,6 +467,20 @@ mod tests {
         bodies
     }
 
+    #[test]
+    fn requests_that_follow_are_found_ahead_of_their_turn() {
+        let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let input = get.repeat(MOST_AHEAD + 5);
+        let mut requests = Requests::new(Arc::default(), false);
+        assert_eq!((requests.look(input.as_bytes(), 0), requests.ahead.len()), (0, MOST_AHEAD));
+        for left in (0..MOST_AHEAD).rev() {
+            let (seen, done) = requests.take(input.as_bytes(), saw).expect("a request was found");
+            assert_eq!((seen, done), (Saw::Request(get.into(), Some(vec![])), get.len()));
+            assert!(requests.finds_without_input());
+            assert_eq!(requests.ahead.len(), left);
+        }
+    }
+
     proptest! {
         #[test]
         fn requests_come_whole_wherever_the_stream_is_cut_in_two(

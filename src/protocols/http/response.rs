@@ -172,3 +172,89 @@ fn latin1(bytes: &[u8]) -> String {
 
 /// `tchar` (RFC 9110 section 5.6.2)
 static TOKEN: [bool; 256] = alphanumeric_and(b"!#$%&'*+-.^_`|~");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATE: [u8; 29] = *b"Sun, 06 Nov 1994 08:49:37 GMT";
+
+    /// The head of an answer with these fields, and whether the connection ends after it.
+    fn finished(fields: &[(&str, &str)], peer: Version) -> (String, bool) {
+        let mut head = Head::new(Vec::new(), 200);
+        for (name, value) in fields {
+            head.field(name.as_bytes(), value.as_bytes()).expect("it is well formed");
+        }
+        let (bytes, closes) = head.finish(Framed::Length(2), &DATE, peer, true);
+        (String::from_utf8(bytes).expect("it is text"), closes)
+    }
+
+    #[test]
+    fn a_field_that_would_break_the_head_is_refused() {
+        let mut head = Head::new(Vec::new(), 200);
+        for name in ["", "a b", "a:", "a\r", "\u{e4}"] {
+            assert!(head.field(name.as_bytes(), b"x").is_err(), "{name:?}");
+        }
+        let text = |unfit: Result<(), Unfit>| unfit.map_err(|unfit| unfit.0);
+        assert_eq!(text(head.field(b"a b", b"")), Err("a field name must be a token, not \"a b\"".into()));
+        assert_eq!(text(head.field(b"a", b"\n\xe4")), Err("a control character in the field a: \"\\n\u{e4}\"".into()));
+        for byte in 0..=255_u8 {
+            let is_control = (byte < 0x20 && byte != b'\t') || byte == 0x7f;
+            for value in [vec![byte], vec![byte, byte], vec![byte, b'x']] {
+                assert_eq!(head.field(b"a", &value).is_err(), is_control, "{value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_server_chooses_the_framing_of_a_body() {
+        let mut head = Head::new(Vec::new(), 200);
+        assert!(head.field(b"Transfer-Encoding", b"chunked").is_err());
+        assert!(head.field(b"Content-Length", b"x").is_err());
+        assert_eq!(head.length(), None);
+        assert!(head.field(b"Content-Length", b"2").is_ok());
+        assert_eq!(head.length(), Some(2));
+        assert!(head.field(b"Content-Length", b"2").is_err(), "once");
+        // Other names of the same lengths.
+        assert!(head.field(b"X-Forwarded-Proto", b"chunked").is_ok());
+        assert!(head.field(b"Accept-Charset", b"x").is_ok());
+    }
+
+    #[test]
+    fn fields_of_the_server_are_added_unless_they_are_given() {
+        let date = format!("Date: {}\r\n", str::from_utf8(&DATE).expect("it is text"));
+        let plain = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{date}");
+        assert_eq!(finished(&[], Version::Http11), (format!("{plain}\r\n"), false));
+        assert_eq!(finished(&[], Version::Http10), (format!("{plain}Connection: keep-alive\r\n\r\n"), false));
+        for (field, peer, closes) in [
+            (("Date", "now"), Version::Http11, false),
+            (("Connection", "x, Keep-Alive"), Version::Http10, false),
+            (("Connection", "Close,x"), Version::Http11, true),
+        ] {
+            let rest = if field.0 == "Date" { "" } else { &date };
+            let expected = format!("HTTP/1.1 200 OK\r\n{}: {}\r\nContent-Length: 2\r\n{rest}\r\n", field.0, field.1);
+            assert_eq!(finished(&[field], peer), (expected, closes));
+            // A field of another name changes nothing.
+            let other = finished(&[field, ("From", "x"), ("X-Fifty", "x"), ("Keep-Alive", "close")], peer);
+            assert_eq!((other.0.matches(field.1).count(), other.1), (1, closes));
+        }
+    }
+
+    #[test]
+    fn an_interim_answer_has_only_its_own_fields() {
+        let (bytes, closes) = Head::new(Vec::new(), 103).finish(Framed::Empty, &DATE, Version::Http11, false);
+        assert_eq!((&bytes[..], closes), (&b"HTTP/1.1 103 \r\n\r\n"[..], true));
+    }
+
+    #[test]
+    fn a_head_tells_of_the_fields_that_change_the_connection() {
+        let state = |fields: &[(&str, &str)]| {
+            let mut head = Head::new(Vec::new(), 101);
+            fields.iter().for_each(|(name, value)| head.field(name.as_bytes(), value.as_bytes()).expect("it is fine"));
+            (head.has_upgrade(), head.closes())
+        };
+        assert_eq!(state(&[("Trailer", "close"), ("Connection", "upgrade")]), (false, false));
+        assert_eq!(state(&[("Upgrade", "x"), ("Trailer", "x")]), (true, false));
+        assert_eq!(state(&[("Connection", "close"), ("Connection", "x")]), (false, true));
+    }
+}

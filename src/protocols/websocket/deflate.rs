@@ -58,10 +58,9 @@ impl Deflate {
             let deflater = deflaters[usize::from(self.window_bits - LEAST_BITS)].get_or_insert_with(fresh);
             deflater.reset();
             let written = deflater.compress_vec(message, out, FlushCompress::Sync);
-            // Only if room is left is it certain that all output was written.
-            let whole = deflater.total_in() == message.len() as u64 && out.len() < out.capacity();
             out.truncate(out.len().saturating_sub(FLUSH).max(start));
-            written.is_ok() && whole && out.len() - start < message.len()
+            // If the room was too small for all the output, the part of it is no smaller than the message.
+            written.is_ok() && out.len() - start < message.len()
         })
     }
 }
@@ -82,36 +81,39 @@ fn inflate_with(
     limit: usize,
     mut text: Option<&mut Utf8>,
 ) -> Result<Vec<u8>, Violation> {
-    let (mut out, mut rest, mut in_tail) = (Vec::new(), payload, false);
+    let mut out = Vec::new();
     inflater.reset(false);
     // Some senders use an empty payload for the empty message, though it should be one byte.
     if payload.is_empty() {
         return Ok(out);
     }
-    loop {
-        make_room(&mut out, payload.len(), limit);
-        let (read, written) = (inflater.total_in(), out.len());
-        let status = inflater.decompress_vec(rest, &mut out, FlushDecompress::None).map_err(|_| Violation::Deflate)?;
-        rest = &rest[(inflater.total_in() - read) as usize..];
-        if in_tail && out.len() > written {
-            return Err(Violation::Deflate);
-        }
-        if let Some(text) = &mut text {
-            text.feed(&out[written..])?;
-        }
-        if out.len() > limit {
-            return Err(Violation::InflatesTooFar { limit });
-        }
-        let dry = out.len() < out.capacity();
-        match status {
-            Status::StreamEnd if rest.is_empty() => return Ok(out),
-            // A last block may come before the end; the next byte begins another stream (section 7.2.3.4).
-            Status::StreamEnd if !in_tail => inflater.reset(false),
-            Status::Ok | Status::BufError if !in_tail && rest.is_empty() && dry => (rest, in_tail) = (&TAIL, true),
-            Status::Ok | Status::BufError if !dry => {}
-            _ => return Err(Violation::Deflate),
+    for (mut rest, is_tail) in [(payload, false), (&TAIL[..], true)] {
+        loop {
+            make_room(&mut out, payload.len(), limit);
+            let (read, written) = (inflater.total_in(), out.len());
+            let status =
+                inflater.decompress_vec(rest, &mut out, FlushDecompress::None).map_err(|_| Violation::Deflate)?;
+            rest = &rest[(inflater.total_in() - read) as usize..];
+            if is_tail && out.len() > written {
+                return Err(Violation::Deflate);
+            }
+            if let Some(text) = &mut text {
+                text.feed(&out[written..])?;
+            }
+            if out.len() > limit {
+                return Err(Violation::InflatesTooFar { limit });
+            }
+            match status {
+                Status::StreamEnd if rest.is_empty() => return Ok(out),
+                // A last block may come before the end; the next byte begins another stream (section 7.2.3.4).
+                Status::StreamEnd => inflater.reset(false),
+                Status::Ok | Status::BufError if out.len() == out.capacity() => {}
+                Status::Ok | Status::BufError if rest.is_empty() => break,
+                Status::Ok | Status::BufError => return Err(Violation::Deflate),
+            }
         }
     }
+    Err(Violation::Deflate)
 }
 
 /// Makes room for at least one byte, but for no more than one byte above the limit.
@@ -172,11 +174,47 @@ mod tests {
     }
 
     #[test]
+    fn each_window_has_a_deflater_of_its_own() {
+        // Only a large window reaches back to the first half.
+        let next = |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        let half: Vec<u8> = std::iter::successors(Some(1), next).take(1000).map(|state| (state >> 33) as u8).collect();
+        let message = half.repeat(2);
+        assert!(deflated(&message, 15).is_some());
+        assert_eq!(deflated(&message, 9), None);
+    }
+
+    #[test]
     fn what_does_not_get_smaller_is_not_deflated() {
         let noise: Vec<u8> = (0..3000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         assert_eq!(deflated(&noise[..200], 15), None);
         assert_eq!(deflated(b"abc", 15), None);
         assert_eq!(deflated(b"", 15), None);
+    }
+
+    #[test]
+    fn a_message_is_deflated_if_that_makes_it_smaller_by_a_byte() {
+        let mut equal = 0;
+        for message in (1..60).flat_map(|len| (0..8).map(move |zeros| [&words(9)[..len], &vec![0; zeros]].concat())) {
+            let size = raw(&message, LEVEL, FlushCompress::Sync, FLUSH).len();
+            assert_eq!(deflated(&message, 15).is_some(), size < message.len(), "{size} of {}", message.len());
+            equal += usize::from(size == message.len());
+        }
+        assert!(equal > 0);
+    }
+
+    #[test]
+    fn the_bound_of_a_compressed_message_is_that_of_zlib() {
+        assert_eq!([0, 127, 128, 12_800].map(most_compressed), [64, 206, 209, 12_800 + 1600 + 100 + 64]);
+    }
+
+    #[test]
+    fn room_is_made_up_to_the_limit_and_one_byte() {
+        for (len, limit, room) in [(0, 1000, 64), (64, 1000, 128), (64, 100, 101), (100, 100, 101)] {
+            let mut out = vec![0; len];
+            out.shrink_to_fit();
+            make_room(&mut out, 1, limit);
+            assert_eq!(out.capacity(), room, "{len} {limit}");
+        }
     }
 
     #[test]
@@ -188,6 +226,9 @@ mod tests {
         assert_eq!(whole(b"\xf3\x48\xcd\xc9\xc9\x07\0\0"), hello, "the last block and an empty one");
         assert_eq!(whole(b"\xf3\x48\xcd\xc9\xc9\x07\0"), hello, "the last block alone");
         assert_eq!(whole(b"\xf2\x48\x05\0\0\0\xff\xff\xca\xc9\xc9\x07\0"), hello, "two blocks");
+        // The sender removes the last four bytes of an empty block, which may be marked as the last.
+        assert_eq!(whole(b"\xf2\x48\xcd\xc9\xc9\x07\0\0\0\xff\xff\x01"), hello, "an empty last block");
+        assert_eq!(whole(b"\x01"), Ok(vec![]), "an empty message in an empty last block");
         assert_eq!(whole(b"\0"), Ok(vec![]), "an empty message");
         assert_eq!(whole(b""), Ok(vec![]), "an empty message without its byte");
     }

@@ -589,6 +589,15 @@ mod tests {
     }
 
     #[test]
+    fn of_compressed_messages_only_text_has_to_be_utf8() {
+        let (mut stream, reader) = (Vec::new(), settings(false, true));
+        frame(Opcode::Binary, &[0xff; 300], &reader, Some(KEY), &mut stream);
+        assert_eq!(cut(&reader, &[&stream]), (vec![Owned::Binary(vec![0xff; 300])], None));
+        stream[0] ^= 3;
+        assert_eq!(cut(&reader, &[&stream]), (vec![], Some(Violation::TextNotUtf8)));
+    }
+
+    #[test]
     fn a_message_in_one_frame_stays_where_it_is() {
         let mut input = [raw(0x82, b"first"), raw(0x81, b"second")].concat();
         let mut messages = Messages::new(Arc::new(settings(false, false)));

@@ -34,3 +34,25 @@ pub fn frame(kind: Opcode, payload: &[u8], settings: &Settings, mask_key: Option
 pub fn head(kind: Opcode, len: usize, mask_key: Option<[u8; 4]>) -> Head {
     Head::new(kind, false, len, mask_key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::deflate::Deflate;
+    use super::*;
+
+    #[test]
+    fn messages_of_some_length_are_compressed_and_control_frames_never() {
+        let settings = Settings { client: false, max_message: 1000, deflate: Deflate::new(15) };
+        for (kind, len, is_compressed) in [
+            (Opcode::Text, WORTH_DEFLATING - 1, false),
+            (Opcode::Text, WORTH_DEFLATING, true),
+            (Opcode::Binary, WORTH_DEFLATING, true),
+            (Opcode::Ping, 125, false),
+            (Opcode::Pong, WORTH_DEFLATING, false),
+        ] {
+            let mut out = Vec::new();
+            frame(kind, &vec![b'a'; len], &settings, None, &mut out);
+            assert_eq!((out[0] & 0x40 != 0, out.len() < len), (is_compressed, is_compressed), "{kind:?} {len}");
+        }
+    }
+}

@@ -6,6 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `rows` | requests, malformed and well formed, and the outcome of each |
+//! | `heads` | the limits of a head, and the refusals of malformed ones |
 //! | `cuts` | the outcome of a stream does not depend on where it is cut |
 //! | `order` | answers go out in the order of the requests, each framed by the rules |
 //! | `ends` | refusals, failures, and the ends of a connection |
@@ -13,6 +14,7 @@
 
 mod cuts;
 mod ends;
+mod heads;
 mod order;
 mod rows;
 mod states;

@@ -272,19 +272,34 @@ fn a_part_that_is_wrong_leaves_the_answer_and_the_connection_as_they_were() {
         Start(101, &["Upgrade: other"]),
         Respond(101, &["Upgrade: other"], ""),
         Respond(200, &["Content-Length: 3"], "four"),
+        Respond(200, &["Content-Length: 3"], ""),
     ];
     for step in wrong {
         assert!(matches!(server.give(0, step), Err(Error::State(_) | Error::Argument(_))), "{step:?}");
     }
+    let state = |server: &Server| (server.answers[0].is_due(), server.answers[0].is_given());
+    assert_eq!(state(&server), (true, false));
     server.answer(0, Start(200, &["Content-Length: 4"]));
+    assert_eq!(state(&server), (false, false));
     for step in [FINE, Start(200, &[]), End, Write("fives")] {
         assert!(matches!(server.give(0, step), Err(Error::State(_) | Error::Argument(_))), "{step:?}");
     }
     server.answer(0, Write("fine"));
     server.answer(0, End);
+    assert_eq!(state(&server), (false, true));
     for step in [FINE, Start(200, &[]), End, Write("")] {
         assert!(matches!(server.give(0, step), Err(Error::State(_))), "{step:?}");
     }
     server.answer(0, Abandon);
     assert_eq!((server.sent(), server.wire.ended), (FINE_ANSWER.into(), None));
+}
+
+#[test]
+fn a_length_must_be_that_of_the_body_which_only_an_answer_to_head_may_lack() {
+    let given = |request: &str, body: &'static str| {
+        let mut server = Server::keeping(false, &[request]);
+        server.give(0, Respond(200, &["Content-Length: 4"], body)).is_ok()
+    };
+    assert_eq!((given(GET, "fine"), given(GET, ""), given(GET, "five!")), (true, false, false));
+    assert_eq!((given(HEAD, "fine"), given(HEAD, ""), given(HEAD, "five!")), (true, true, false));
 }

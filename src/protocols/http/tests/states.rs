@@ -95,6 +95,9 @@ fn rows() -> Vec<Row> {
         row("half a body in chunks came in pieces", pieces(), 0, |server| {
             server.receive([CHUNKED, "5\r\nhe"].concat());
         }),
+        row("a body in chunks came, and waits for an earlier answer", few(1), HOLDS | WAITED_FOR, |server| {
+            server.receive([get, CHUNKED, "0\r\n\r\n"].concat());
+        }),
         row("a piece of a body is found", pieces(), NEWS, |server| {
             server.receive(POST);
             look(server, "hello");
@@ -218,6 +221,8 @@ fn the_machine_tells_how_much_input_it_needs() {
     server.receive([POST, "he"].concat());
     assert_eq!(server.http.missing(&server.wire.unread), 3);
     assert_eq!(Server::new(true).http.longest(), 32 * 1024 + 1);
+    let small = Limits { max_head: 64, max_line: 64, ..Limits::default() };
+    assert_eq!(Server::with(small, true).http.longest(), 8192 + 1, "the lines of a chunk have to fit");
     assert_eq!(*server.http.callback(), "on_request");
     assert!(!server.http.allows_bytes());
 }
