@@ -94,6 +94,8 @@ pub enum Reason {
     Io(io::Error),
     /// `abort()`, or the deadline of a stop.
     Aborted,
+    /// There was no memory for its input.
+    NoMemory,
     /// The handler consumed nothing although `max_input` bytes were waiting.
     InputOverflow {
         /// `max_input`, bytes.
@@ -106,6 +108,10 @@ pub enum Reason {
     },
     /// The exception that a callback raised.
     Raised(Foreign),
+    /// The error that the handler gave when it closed the connection.
+    Given(Foreign),
+    /// The error of a framing of the layer above: the peer broke its rules.
+    Unframed(Foreign),
     /// A time limit of the connection was exceeded.
     Expired(Expired),
     /// The peer broke a rule of the connection's protocol.
@@ -133,21 +139,33 @@ pub enum ViolationKind {
     Protocol,
     /// A message is longer than its limit.
     TooLong,
+    /// No rule was broken: there was no memory for a message.
+    NoMemory,
 }
 
 impl Reason {
     /// Whether the handler gets this reason even if sending the last output failed.
     pub(crate) fn goes_first(&self) -> bool {
-        matches!(self, Self::Raised(_) | Self::Expired(_))
+        matches!(self, Self::Raised(_) | Self::Given(_) | Self::Unframed(_) | Self::Expired(_) | Self::NoMemory)
+    }
+
+    /// The value of the layer above that this reason carries; only that layer may drop it.
+    pub(crate) fn into_foreign(self) -> Option<Foreign> {
+        match self {
+            Self::Raised(value) | Self::Given(value) | Self::Unframed(value) => Some(value),
+            _ => None,
+        }
     }
 
     /// Whether the peer gets a FIN after the last bytes, instead of a reset.
     pub fn is_in_order(&self) -> bool {
         match self {
-            Self::Orderly | Self::Raised(_) | Self::Protocol(_) => true,
+            Self::Orderly | Self::Raised(_) | Self::Given(_) | Self::Unframed(_) | Self::Protocol(_) => true,
             // A peer that takes no output would not see the FIN either.
-            Self::Expired(expired) => !matches!(expired, Expired::Write(_)),
-            Self::Io(_) | Self::Aborted | Self::InputOverflow { .. } | Self::OutputOverflow { .. } => false,
+            Self::Expired(expired) => !matches!(expired, Expired::Write(_) | Expired::TakesTooSlowly { .. }),
+            Self::Io(_) | Self::Aborted | Self::NoMemory | Self::InputOverflow { .. } | Self::OutputOverflow { .. } => {
+                false
+            }
         }
     }
 }
@@ -158,6 +176,9 @@ pub enum Expired {
     /// `idle_timeout`
     #[error("no byte moved either way for idle_timeout={} seconds", .0.as_secs_f64())]
     Idle(Duration),
+    /// `receive_timeout`
+    #[error("the peer sent nothing for receive_timeout={} seconds", .0.as_secs_f64())]
+    Receive(Duration),
     /// `first_byte_timeout`
     #[error("the peer sent nothing for first_byte_timeout={} seconds", .0.as_secs_f64())]
     FirstByte(Duration),
@@ -174,6 +195,17 @@ pub enum Expired {
     #[error("the peer sent {bytes} bytes in {} seconds; min_rate is {rate} bytes a second", .window.as_secs_f64())]
     TooSlow {
         /// Bytes that arrived within the window.
+        bytes: u64,
+        /// The required rate, bytes a second.
+        rate: f64,
+        /// The length of the window.
+        window: Duration,
+    },
+    /// `min_write_rate`
+    #[error("the peer took {bytes} bytes of the waiting output in {} seconds; min_write_rate is {rate} bytes a second",
+        .window.as_secs_f64())]
+    TakesTooSlowly {
+        /// Bytes that the peer took within the window.
         bytes: u64,
         /// The required rate, bytes a second.
         rate: f64,

@@ -28,8 +28,11 @@ pub trait Handler: Send {
     fn on_open(&mut self, _connection: &Context<'_>) {}
     /// Called when there is new input, or unread input remains after `on_read` consumed some.
     fn on_read(&mut self, _connection: &Context<'_>) {}
-    /// The connection's protocol ([`Context::speak`]) may have something to deliver; [`Context::with`] takes it out.
-    fn on_news(&mut self, _connection: &Context<'_>) {}
+    /// The connection's protocol ([`Context::speak`]) may have something to deliver; [`Context::with`] takes it out. Called
+    /// again until nothing is left to take, so without an own `on_news` the connection fails.
+    fn on_news(&mut self, connection: &Context<'_>) {
+        connection.poller.fail(connection.token, Box::new("the handler speaks a protocol without an on_news"));
+    }
     /// The peer has shut down its write side.
     fn on_eof(&mut self, connection: &Context<'_>) {
         connection.poller.finish(connection.token);
@@ -66,9 +69,25 @@ pub struct Context<'a> {
     pub poller: &'a Poller,
     /// The connection's token on that poller.
     pub token: Token,
+    /// The handler that takes over, and its token.
+    successor: RefCell<Option<(Token, Box<dyn Handler>)>>,
 }
 
 impl Context<'_> {
+    /// The connection for other threads; `None` if it has ended.
+    pub fn remote(&self) -> Option<Arc<Remote>> {
+        self.poller.remote(self.token)
+    }
+
+    /// Hands the connection over to another handler: socket, unread input and queued output. When the callback has returned
+    /// this handler gets `on_close`, then the other one gets `on_open`.
+    pub fn hand_over(&self, other: Box<dyn Handler>) -> Result<Arc<Remote>, Error> {
+        // The farewell of the old handler needs no task: `Handlers::with` gives it.
+        let (remote, _timers) = self.poller.hand_over(self.token, |_marks| Box::new(()))?;
+        self.successor.replace(Some((remote.token, other)));
+        Ok(remote)
+    }
+
     /// Calls `look` with the unread input, and consumes the number of bytes that it returns.
     pub fn read<R>(&self, look: impl FnOnce(&[u8]) -> (R, usize)) -> Result<R, Error> {
         self.poller.read(self.token, look)
@@ -151,8 +170,15 @@ impl Handlers {
     /// Calls a handler while it is out of the table, so that it may call any method of the poller.
     fn with(&self, poller: &Poller, token: Token, call: impl FnOnce(&mut dyn Handler, &Context<'_>)) {
         if let Some(mut handler) = self.take(token) {
-            call(&mut *handler, &Context { poller, token });
-            self.put(token, handler);
+            let context = Context { poller, token, successor: RefCell::default() };
+            call(&mut *handler, &context);
+            match context.successor.into_inner() {
+                None => self.put(token, handler),
+                Some((token, successor)) => {
+                    handler.on_close(Reason::Orderly);
+                    self.put(token, successor);
+                }
+            }
         }
     }
 
@@ -202,6 +228,7 @@ impl Handlers {
             | Call::Datagram(..)
             | Call::DatagramError(..)
             | Call::AcceptFailed(..)
+            | Call::Passed(..)
             | Call::Signal => {}
         }
     }

@@ -124,13 +124,27 @@ impl SocketOptions {
     }
 }
 
-/// The least rate at which a peer has to send.
+/// The least rate at which a peer has to send, or to take what is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     /// The mean rate over one window.
     pub bytes_per_second: f64,
     /// The length of the window.
     pub window: Duration,
+}
+
+impl Rate {
+    /// Checks the rate of the setting `name`.
+    pub fn validate(&self, name: &str) -> Result<(), Error> {
+        let rate = self.bytes_per_second;
+        if !(rate > 0.0 && rate.is_finite()) {
+            return Err(Error::Argument(format!("the rate of {name} must be more than 0 bytes a second, not {rate}")));
+        }
+        if self.window.is_zero() {
+            return Err(Error::Argument(format!("the window of {name} must be more than 0 seconds, not 0")));
+        }
+        Ok(())
+    }
 }
 
 /// Settings of each connection of an acceptor or connector; each may be replaced while it is open.
@@ -152,6 +166,8 @@ pub struct ConnectionOptions {
     pub linger_timeout: Duration,
     /// Time after which a connection expires if no byte moved either way.
     pub idle_timeout: Option<Duration>,
+    /// Time after which a connection expires if the peer sent nothing, whatever was sent to it.
+    pub receive_timeout: Option<Duration>,
     /// Time within which the peer has to send its first byte.
     pub first_byte_timeout: Option<Duration>,
     /// Time after which a connection expires if the peer took none of the waiting output.
@@ -160,6 +176,8 @@ pub struct ConnectionOptions {
     pub lifetime: Option<Duration>,
     /// The least rate at which the peer has to send.
     pub min_rate: Option<Rate>,
+    /// The least rate at which the peer has to take output that waits.
+    pub min_write_rate: Option<Rate>,
 }
 
 impl Default for ConnectionOptions {
@@ -172,10 +190,12 @@ impl Default for ConnectionOptions {
             max_output: 64 * 1024 * 1024,
             linger_timeout: Duration::from_secs(2),
             idle_timeout: None,
+            receive_timeout: None,
             first_byte_timeout: None,
             write_timeout: Some(Duration::from_secs(60)),
             lifetime: None,
             min_rate: None,
+            min_write_rate: None,
         }
     }
 }
@@ -190,21 +210,18 @@ impl ConnectionOptions {
         within("low_water", self.low_water, 0, self.high_water)?;
         let times = [
             ("idle_timeout", self.idle_timeout),
+            ("receive_timeout", self.receive_timeout),
             ("first_byte_timeout", self.first_byte_timeout),
             ("write_timeout", self.write_timeout),
             ("lifetime", self.lifetime),
-            ("the window of min_rate", self.min_rate.map(|rate| rate.window)),
         ];
         if let Some((name, _)) = times.iter().find(|(_, time)| *time == Some(Duration::ZERO)) {
             return Err(Error::Argument(format!("{name} must be more than 0 seconds, not 0")));
         }
-        match self.min_rate {
-            Some(rate) if !(rate.bytes_per_second > 0.0 && rate.bytes_per_second.is_finite()) => {
-                let rate = rate.bytes_per_second;
-                Err(Error::Argument(format!("the rate of min_rate must be more than 0 bytes a second, not {rate}")))
-            }
-            _ => Ok(()),
+        for (name, rate) in [("min_rate", self.min_rate), ("min_write_rate", self.min_write_rate)] {
+            rate.map_or(Ok(()), |rate| rate.validate(name))?;
         }
+        Ok(())
     }
 }
 
@@ -219,6 +236,8 @@ pub struct AcceptorOptions {
     pub cpu_steering: bool,
     /// Connections that the kernel queues until they are accepted.
     pub backlog: usize,
+    /// The permissions of the files of Unix sockets; those that the umask leaves when not given.
+    pub unix_mode: Option<u32>,
     /// Limits on the connections that are let in.
     pub admission: AdmissionOptions,
     /// Settings of the sockets.
@@ -272,6 +291,7 @@ impl Default for AcceptorOptions {
             reuse_address: true,
             cpu_steering: false,
             backlog: 1024,
+            unix_mode: None,
             admission: AdmissionOptions::default(),
             socket: SocketOptions::default(),
             connection: ConnectionOptions::default(),
@@ -283,6 +303,9 @@ impl AcceptorOptions {
     /// Checks every setting.
     pub fn validate(&self) -> Result<(), Error> {
         within("backlog", self.backlog, 1, 65_535)?;
+        if let Some(mode) = self.unix_mode.filter(|mode| *mode > 0o777) {
+            return Err(Error::Argument(format!("unix_mode must be from 0o000 to 0o777, not {mode:#o}")));
+        }
         if self.cpu_steering && !self.reuse_port {
             return Err(Error::Argument("cpu_steering=True needs reuse_port=True: it steers between listeners".into()));
         }
@@ -435,6 +458,7 @@ mod tests {
                 ("high_water", &|options| options.high_water = options.max_output + 1),
                 ("low_water", &|options| options.low_water = options.high_water + 1),
                 ("idle_timeout", &|options| options.idle_timeout = Some(Duration::ZERO)),
+                ("receive_timeout", &|options| options.receive_timeout = Some(Duration::ZERO)),
                 ("first_byte_timeout", &|options| options.first_byte_timeout = Some(Duration::ZERO)),
                 ("write_timeout", &|options| options.write_timeout = Some(Duration::ZERO)),
                 ("lifetime", &|options| options.lifetime = Some(Duration::ZERO)),
@@ -445,6 +469,7 @@ mod tests {
                 ("not -1", &|options| options.min_rate = rate(-1.0)),
                 ("not inf", &|options| options.min_rate = rate(f64::INFINITY)),
                 ("not NaN", &|options| options.min_rate = rate(f64::NAN)),
+                ("the rate of min_write_rate", &|options| options.min_write_rate = rate(0.0)),
             ],
         );
         takes(

@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +20,8 @@ use crate::system::clock::Clock;
 use crate::system::fork;
 use crate::system::heap;
 use crate::system::resolver::Resolver;
-use crate::system::signal::BlockedSignals;
+use crate::system::signal::{BlockedSignals, block_in_children};
+use crate::system::stack;
 use crate::system::steering;
 
 /// The most pollers a reactor may have.
@@ -127,10 +128,14 @@ impl<D: Dispatch> Reactor<D> {
         self.lock().status == Status::Running
     }
 
-    /// Whether the reactor accepts no more work: it has stopped, or a stop was requested.
-    pub fn is_stopped(&self) -> bool {
-        let life = self.lock();
-        life.status == Status::Stopped || life.deadline.is_some()
+    /// Whether the reactor accepts no more work, because all its pollers have ended or it was stopped before it ran.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.lock().status, Status::Stopped | Status::StoppedEarly)
+    }
+
+    /// Whether a stop was requested. Until its grace is over, the connections may still use the reactor.
+    pub fn is_stopping(&self) -> bool {
+        self.lock().deadline.is_some()
     }
 
     /// Returns an error in a forked child, because the reactor there is a copy that must not be touched.
@@ -147,6 +152,13 @@ impl<D: Dispatch> Reactor<D> {
     pub fn with_parked<R>(&self, index: usize, work: impl FnOnce(&Parked<D>) -> R) -> Option<R> {
         let parked = self.parked[index].lock().unwrap_or_else(PoisonError::into_inner);
         parked.as_deref().map(work)
+    }
+
+    /// Calls `look` with each poller that waits for the reactor to run.
+    pub fn each_parked(&self, mut look: impl FnMut(&Parked<D>)) {
+        for index in 0..self.parked.len() {
+            self.with_parked(index, &mut look);
+        }
     }
 
     /// Runs the reactor with the calling thread as poller 0, until every poller has ended.
@@ -170,7 +182,7 @@ impl<D: Dispatch> Reactor<D> {
             return Err(outcome);
         }
         let spawned = self.spawn(parked, 1);
-        self.drive(first)?;
+        self.drive(first, None)?;
         spawned.map_err(Outcome::Error)?;
         self.join(None, pause)
     }
@@ -212,6 +224,7 @@ impl<D: Dispatch> Reactor<D> {
                 let poller = unpark(slot);
                 drop(poller);
             } else {
+                handle.stopping.store(true, Ordering::Relaxed);
                 // `post` fails only on a closed mailbox, and then the poller has stopped.
                 let _ = handle.post(Message::Stop { deadline, at_once: grace.is_zero() });
             }
@@ -277,13 +290,19 @@ impl<D: Dispatch> Reactor<D> {
     }
 
     fn spawn(self: &Arc<Self>, parked: Vec<Box<Parked<D>>>, first: usize) -> Result<(), Error> {
-        let _blocked = BlockedSignals::new();
+        let blocked = BlockedSignals::new();
+        let before = blocked.as_ref().ok().map(BlockedSignals::before);
         self.watch();
         let mut left = parked.len();
         for (index, poller) in parked.into_iter().enumerate() {
             let reactor = self.clone();
             let name = format!("{}-{}", self.name, index + first);
-            let spawned = thread::Builder::new().name(name).spawn(move || drop(reactor.drive(poller)));
+            let stack = poller.dispatch.stack_size().unwrap_or_else(stack::usual_size);
+            let builder = thread::Builder::new().name(name.clone()).stack_size(stack);
+            let spawned = builder.spawn(move || {
+                block_in_children(before);
+                drop(reactor.drive(poller, Some(&name)));
+            });
             if let Err(error) = spawned {
                 self.abandon(left);
                 self.stop(Duration::ZERO);
@@ -306,10 +325,10 @@ impl<D: Dispatch> Reactor<D> {
 
     /// Runs one poller until it ends. The poller is counted as ended even if the loop panics. Returns an error only
     /// in a forked child, where no other thread exists that could receive it.
-    fn drive(self: &Arc<Self>, parked: Box<Parked<D>>) -> Result<(), Outcome> {
+    fn drive(self: &Arc<Self>, parked: Box<Parked<D>>, name: Option<&str>) -> Result<(), Outcome> {
         let mut result = Ok(());
         let lived = catch_unwind(AssertUnwindSafe(|| {
-            parked.dispatch.on_thread(&mut || result = parked.poller.run(&parked.dispatch));
+            parked.dispatch.on_thread(name, &mut || result = parked.poller.run(&parked.dispatch));
             drop(parked);
         }));
         let outcome = match (lived, result) {

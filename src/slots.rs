@@ -2,6 +2,9 @@
 //!
 //! This module uses no sockets, no clock and no Python. A key matches only the value it was made for. The generation
 //! is one counter over all insertions, so a stale key could match again only after 2^32 of them.
+//!
+//! A table that a flood made large gives its memory back when three quarters of the values are gone. A value cannot
+//! move, so a value of the flood that stays keeps the memory of the slots below it.
 
 use std::num::NonZeroU32;
 
@@ -38,10 +41,39 @@ struct Entry<T> {
     value: T,
 }
 
+/// A table with fewer slots than this keeps its memory.
+const SHRINK_AT_LEAST: usize = 1024;
+
+/// The number of values at which a table is next tried to be made smaller. It halves with each attempt, so that all
+/// attempts together cost no more than the growth.
+#[derive(Default)]
+struct LowMark(usize);
+
+impl LowMark {
+    /// Notes that the table grows beyond its memory, which has `len` values.
+    fn grows(&mut self, len: usize) {
+        if len >= SHRINK_AT_LEAST {
+            self.0 = len / 2;
+        }
+    }
+
+    /// Whether the table of `len` values is to be made smaller now.
+    #[inline]
+    fn is_due(&mut self, len: usize) -> bool {
+        len < self.0 && {
+            self.0 = len.div_ceil(2);
+            true
+        }
+    }
+}
+
 /// A table of values that are found by [`Token`].
 pub struct Slots<T> {
     slab: Slab<Entry<T>>,
     generations: u32,
+    low: LowMark,
+    /// The number of values that memory was reserved for.
+    reserved: usize,
 }
 
 impl<T> Slots<T> {
@@ -52,7 +84,7 @@ impl<T> Slots<T> {
 
     /// An empty table with memory for `capacity` values.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { slab: Slab::with_capacity(capacity), generations: 0 }
+        Self { slab: Slab::with_capacity(capacity), generations: 0, low: LowMark::default(), reserved: capacity }
     }
 
     /// The number of values.
@@ -68,6 +100,9 @@ impl<T> Slots<T> {
     /// Calls `make` with the new token, and stores the value that it returns.
     pub fn insert_with(&mut self, make: impl FnOnce(Token) -> T) -> Token {
         let generation = self.next_generation();
+        if self.slab.len() == self.slab.capacity() {
+            self.low.grows(self.slab.len());
+        }
         let entry = self.slab.vacant_entry();
         let token = Token { slot: entry.key() as u32, generation };
         entry.insert(Entry { generation: token.generation, value: make(token) });
@@ -93,7 +128,17 @@ impl<T> Slots<T> {
     /// Removes the value of `token` and returns it; the token is stale afterwards.
     pub fn remove(&mut self, token: Token) -> Option<T> {
         self.get(token)?;
-        Some(self.slab.remove(token.slot()).value)
+        let removed = self.slab.remove(token.slot()).value;
+        if self.low.is_due(self.slab.len()) {
+            self.shrink();
+        }
+        Some(removed)
+    }
+
+    #[cold]
+    fn shrink(&mut self) {
+        self.slab.shrink_to_fit();
+        self.slab.reserve(self.reserved.saturating_sub(self.slab.len()));
     }
 
     /// Gives the value of `token` a new generation in the same slot; the old token is stale afterwards.
@@ -111,6 +156,11 @@ impl<T> Slots<T> {
         NonZeroU32::new(self.generations).unwrap_or(NonZeroU32::MIN)
     }
 
+    /// All values, in slot order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.slab.iter().map(|(_, entry)| &entry.value)
+    }
+
     /// The tokens of all values, in slot order.
     pub fn tokens(&self) -> Vec<Token> {
         self.slab.iter().map(|(slot, entry)| Token { slot: slot as u32, generation: entry.generation }).collect()
@@ -126,16 +176,26 @@ impl<T> Default for Slots<T> {
 /// A side table of a [`Slots`], indexed by the same tokens: handler objects, callbacks.
 pub struct Table<T> {
     entries: Vec<Option<Entry<T>>>,
+    len: usize,
+    low: LowMark,
 }
 
 impl<T> Table<T> {
     /// Stores `value` for `token`. Returns the value that an older token of the same slot left behind.
     pub fn put(&mut self, token: Token, value: T) -> Option<T> {
         if self.entries.len() <= token.slot() {
+            self.low.grows(self.len);
             self.entries.resize_with(token.slot() + 1, || None);
         }
         let entry = Entry { generation: token.generation, value };
-        self.entries[token.slot()].replace(entry).map(|before| before.value)
+        let before = self.entries[token.slot()].replace(entry);
+        self.len += usize::from(before.is_none());
+        before.map(|before| before.value)
+    }
+
+    /// Calls `look` with each value.
+    pub fn each(&self, look: impl FnMut(&T)) {
+        self.entries.iter().flatten().map(|entry| &entry.value).for_each(look);
     }
 
     /// The value of exactly this token; `None` for any other generation.
@@ -147,13 +207,26 @@ impl<T> Table<T> {
     /// Removes the value of exactly this token and returns it.
     pub fn take(&mut self, token: Token) -> Option<T> {
         self.get(token)?;
-        self.entries.get_mut(token.slot())?.take().map(|entry| entry.value)
+        let taken = self.entries.get_mut(token.slot())?.take().map(|entry| entry.value);
+        self.len -= usize::from(taken.is_some());
+        if self.low.is_due(self.len) {
+            self.shrink();
+        }
+        taken
+    }
+
+    #[cold]
+    fn shrink(&mut self) {
+        while let Some(None) = self.entries.last() {
+            self.entries.pop();
+        }
+        self.entries.shrink_to_fit();
     }
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { entries: Vec::new() }
+        Self { entries: Vec::new(), len: 0, low: LowMark::default() }
     }
 }
 
@@ -219,6 +292,44 @@ mod tests {
         let mut slots = Slots { generations: u32::MAX - 2, ..Slots::new() };
         let generations: Vec<_> = (0..3).map(|_| slots.insert_with(|_| ()).generation.get()).collect();
         assert_eq!(generations, [u32::MAX - 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_flood_leaves_no_memory_behind() {
+        for last_first in [false, true] {
+            let (mut slots, mut table) = (Slots::new(), Table::default());
+            let mut tokens: Vec<_> = (0..100_000).map(|n| slots.insert_with(|_| n)).collect();
+            tokens.iter().for_each(|token| assert_eq!(table.put(*token, 'x'), None));
+            assert!(slots.slab.capacity() >= 100_000 && table.entries.capacity() >= 100_000);
+            if last_first {
+                tokens.reverse();
+            }
+            for token in tokens {
+                assert_eq!((slots.remove(token).is_some(), table.take(token)), (true, Some('x')));
+            }
+            assert!(slots.slab.capacity() <= SHRINK_AT_LEAST, "{}", slots.slab.capacity());
+            assert!(table.entries.capacity() <= SHRINK_AT_LEAST, "{}", table.entries.capacity());
+            let token = slots.insert_with(|_| 1);
+            assert_eq!((token.slot(), table.put(token, 'y'), table.get(token)), (0, None, Some(&'y')));
+        }
+    }
+
+    #[test]
+    fn memory_that_was_reserved_stays() {
+        let mut slots = Slots::with_capacity(5000);
+        let tokens: Vec<_> = (0..50_000).map(|n| slots.insert_with(|_| n)).collect();
+        tokens.into_iter().for_each(|token| assert!(slots.remove(token).is_some()));
+        assert!((5000..10_000).contains(&slots.slab.capacity()), "{}", slots.slab.capacity());
+    }
+
+    #[test]
+    fn a_value_of_a_flood_that_stays_is_found_and_costs_few_attempts() {
+        let mut slots = Slots::new();
+        let tokens: Vec<_> = (0..10_000).map(|n| slots.insert_with(|_| n)).collect();
+        let (last, others) = tokens.split_last().expect("there are some");
+        others.iter().for_each(|token| assert!(slots.remove(*token).is_some()));
+        assert_eq!((slots.get(*last), slots.len()), (Some(&9_999), 1));
+        assert!(slots.low.0 <= 1);
     }
 
     #[test]

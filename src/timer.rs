@@ -1,9 +1,9 @@
 //! Deadlines of one poller in a 4-ary min-heap.
 //!
 //! The caller passes `now`; this module uses no clock, no socket and no Python. Times are nanoseconds of one
-//! monotonic clock. Timers with equal deadlines fire in the order in which they were set. A cancelled entry stays in
-//! the heap until half of the heap is dead; then all dead entries are swept out. So cancelling costs no search and no
-//! sift, and memory stays proportional to the live timers.
+//! monotonic clock. Timers with equal deadlines fire in the order in which they were set. The entry of a timer that was
+//! cancelled or reset stays in the heap until half of the heap is dead; then all dead entries are swept out. So neither
+//! costs a search or a sift, and memory stays proportional to the live timers.
 
 use crate::slots::{Slots, Token};
 
@@ -12,6 +12,12 @@ pub type TimerId = Token;
 
 /// A heap smaller than this is not swept: the sweep would save nothing.
 const SWEEP_AT_LEAST: usize = 64;
+
+/// A heap with room for fewer entries than this keeps its memory.
+const SHRINK_AT_LEAST: usize = 1024;
+
+/// The sequence number of a timer without an entry in the heap: it is due, and waits to fire.
+const NO_ENTRY: u64 = 0;
 
 /// An entry of the heap. It has 24 bytes, so that four children fill a cache line and a half.
 #[derive(Clone, Copy)]
@@ -31,6 +37,17 @@ struct Timer<T> {
     owner: T,
     /// Nanoseconds between firings; 0 means once.
     every: u64,
+    /// The sequence number of its entry; its earlier entries are dead.
+    sequence: u64,
+}
+
+/// A timer that is due and has not fired; see [`Timers::hold_due_if`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The timer's name.
+    pub id: TimerId,
+    /// The deadline that has come.
+    pub deadline: u64,
 }
 
 /// A timer that is due, as [`Timers::pop_due`] hands it out.
@@ -50,12 +67,20 @@ pub struct Timers<T> {
     timers: Slots<Timer<T>>,
     sequence: u64,
     dead: usize,
+    /// The number of timers that memory was reserved for.
+    reserved: usize,
 }
 
 impl<T: Copy> Timers<T> {
     /// No timers, with memory for `capacity` of them.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { heap: Vec::with_capacity(capacity), timers: Slots::with_capacity(capacity), sequence: 0, dead: 0 }
+        Self {
+            heap: Vec::with_capacity(capacity),
+            timers: Slots::with_capacity(capacity),
+            sequence: NO_ENTRY,
+            dead: 0,
+            reserved: capacity,
+        }
     }
 
     /// The number of timers that are set.
@@ -70,9 +95,21 @@ impl<T: Copy> Timers<T> {
 
     /// Sets a timer for `deadline`; with `every` > 0 it fires again each `every` nanoseconds after that.
     pub fn set(&mut self, deadline: u64, every: u64, owner: T) -> TimerId {
-        let id = self.timers.insert_with(|_| Timer { owner, every });
-        self.push(deadline, id);
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let id = self.timers.insert_with(|_| Timer { owner, every, sequence });
+        self.push(Entry { deadline, sequence, id });
         id
+    }
+
+    /// Moves a timer to a new `deadline`; a repeating one counts from there. Returns false if it is not set any more.
+    pub fn reset(&mut self, id: TimerId, deadline: u64) -> bool {
+        let Some(timer) = self.timers.get_mut(id) else { return false };
+        self.sequence += 1;
+        let before = std::mem::replace(&mut timer.sequence, self.sequence);
+        self.push(Entry { deadline, sequence: self.sequence, id });
+        self.bury(before);
+        true
     }
 
     /// Whether the timer will still fire.
@@ -82,14 +119,17 @@ impl<T: Copy> Timers<T> {
 
     /// Cancels a timer; false when there was nothing to cancel.
     pub fn cancel(&mut self, id: TimerId) -> bool {
-        if self.timers.remove(id).is_none() {
-            return false;
-        }
-        self.dead += 1;
+        let Some(timer) = self.timers.remove(id) else { return false };
+        self.bury(timer.sequence);
+        true
+    }
+
+    /// Notes that the entry with this sequence number is dead.
+    fn bury(&mut self, sequence: u64) {
+        self.dead += usize::from(sequence != NO_ENTRY);
         if self.dead * 2 > self.heap.len() && self.heap.len() >= SWEEP_AT_LEAST {
             self.sweep();
         }
-        true
     }
 
     /// The earliest deadline; `None` if no timer is set.
@@ -108,28 +148,60 @@ impl<T: Copy> Timers<T> {
 
     /// As [`Self::pop_due`], but only if `wanted` returns true for the owner of the earliest timer.
     pub fn pop_due_if(&mut self, now: u64, wanted: impl FnOnce(&T) -> bool) -> Option<Due<T>> {
-        self.drop_dead_top();
-        let entry = *self.heap.first().filter(|entry| entry.deadline <= now)?;
-        self.timers.get(entry.id).filter(|timer| wanted(&timer.owner))?;
-        self.pop_top();
-        let timer = self.timers.get_mut(entry.id)?;
-        let (owner, every) = (timer.owner, timer.every);
-        match (now - entry.deadline).checked_div(every) {
-            Some(missed) => self.push(entry.deadline + (missed + 1) * every, entry.id),
-            None => drop(self.timers.remove(entry.id)),
-        }
-        Some(Due { id: entry.id, owner, again: every > 0 })
+        let held = self.hold_due_if(now, wanted)?;
+        self.fire(held, now)
     }
 
-    fn push(&mut self, deadline: u64, id: TimerId) {
-        self.sequence += 1;
-        self.heap.push(Entry { deadline, sequence: self.sequence, id });
+    /// The owner of the earliest timer, if its deadline is not after `now`.
+    pub fn first_due(&mut self, now: u64) -> Option<&T> {
+        self.drop_dead_top();
+        let entry = self.heap.first().filter(|entry| entry.deadline <= now)?;
+        self.timers.get(entry.id).map(|timer| &timer.owner)
+    }
+
+    /// Takes the earliest timer out of the order, if it is due and `wanted` returns true for its owner. It stays set until
+    /// [`Self::fire`], so that it can be cancelled and reset.
+    pub fn hold_due_if(&mut self, now: u64, wanted: impl FnOnce(&T) -> bool) -> Option<Held> {
+        self.drop_dead_top();
+        let Entry { id, deadline, .. } = *self.heap.first().filter(|entry| entry.deadline <= now)?;
+        let timer = self.timers.get_mut(id).filter(|timer| wanted(&timer.owner))?;
+        timer.sequence = NO_ENTRY;
+        self.pop_top();
+        Some(Held { id, deadline })
+    }
+
+    /// The owner of a timer; `None` if it is not set any more.
+    pub fn owner(&self, id: TimerId) -> Option<&T> {
+        self.timers.get(id).map(|timer| &timer.owner)
+    }
+
+    /// Fires a timer that was held; `None` if it was cancelled or reset meanwhile.
+    pub fn fire(&mut self, Held { id, deadline }: Held, now: u64) -> Option<Due<T>> {
+        let timer = self.timers.get_mut(id).filter(|timer| timer.sequence == NO_ENTRY)?;
+        let (owner, every) = (timer.owner, timer.every);
+        match (now - deadline).checked_div(every) {
+            Some(missed) => {
+                self.sequence += 1;
+                timer.sequence = self.sequence;
+                self.push(Entry { deadline: deadline + (missed + 1) * every, sequence: self.sequence, id });
+            }
+            None => drop(self.timers.remove(id)),
+        }
+        Some(Due { id, owner, again: every > 0 })
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.heap.push(entry);
         self.sift_up(self.heap.len() - 1);
+    }
+
+    fn is_live(timers: &Slots<Timer<T>>, entry: &Entry) -> bool {
+        timers.get(entry.id).is_some_and(|timer| timer.sequence == entry.sequence)
     }
 
     fn drop_dead_top(&mut self) {
         while let Some(entry) = self.heap.first() {
-            if self.timers.get(entry.id).is_some() {
+            if Self::is_live(&self.timers, entry) {
                 return;
             }
             self.dead -= 1;
@@ -143,13 +215,23 @@ impl<T: Copy> Timers<T> {
             *top = last;
             self.sift_down(0);
         }
+        let capacity = self.heap.capacity();
+        if capacity > SHRINK_AT_LEAST && capacity / 4 > self.heap.len().max(self.reserved) {
+            self.shrink();
+        }
+    }
+
+    /// Gives memory back that a flood of timers took, except what was reserved.
+    #[cold]
+    fn shrink(&mut self) {
+        self.heap.shrink_to((self.heap.len() * 2).max(self.reserved));
     }
 
     fn sweep(&mut self) {
         let timers = &self.timers;
-        self.heap.retain(|entry| timers.get(entry.id).is_some());
+        self.heap.retain(|entry| Self::is_live(timers, entry));
         self.dead = 0;
-        self.heap.shrink_to(self.heap.len() * 2);
+        self.shrink();
         for index in (0..self.heap.len().div_ceil(4)).rev() {
             self.sift_down(index);
         }
@@ -266,6 +348,59 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_of_timers_that_fire_leaves_no_memory_behind() {
+        for reserved in [0, 5000] {
+            let mut timers = Timers::with_capacity(reserved);
+            (0..100_000).for_each(|n| _ = timers.set(n, 0, ()));
+            assert_eq!(std::iter::from_fn(|| timers.pop_due(100_000)).count(), 100_000);
+            let capacity = timers.heap.capacity();
+            assert!((reserved..=4 * reserved.max(SHRINK_AT_LEAST)).contains(&capacity), "{capacity}");
+        }
+    }
+
+    #[test]
+    fn a_reset_timer_fires_once_at_its_new_deadline() {
+        let mut timers = Timers::with_capacity(0);
+        let (id, other) = (timers.set(10, 0, 'a'), timers.set(20, 0, 'b'));
+        assert!(timers.reset(id, 30));
+        assert_eq!(timers.pop_due(10), None);
+        assert_eq!(timers.pop_due(40), Some(Due { id: other, owner: 'b', again: false }));
+        assert_eq!(timers.pop_due(40), Some(Due { id, owner: 'a', again: false }));
+        assert!(!timers.reset(id, 50) && timers.next_deadline().is_none());
+        assert_eq!(timers.dead, 0);
+    }
+
+    #[test]
+    fn a_repeating_timer_that_was_reset_counts_from_its_new_deadline() {
+        let mut timers = Timers::with_capacity(0);
+        let id = timers.set(10, 10, ());
+        assert!(timers.reset(id, 15));
+        assert_eq!(timers.pop_due(14), None);
+        assert!(timers.pop_due(15).is_some());
+        assert_eq!(timers.next_deadline(), Some(25));
+    }
+
+    #[test]
+    fn a_held_timer_is_set_until_it_fires_and_does_not_fire_after_a_cancel_or_a_reset() {
+        let mut timers = Timers::with_capacity(0);
+        let ids: Vec<_> = (0..3).map(|n| timers.set(5, 0, n)).collect();
+        let held: Vec<_> = ids.iter().filter_map(|_| timers.hold_due_if(5, |_| true)).collect();
+        assert_eq!((held.len(), timers.len(), timers.next_deadline()), (3, 3, None));
+        assert!(timers.cancel(ids[0]) && timers.reset(ids[1], 9));
+        assert_eq!((timers.fire(held[0], 5), timers.fire(held[1], 5)), (None, None));
+        assert_eq!(timers.fire(held[2], 5), Some(Due { id: ids[2], owner: 2, again: false }));
+        assert_eq!((timers.next_deadline(), timers.len(), timers.dead), (Some(9), 1, 0));
+    }
+
+    #[test]
+    fn timers_that_are_reset_again_and_again_keep_the_heap_small() {
+        let mut timers = Timers::with_capacity(0);
+        let id = timers.set(1_000_000, 0, ());
+        (0..100_000).for_each(|n| assert!(timers.reset(id, 1_000_000 + n)));
+        assert!(timers.heap.len() <= SWEEP_AT_LEAST, "{}", timers.heap.len());
+    }
+
+    #[test]
     fn a_small_heap_is_not_swept() {
         let mut timers = Timers::with_capacity(0);
         let ids: Vec<_> = (0..SWEEP_AT_LEAST as u64 - 1).map(|n| timers.set(n, 0, ())).collect();
@@ -291,6 +426,7 @@ mod tests {
     enum Step {
         Set { delay: u64, every: u64 },
         Cancel(usize),
+        Reset(usize, u64),
         Pass(u64),
     }
 
@@ -298,6 +434,7 @@ mod tests {
         let step = prop_oneof![
             4 => (0u64..200, prop_oneof![3 => Just(0u64), 1 => 1u64..50]).prop_map(|(delay, every)| Step::Set { delay, every }),
             3 => (0usize..400).prop_map(Step::Cancel),
+            2 => (0usize..400, 0u64..200).prop_map(|(n, delay)| Step::Reset(n, delay)),
             1 => (0u64..60).prop_map(Step::Pass),
         ];
         prop::collection::vec(step, 1..400)
@@ -324,7 +461,16 @@ mod tests {
                         prop_assert_eq!(timers.cancel(id), key.is_some());
                         key.and_then(|key| model.remove(&key));
                     }
-                    Step::Cancel(_) => {}
+                    Step::Reset(n, delay) if !ids.is_empty() => {
+                        let id = ids[n % ids.len()];
+                        let key = model.iter().find(|(_, (other, _))| *other == id).map(|(key, _)| *key);
+                        prop_assert_eq!(timers.reset(id, now + delay), key.is_some());
+                        if let Some(set) = key.and_then(|key| model.remove(&key)) {
+                            order += 1;
+                            model.insert((now + delay, order), set);
+                        }
+                    }
+                    Step::Cancel(_) | Step::Reset(..) => {}
                     Step::Pass(time) => now += time,
                 }
                 while let Some((&(deadline, set), &(id, every))) = model.first_key_value().filter(|((d, _), _)| *d <= now) {

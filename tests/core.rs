@@ -220,6 +220,54 @@ fn messages_come_whole_and_what_is_none_ends_the_connection_behind_the_answers()
     assert_eq!(answers, b"one\ntwo\n");
 }
 
+/// Speaks a protocol, and has forgotten its `on_news`.
+struct Forgetful(Teller);
+
+impl Handler for Forgetful {
+    fn on_open(&mut self, connection: &Context<'_>) {
+        let lines = Framing::delimited(b"\n", 8).expect("it is valid");
+        connection.speak(Frames::new(Arc::new(lines))).expect("open");
+    }
+    fn on_close(&mut self, reason: Reason) {
+        tell(&self.0, Told::Close(name(&reason)));
+    }
+}
+
+#[test]
+fn a_handler_without_an_on_news_fails_instead_of_being_called_for_ever() {
+    let server = Server::start(1, "127.0.0.1:0", &defaults(), |teller, _| Box::new(Forgetful(teller)));
+    server.connect().write_all(b"one\n").expect("sent");
+    assert_eq!(server.next(), Told::Close("raised"));
+}
+
+/// Hands its connection over to an [`Echo`] at the first byte, which it leaves unread.
+struct HandsOver(Teller);
+
+impl Handler for HandsOver {
+    fn on_read(&mut self, connection: &Context<'_>) {
+        let before = connection.remote().expect("open").token;
+        let remote = connection.hand_over(Box::new(Echo(self.0.clone()))).expect("open");
+        assert!(remote.token != before && connection.remote().is_none());
+        assert!(connection.hand_over(Box::new(Echo(self.0.clone()))).is_err());
+    }
+    fn on_close(&mut self, reason: Reason) {
+        tell(&self.0, Told::Close(name(&reason)));
+    }
+}
+
+#[test]
+fn a_handler_hands_its_connection_over_with_the_input_that_waits() {
+    let server = Server::start(1, "127.0.0.1:0", &defaults(), |teller, _| Box::new(HandsOver(teller)));
+    let mut client = server.connect();
+    client.write_all(b"x").expect("sent");
+    assert_eq!(server.next(), Told::Close("orderly"));
+    assert!(matches!(server.next(), Told::Open(..)));
+    assert_eq!(server.next(), Told::Read(b"x".to_vec()));
+    assert_eq!(receive_exactly(&mut client, 1), b"x");
+    drop(client);
+    assert_eq!(server.next(), Told::Eof);
+}
+
 /// Answers requests with what they asked for, but `/chat` by a WebSocket that echoes bytes.
 struct Web(Teller);
 

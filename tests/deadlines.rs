@@ -189,7 +189,7 @@ fn a_closed_connection_lingers_without_its_limits_and_its_timers() {
 #[test]
 fn a_new_handler_inherits_no_timer_and_its_limits_are_set_once() {
     let mut world = World::new(3, 2, &limited());
-    let handed = world.poller().hand_over(world.token, Box::new(()));
+    let handed = world.poller().hand_over(world.token, |_| Box::new(()));
     let (remote, cancelled) = handed.expect("it is open");
     assert_eq!((cancelled.len(), world.poller().next_deadline()), (5, Some(START + HOUR / 2)));
     // In its on_open it sets timers of its own.
@@ -199,7 +199,7 @@ fn a_new_handler_inherits_no_timer_and_its_limits_are_set_once() {
     assert_eq!(world.poller().next_deadline(), None);
 
     let mut world = World::new(0, 0, &limited());
-    assert!(world.poller().hand_over(world.token, Box::new(())).is_ok());
+    assert!(world.poller().hand_over(world.token, |_| Box::new(())).is_ok());
     world.pass(HOUR / 2);
     assert_eq!(world.ended(), [("no byte moved either way for idle_timeout=1800 seconds".to_owned(), 0)]);
 }
@@ -220,4 +220,30 @@ fn a_timer_fires_at_its_deadline_and_then_is_none() {
     assert_eq!((world.fired(), world.poller().next_deadline()), (0, Some(START + HOUR)));
     world.pass(1);
     assert_eq!((world.fired(), world.poller().next_deadline()), (1, None));
+}
+
+#[test]
+fn input_that_arrived_is_read_before_a_limit_is_judged() {
+    let second = Some(Duration::from_secs(1));
+    for options in [
+        ConnectionOptions { first_byte_timeout: second, ..ConnectionOptions::default() },
+        ConnectionOptions { idle_timeout: second, ..ConnectionOptions::default() },
+        ConnectionOptions { receive_timeout: second, ..ConnectionOptions::default() },
+    ] {
+        let mut world = World::new(0, 0, &options);
+        world.peer.push(b"in time");
+        world.poller().wake_memory(world.token, false, false);
+        world.pass(2 * SECOND);
+        assert_eq!(world.ended(), []);
+    }
+}
+
+#[test]
+fn a_lifetime_ends_a_connection_although_its_input_never_ends() {
+    let options = ConnectionOptions { lifetime: Some(Duration::from_secs(1)), ..ConnectionOptions::default() };
+    let mut world = World::new(0, 0, &options);
+    world.peer.push(&vec![0; 600_000]);
+    world.poller().wake_memory(world.token, false, false);
+    world.pass(SECOND);
+    assert_eq!(world.ended().len(), 1);
 }

@@ -94,10 +94,10 @@ impl Netstrings {
         };
         let answer = netstring(body);
         if number > self.first {
-            let before = self.kept;
+            let before = self.kept + wire.queued();
             self.kept += answer.len();
             *place = Some(answer);
-            if before > 0 && self.kept > wire.max_output() {
+            if before > 0 && self.kept + wire.queued() > wire.max_output() {
                 wire.overflow();
             }
             return Ok(());
@@ -114,7 +114,7 @@ impl Netstrings {
             self.due.pop_front();
             self.first += 1;
             self.kept -= answer.len();
-            wire.write_kept(answer)?;
+            wire.write(Data::Own(answer))?;
         }
         if self.finishing && self.due.is_empty() && self.broken.is_none() {
             wire.close();
@@ -170,6 +170,10 @@ impl Protocol for Netstrings {
 
     fn forget(&mut self) {
         (self.found, self.broken) = (None, None);
+    }
+
+    fn kept(&self) -> usize {
+        self.kept
     }
 
     fn violation(&self) -> Option<Violation> {
@@ -651,7 +655,7 @@ fn a_connection_with_answers_that_are_due_is_not_handed_over() {
     let token = taken[0].remote.token;
     let hand_over = move || {
         server.ask(0, move |poller| {
-            let handed = poller.hand_over(token, Box::new(()));
+            let handed = poller.hand_over(token, |_| Box::new(()));
             handed.map(|(remote, _)| remote.token).map_err(|error| error.to_string())
         })
     };

@@ -20,6 +20,7 @@ SERVER = """
         print(acceptor.address[1])
         sys.stdin.readline()
         print(sum(poller["accepted"] for poller in reactor.stats()))
+        print(acceptor.stats()["accepted"], acceptor.stats()["errors"] > 0)
 """
 
 
@@ -60,7 +61,7 @@ def out_of_descriptors(stack, pollers: int) -> None:
         served = answered(waiting, 3.0)
         waiting = [client for client in waiting if client not in served]
     child.say("end")
-    assert child.line() == "60"
+    assert (child.line(), child.line()) == ("60", "60 True")
     assert child.end() == 0
     # Once, although the shortage ended and began again with each connection.
     text = rf"cannot accept on 127.0.0.1:{address[1]}: Too many open files .*; new connections wait in the backlog\n"

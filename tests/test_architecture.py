@@ -87,7 +87,7 @@ def errors_and_options_stand_on_nothing_above_them(crate: Crate, source: Source)
 
 TRAITS = "src/protocols/mod.rs"
 # The items by which the core and its protocols know each other.
-SEAM = {"Protocol", "Wire", "Closing", "Succession"}
+SEAM = {"Protocol", "Wire", "Closing", "Succession", "Unfinished"}
 # The parts that serve any protocol and know none by its name.
 IGNORANT = {*VALUES, "system", "shared", "connection", "sources", "poller"}
 LINK = re.compile(r"\bprotocols::(\w+)")
@@ -185,7 +185,12 @@ def method_calls(source: Source) -> Iterator[Finding]:
 # ---- Python ----------------------------------------------------------------------------------------------------------
 
 # The modules below the classes: they know Python's objects, and none of their classes.
-BELOW_CLASSES = {"src/python/tables.rs", "src/python/callbacks.rs"}
+BELOW_CLASSES = {
+    "src/python/tables.rs",
+    "src/python/contexts.rs",
+    "src/python/greenlets.rs",
+    "src/python/callbacks.rs",
+}
 FACES = "src/python/protocols/mod.rs"  # the trait by which classes of protocols are called
 PYO3 = re.compile(r"(?i)pyo3")
 

@@ -1,5 +1,6 @@
 """EventHandler: any descriptor, level-triggered unless EV_ET is asked for; goev never closes it."""
 
+import errno
 import os
 import socket
 import time
@@ -8,7 +9,7 @@ from threading import get_ident
 import pytest
 
 import goev
-from support import Echo, eventually, held, on_poller, settle
+from support import Echo, Recorder, eventually, held, on_poller, settle
 
 
 class Watch(goev.EventHandler):
@@ -459,3 +460,79 @@ def test_a_handler_added_beside_a_factory_that_raised_works(pipe, start, events,
     assert clients[1].ask(b"served") == b"served"
     settle(server.reactor)
     assert events.names == ["made", "made", "read"]
+
+
+@pytest.mark.parametrize("then", ["added", "removed later"])
+def test_a_number_that_is_used_again_belongs_to_the_second_handler(reactor, events, pair, then):
+    """The first descriptor was closed before it was removed, and another got its number."""
+    left, right = pair
+    first, far = socket.socketpair()
+    with first, far:
+        number = os.dup(first.fileno())
+
+        def reuse() -> None:
+            reactor.add(Named(events, "A", number), number, goev.EV_IN)
+            os.dup2(left.fileno(), number)
+            reactor.add(Named(events, "B", number), number, goev.EV_IN)
+
+        on_poller(reactor, reuse)
+        name, error = events.next()
+        assert (name, error.errno) == ("A close", errno.EBADF)
+        for text in (b"one", b"two"):
+            right.send(text)
+            assert events.next() == ("B read", text)
+        if then == "removed later":
+            on_poller(reactor, reactor.remove_events, number, goev.EV_IN)
+            assert events.next() == ("B close", None)
+        os.close(number)
+    settle(reactor)
+    assert "A read" not in events.names
+
+
+def test_a_handler_that_closes_and_opens_its_descriptor_in_its_callback_is_called_no_more(reactor, events, pair):
+    left, right = pair
+    first, far = socket.socketpair()
+    with first, far:
+        number = os.dup(first.fileno())
+
+        class Reopens(Named):
+            def on_read(self):
+                super().on_read()
+                os.dup2(left.fileno(), number)
+                self.reactor.add(Named(events, "B", number), number, goev.EV_IN)
+
+        on_poller(reactor, reactor.add, Reopens(events, "A", number), number, goev.EV_IN)
+        far.send(b"x")
+        assert events.next() == ("A read", b"x")
+        assert events.next()[0] == "A close"
+        right.send(b"y")
+        assert events.next() == ("B read", b"y")
+        on_poller(reactor, reactor.remove_events, number, goev.EV_IN)
+        assert events.next() == ("B close", None)
+        os.close(number)
+
+
+def test_a_number_that_a_connection_uses_again_stays_the_connections(start, events):
+    """The handler of the closed descriptor neither watches the connection's socket nor takes it out of the poll."""
+    server = start(lambda: Recorder(events))
+    ours, theirs = socket.socketpair()
+    number = ours.detach()
+
+    class Closes(goev.EventHandler):
+        def on_read(self):
+            os.close(number)
+            clients.append(server.connect())
+            server.reactor.call_soon(list)
+
+        def on_close(self, error):
+            events("closed", error)
+
+    clients = []
+    with theirs:
+        on_poller(server.reactor, server.reactor.add, Closes(), number, goev.EV_IN)
+        theirs.send(b"x")
+        assert events.until("closed")[1].errno == errno.EBADF
+        connection = events.until("open")[1] if "open" not in events.names else events.of("open")[0][1]
+        assert on_poller(connection, connection.fileno) >= 0
+        clients[0].send(b"hello")
+        assert events.until("read")[1] == b"hello"

@@ -517,3 +517,78 @@ def peers():
 
 play(reactor, peers)
 """)
+
+
+def test_a_child_forked_in_a_callback_runs_a_reactor_of_its_own():
+    """On the thread of ``run()`` and on a background poller; the signals of the child's main thread stop it."""
+    run("""
+class Forks(Echo):
+    def on_read(self):
+        data = self.read()
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                own = goev.Reactor(pollers=2)
+                mine = goev.Acceptor(own, "127.0.0.1:0", Echo)
+                own.start()
+                ask(mine.address)
+                own.stop(0)
+                own.join(10)
+                again = goev.Reactor()
+                again.call_soon(os.kill, os.getpid(), signal.SIGTERM)
+                report = again.run(grace=1)
+                assert report == goev.StopReport(0, 0), report
+                os.write(writing, b"fine")
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with open(reading, "rb") as stream:
+            assert stream.read() == b"fine"
+        os.waitpid(pid, 0)
+        self.write(data)
+
+with goev.Reactor(pollers=1, stall_warning=None) as reactor:
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Forks)
+    reactor.start()
+    for _ in range(3):
+        ask(acceptor.address)
+
+main = goev.Reactor(stall_warning=None)
+acceptor = goev.Acceptor(main, "127.0.0.1:0", Forks)
+play(main, lambda: [ask(acceptor.address) for _ in range(3)])
+""")
+
+
+def test_a_child_forked_in_on_request_cannot_answer_for_the_parent():
+    run("""
+import goev.http
+
+class Forks(goev.http.Connection):
+    def on_request(self, request):
+        pid = os.fork()
+        if pid == 0:
+            big = b"x" * 1_000_000  # above high_water it would be sent at once
+            for call in (lambda: request.respond(200, {}, big), lambda: request.start(200)):
+                try:
+                    call()
+                except RuntimeError as error:
+                    assert "fork" in str(error), error
+                else:
+                    os._exit(1)
+            return  # and drops the request without an answer
+        assert os.waitpid(pid, 0)[1] == 0
+        request.respond(200, {}, b"the parent")
+
+parent = os.getpid()
+reactor = goev.Reactor(stall_warning=None)
+acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Forks)
+def peers():
+    with socket.create_connection(acceptor.address, 10) as client:
+        client.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+        got = b"".join(iter(lambda: client.recv(65536), b""))
+    assert got.endswith(b"the parent") and got.count(b"HTTP/1.1") == 1, got[:200]
+play(reactor, peers)
+""")

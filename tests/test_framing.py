@@ -447,3 +447,42 @@ def test_an_object_that_is_no_framing_ends_the_connection_and_says_what_is_missi
     assert type(error) is TypeError
     assert "object has no feed" in str(error)
     assert "has no feed" in log.texts()[0]
+
+
+class Own:
+    """A framing in Python: lines."""
+
+    def __init__(self):
+        self.rest = b""
+
+    def feed(self, data):
+        *messages, self.rest = (self.rest + data).split(b"\n")
+        return messages
+
+    def frame(self, message):
+        return message + b"\n"
+
+
+@pytest.mark.parametrize("framing", [Own, Own(), goev.Delimited, goev.Delimited()])
+def test_send_before_the_opening_is_refused_as_other_calls_are(framing):
+    handler = type("Sends", (goev.Connection,), {"framing": framing})()
+    for call in (handler.send, lambda message: handler.send_messages([message]), handler.write):
+        with pytest.raises(goev.ConnectionClosed, match="not open yet"):
+            call(b"x")
+
+
+def test_send_with_a_class_for_a_framing_says_to_give_an_instance(connected):
+    events = Events()
+
+    class Bytes(goev.Connection):
+        def on_open(self):
+            self.framing = Own
+            with pytest.raises(TypeError, match=r"framing must be an instance of Own to send a message, as Own\(\)"):
+                self.send(b"x")
+            self.framing = Own()
+            self.send(b"x")
+            events("refused")
+
+    client = connected(Bytes)
+    events.until("refused")
+    assert client.receive(2) == b"x\n"

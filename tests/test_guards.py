@@ -294,3 +294,43 @@ def test_ends_by_guards_are_counted_by_their_names(start, events):
         eventually(lambda server=server: server.reactor.stats()[0]["open"] == 0, "it is counted")
         (stats,) = server.reactor.stats()
         assert stats["closed_by"][option] == stats["closed"] == stats["accepted"] == 1
+
+
+def test_the_peer_has_to_send_whatever_is_sent_to_it(start, events):
+    """What goes out moves ``idle_timeout``; ``receive_timeout`` it does not."""
+
+    class Sends(Recorder):
+        def on_open(self):
+            super().on_open()
+            self.schedule(0.0, lambda: self.write(b"y"), every=0.02)
+
+    server = start(lambda: Sends(events), receive_timeout=SHORT, idle_timeout=60)
+    client = server.connect()
+    last = time.monotonic()
+    for _ in range(3):
+        time.sleep(SHORT / 2)  # the time that has to pass
+        last = time.monotonic()
+        client.send(b"x")
+        events.until("read")
+    reason, when = ended(events)
+    assert type(reason) is goev.ReceiveTimeout
+    assert isinstance(reason, TimeoutError)
+    assert f"receive_timeout={SHORT}" in str(reason)
+    assert SHORT <= when - last < SHORT + 1.0
+    assert server.reactor.stats()[0]["closed_by"]["receive_timeout"] == 1
+
+
+def test_a_peer_that_is_not_read_is_not_silent(start, events):
+    class Pauses(Recorder):
+        def on_open(self):
+            super().on_open()
+            self.pause_reading()
+
+    server = start(lambda: Pauses(events), receive_timeout=SHORT)
+    client = server.connect()
+    connection = events.until("open")[1]
+    client.send(b"x")
+    time.sleep(3 * SHORT)  # the time that has to pass
+    on_poller(connection, connection.resume_reading)
+    assert events.next() == ("read", b"x")
+    assert type(ended(events)[0]) is goev.ReceiveTimeout

@@ -81,7 +81,7 @@ def test_a_callback_of_no_connection_is_told_without_a_peer(stack, stalls):
     reactor.start()
     with held(reactor):
         text = stalls.until("stall")[1]
-    assert "has been in a call_soon function for 0." in text
+    assert "has been in call_soon function for 0." in text
 
 
 def test_quick_callbacks_are_not_told(stack, stalls):
@@ -124,13 +124,13 @@ def test_the_watching_thread_sleeps_while_the_pollers_are_busy_or_idle(stack, st
 
 
 def test_without_a_warning_nothing_watches(stack, stalls):
-    before = threading.active_count()
-    reactor = stack.enter_context(goev.Reactor(stall_warning=None))
+    reactor = stack.enter_context(goev.Reactor(name="alone", stall_warning=None))
     reactor.start()
     on_poller(reactor, time.sleep, 0.3)
     assert stalls.history == []
     assert reactor.stats()[0]["stalls"] == 0
-    assert threading.active_count() == before
+    tasks = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    assert [name for name in tasks if name.startswith("alone")] == ["alone-0"]
 
 
 HOLDS_THE_LOCK = """
@@ -180,3 +180,27 @@ def test_a_callback_that_holds_the_interpreter_lock_is_told_on_standard_error_wh
 def test_a_limit_that_is_too_small_is_refused(limit):
     with pytest.raises(ValueError, match="stall_warning must be"):
         goev.Reactor(stall_warning=limit)
+
+
+@pytest.mark.parametrize("handler", ["signal.SIG_DFL", "signal.SIG_IGN"])
+def test_a_program_that_has_taken_the_signal_back_lives_and_is_told_without_a_stack(handler):
+    """The default action of a real-time signal ends the process."""
+    program = """
+        import ctypes, signal, sys
+        import goev
+
+        def hold():
+            ctypes.PyDLL(None).usleep(600_000)
+            reactor.stop(0)
+
+        reactor = goev.Reactor(stall_warning=0.05)
+        # `run` takes the signal; the program takes it back.
+        reactor.call_soon(lambda: signal.signal(signal.SIGRTMAX - 2, HANDLER))
+        reactor.call_soon(hold)
+        reactor.run()
+        sys.exit(3)
+    """
+    with Child.running(program.replace("HANDLER", handler)) as child:
+        assert child.end() == 3, child.errors
+        assert "holds the interpreter lock" in child.errors
+        assert "in hold" not in child.errors

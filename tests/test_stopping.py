@@ -1,12 +1,13 @@
 """What a stop means to connections: `on_stopping`, the grace, the report; and to the process: signals."""
 
 import signal
+import socket
 import time
 
 import pytest
 
 import goev
-from support import PATIENCE, Child, Client, Recorder, in_thread
+from support import PATIENCE, Child, Client, Recorder, held, in_thread, on_poller, text_of
 
 
 class Leaves(Recorder):
@@ -182,3 +183,114 @@ def test_a_handler_of_the_users_own_is_left_alone(stack):
 def test_a_wrong_grace_is_refused(grace, text):
     with goev.Reactor() as reactor, pytest.raises(ValueError, match=text):
         reactor.run(grace=grace)
+
+
+# --- work during the grace ---
+
+
+def test_everything_that_a_connection_needs_works_until_the_grace_is_over(start, events):
+    class Asks(Recorder):
+        def on_stopping(self):
+            self.events("stopping", self)
+
+    class Inquires(Recorder):
+        def on_open(self):
+            self.write(b"hello")
+
+        def on_read(self):
+            self.events("answer", self.read())
+            self.close()
+
+        def on_stopping(self):
+            self.events("wrong")
+
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        server = start(lambda: Asks(events), pollers=2)
+        client = server.connect()
+        reactor = server.reactor
+        server.reactor.stop(PATIENCE)
+        handler = events.until("stopping")[1]
+
+        def use_everything() -> None:
+            reactor.call_soon(events, "call_soon")
+            reactor.run_in_executor(None, list, then=lambda future: events("then", future.result()))
+            handler.run_in_executor(None, list, then=lambda future: events("own then"))
+            reactor.schedule(0.0, lambda: events("timer"))
+            reactor.cache_set("key", "value")
+            handler.schedule(0.01, lambda: events("cached", handler.cache["key"]))
+            goev.connect(reactor, text_of(backend.getsockname()), Inquires(events))
+
+        on_poller(handler, use_everything)
+        accepted, _ = backend.accept()
+        with accepted:
+            assert accepted.recv(5) == b"hello"
+            accepted.sendall(b"world")
+            assert events.until("answer") == ("answer", b"world")
+            for name in ("call_soon", "then", "own then", "timer", "cached"):
+                events.times(name, 1)
+            # From another thread too, whichever poller still runs.
+            for number in range(4):
+                reactor.call_soon(events, "from elsewhere", number)
+            reactor.cache_set("key", "other")
+            events.times("from elsewhere", 4)
+            assert "wrong" not in events.names
+            with pytest.raises(RuntimeError, match="stopped"):
+                goev.Acceptor(reactor, "127.0.0.1:0", Recorder)
+        client.close()
+        reactor.join(PATIENCE)
+    with pytest.raises(RuntimeError, match="stopped"):
+        reactor.call_soon(list)
+
+
+def test_a_connect_that_is_under_way_when_the_stop_begins_goes_on(start, events):
+    class Stays(Recorder):
+        def on_stopping(self):
+            self.events("stopping")
+
+    class Dials(Recorder):
+        def on_open(self):
+            self.events("connected")
+            self.close()
+
+        def on_connect_fail(self, error):
+            self.events("fail", error)
+
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        server = start(lambda: Stays(events))
+        client = server.connect()
+        events.until("open")
+        with held(server.reactor):
+            goev.connect(server.reactor, text_of(backend.getsockname()), Dials(events))
+            server.reactor.stop(PATIENCE)
+        events.until("connected")
+        client.close()
+        server.reactor.join(PATIENCE)
+    assert "fail" not in events.names
+
+
+def test_who_connects_again_and_again_does_not_use_up_the_grace(reactor, events):
+    """A connection that is opened during the grace is told of the stop when the last of the others has ended."""
+
+    class Returns(goev.Connection):
+        def on_open(self):
+            events("open")
+
+        def on_close(self, error):
+            try:
+                goev.connect(reactor, address, Returns())
+            except RuntimeError:
+                events("refused")
+
+        def on_connect_fail(self, error):
+            events("fail", error)
+
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        address = text_of(backend.getsockname())
+        for _ in range(2):
+            goev.connect(reactor, address, Returns())
+        events.times("open", 2)
+        began = time.monotonic()
+        reactor.stop(PATIENCE)
+        reactor.join(PATIENCE)
+        assert time.monotonic() - began < PATIENCE / 2
+    assert "refused" in events.names

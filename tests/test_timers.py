@@ -10,7 +10,8 @@ from threading import get_ident
 import pytest
 
 import goev
-from support import PATIENCE, Echo, eventually, on_poller, settle
+import goev.testing
+from support import PATIENCE, Echo, Recorder, eventually, on_poller, settle
 
 LATE = 0.002  # seconds: what the contract allows on an idle reactor
 
@@ -472,3 +473,97 @@ def test_a_timer_set_while_those_of_an_ended_connection_are_dropped_fires(start,
     events.times("replacement", 5)
     settle(server.reactor)
     assert events.names == ["replacement"] * 5
+
+
+# --- answers and resets ---
+
+
+@pytest.mark.parametrize("answer", [0, "", 1, "text", [], object()])
+def test_only_false_means_something(start, events, answer):
+    """A lambda returns what it likes."""
+
+    def tick(name: str):
+        events(name)
+        return answer
+
+    server = start(lambda: Recorder(events))
+    server.connect()
+    connection = events.until("open")[1]
+    timer = on_poller(connection, lambda: connection.schedule(0.0, lambda: tick("own"), every=0.001))
+    connection.call_soon(tick, "call_soon")
+    server.reactor.call_soon(tick, "call_soon")
+    connection.run_in_executor(None, list, then=lambda future: tick("then"))
+    server.reactor.schedule(0.0, lambda: tick("other"))
+    for name, count in (("own", 5), ("call_soon", 2), ("then", 1), ("other", 1)):
+        events.times(name, count)
+    timer.cancel()
+    assert "close" not in events.names
+
+
+def test_a_reset_timer_counts_from_the_reset():
+    clock = goev.testing.Clock()
+    fired = []
+
+    class Resets(goev.Connection):
+        def on_open(self):
+            self.silence = self.schedule(10, lambda: fired.append(clock.now))
+
+        def on_read(self):
+            self.read()
+            assert self.silence.reset()
+
+    peer = goev.testing.open(Resets(), clock=clock)
+    for _ in range(3):
+        clock.advance(6)
+        peer.receive(b"x")
+    clock.advance(9.9)
+    assert fired == []
+    clock.advance(1)
+    assert fired == [pytest.approx(28)]
+
+
+def test_a_repeating_timer_that_is_reset_counts_its_later_calls_from_there():
+    clock = goev.testing.Clock()
+    fired = []
+
+    class Resets(goev.Connection):
+        def on_open(self):
+            self.timer = self.schedule(10, self.tick, every=3)
+
+        def tick(self):
+            fired.append(clock.now)
+            if len(fired) == 2:
+                assert self.timer.reset()
+
+    goev.testing.open(Resets(), clock=clock)
+    clock.advance(30)
+    assert fired == [pytest.approx(when) for when in (10, 13, 23, 26, 29)]
+
+
+def test_a_timer_that_has_fired_was_cancelled_or_ended_with_its_connection_is_not_reset(start, events):
+    server = start(lambda: Recorder(events))
+    client = server.connect()
+    connection = events.until("open")[1]
+
+    def resets() -> list[bool]:
+        cancelled = connection.schedule(60, list)
+        cancelled.cancel()
+        return [cancelled.reset(), once[0].reset()]
+
+    once = []
+    on_poller(connection, lambda: once.append(connection.schedule(0.0, lambda: events("fired", once[0].reset()))))
+    assert events.until("fired") == ("fired", False)
+    assert on_poller(connection, resets) == [False, False]
+    living = on_poller(connection, connection.schedule, 60, list)
+    with pytest.raises(goev.WrongThread, match=r"reset\(\)"):
+        living.reset()
+    client.close()
+    events.until("close")
+    assert on_poller(server.reactor, living.reset) is False
+
+
+def test_a_timer_of_another_thread_is_reset_on_its_poller(reactor, events):
+    timer = reactor.schedule(0.05, lambda: events("fired"))
+    assert on_poller(reactor, timer.reset) is True
+    events.until("fired")
+    assert on_poller(reactor, timer.reset) is False

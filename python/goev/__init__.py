@@ -39,6 +39,7 @@ from goev._core import (
     PingTimeout,
     ProtocolError,
     Reactor,
+    ReceiveTimeout,
     StopReport,
     StopTimeout,
     Timer,
@@ -47,6 +48,7 @@ from goev._core import (
     WrongThread,
 )
 from goev.connecting import connect
+from goev.datagrams import DatagramAddress
 from goev.pool import ConnectionPool, PoolClosed, PooledConnection
 from goev.serving import serve
 
@@ -60,6 +62,7 @@ __all__ = [
     "ConnectionPool",
     "Connector",
     "Datagram",
+    "DatagramAddress",
     "DatagramTruncated",
     "Delimited",
     "Error",
@@ -80,6 +83,7 @@ __all__ = [
     "PooledConnection",
     "ProtocolError",
     "Reactor",
+    "ReceiveTimeout",
     "StopReport",
     "StopTimeout",
     "Timer",

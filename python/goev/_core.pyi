@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
+from os import PathLike
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias, TypedDict, TypeVar, final, overload
 
@@ -40,6 +41,7 @@ __all__ = [
     "PingTimeout",
     "ProtocolError",
     "Reactor",
+    "ReceiveTimeout",
     "Request",
     "StopReport",
     "StopTimeout",
@@ -52,7 +54,8 @@ __all__ = [
     "WrongThread",
 ]
 
-# An address as in the socket module: (host, port), (host, port, flow info, scope id), or the path of a Unix socket.
+# An address as in the socket module: (host, port), (host, port, flow info, scope id), or the path of a Unix socket;
+# an abstract Unix name is "@name".
 # Any, as in typeshed, because every use would have to narrow a union.
 _Address: TypeAlias = Any
 
@@ -76,6 +79,7 @@ class MessageTooLong(FramingError): ...
 class DatagramTruncated(Error): ...
 class StopTimeout(Error): ...
 class IdleTimeout(Error, TimeoutError): ...
+class ReceiveTimeout(Error, TimeoutError): ...
 class FirstByteTimeout(Error, TimeoutError): ...
 class WriteTimeout(Error, TimeoutError): ...
 class PingTimeout(Error, TimeoutError): ...
@@ -85,6 +89,7 @@ class TooSlow(Error, TimeoutError): ...
 @final
 class Timer:
     def cancel(self) -> None: ...
+    def reset(self) -> bool: ...
 
 @disjoint_base
 class Framing:
@@ -141,7 +146,7 @@ class Connection:
     def send_messages(self, messages: Iterable[Any]) -> None: ...
     def writelines(self, lines: Iterable[Buffer]) -> None: ...
     def sendfile(self, file: int | _HasFileno, *, offset: int = 0, count: int | None = None) -> None: ...
-    def close(self) -> None: ...
+    def close(self, error: BaseException | None = None, /) -> None: ...
     def abort(self) -> None: ...
     def shutdown_write(self) -> None: ...
     def pause_reading(self) -> None: ...
@@ -165,10 +170,12 @@ class Connection:
         max_output: int = ...,
         linger_timeout: float = ...,
         idle_timeout: float | None = ...,
+        receive_timeout: float | None = ...,
         first_byte_timeout: float | None = ...,
         write_timeout: float | None = ...,
         lifetime: float | None = ...,
         min_rate: tuple[float, float] | None = ...,
+        min_write_rate: tuple[float, float] | None = ...,
     ) -> None: ...
     def set_nodelay(self, on: bool = True) -> None: ...
     def set_quick_ack(self, on: bool = True) -> None: ...
@@ -202,6 +209,8 @@ class Limits:
         max_head: int = 32768,
         max_body: int = 1048576,
         max_pending: int = 32,
+        head_timeout: float | None = 20.0,
+        body_min_rate: tuple[float, float] | None = (500.0, 20.0),
     ) -> Self: ...
     @property
     def max_line(self) -> int: ...
@@ -213,6 +222,10 @@ class Limits:
     def max_body(self) -> int: ...
     @property
     def max_pending(self) -> int: ...
+    @property
+    def head_timeout(self) -> float | None: ...
+    @property
+    def body_min_rate(self) -> tuple[float, float] | None: ...
 
 @final
 class Headers(Mapping[str, str]):
@@ -224,6 +237,8 @@ class Headers(Mapping[str, str]):
     @overload
     def get(self, name: str, default: _T, /) -> str | _T: ...
     def get_all(self, name: str) -> list[str]: ...
+    @staticmethod
+    def _of(head: bytes) -> Headers: ...
 
 _Fields: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -250,6 +265,14 @@ class Request:
     @property
     def answered(self) -> bool: ...
     def respond(self, status: int = 200, headers: _Fields | None = None, body: Buffer = b"") -> None: ...
+    def respond_file(
+        self,
+        file: int | str | bytes | PathLike[str] | PathLike[bytes] | _HasFileno,
+        *,
+        offset: int = 0,
+        count: int | None = None,
+        headers: _Fields | None = None,
+    ) -> None: ...
     def start(self, status: int = 200, headers: _Fields | None = None) -> None: ...
     def write(self, data: Buffer) -> None: ...
     def end(self) -> None: ...
@@ -261,6 +284,7 @@ class HttpConnection(Connection):
     limits: Limits
     def on_request(self, request: Request) -> bool | None: ...
     def on_body(self, request: Request, data: bytes) -> bool | None: ...
+    def on_answered(self, request: Request, status: int, bytes_sent: int, seconds: float) -> None: ...
 
 @final
 class WebSocketFraming:
@@ -274,7 +298,9 @@ class WebSocketConnection(Connection):
     def send(self, message: str | Buffer) -> None: ...
     def send_messages(self, messages: Iterable[str | Buffer]) -> None: ...
     def ping(self, data: Buffer = b"") -> None: ...
-    def close(self, code: int = 1000, reason: str = "") -> None: ...
+    def close(  # type: ignore[override]
+        self, code: int = 1000, reason: str = "", *, error: BaseException | None = None
+    ) -> None: ...
     @property
     def close_code(self) -> int | None: ...
     @property
@@ -313,7 +339,7 @@ class Datagram(EventHandler):
     def bind(
         self,
         reactor: Reactor,
-        address: str = ":0",
+        address: str | socket.socket = ":0",
         *,
         peer: str | None = None,
         reuse_address: bool = False,
@@ -389,29 +415,15 @@ class Reactor:
     def run_in_executor(
         self, executor: Executor | None, fn: Callable[..., _T], *args: Any, then: Callable[[Future[_T]], object]
     ) -> Future[_T]: ...
+    def _when_done(self, future: Future[_T], then: Callable[[Future[_T]], object]) -> None: ...
     def schedule(self, delay: float, callback: Callable[[], bool | None], *, every: float | None = None) -> Timer: ...
     def cache_set(self, key: Any, value: Any) -> None: ...
     def stats(self) -> list[_PollerStats]: ...
-    def add(self, handler: EventHandler, fd: int | _HasFileno, events: int) -> None: ...
-    def append_events(self, fd: int | _HasFileno, events: int) -> None: ...
-    def remove_events(self, fd: int | _HasFileno, events: int) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-@final
-class Acceptor:
-    def __new__(
-        cls,
-        reactor: Reactor,
-        address: str | socket.socket | list[str | socket.socket],
-        factory: Callable[[], Connection],
+    def adopt(
+        self,
+        handler: Connection,
+        sock: int | _HasFileno,
         *,
-        reuse_port: bool = False,
-        reuse_address: bool = True,
-        cpu_steering: bool = False,
-        backlog: int = 1024,
         nodelay: bool = True,
         receive_buffer_size: int | None = None,
         send_buffer_size: int | None = None,
@@ -428,6 +440,54 @@ class Acceptor:
         write_timeout: float | None = 60.0,
         lifetime: float | None = None,
         min_rate: tuple[float, float] | None = None,
+    ) -> None: ...
+    def add(self, handler: EventHandler, fd: int | _HasFileno, events: int) -> None: ...
+    def append_events(self, fd: int | _HasFileno, events: int) -> None: ...
+    def remove_events(self, fd: int | _HasFileno, events: int) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+class _AcceptorStats(TypedDict):
+    accepted: int
+    open: int
+    closed: int
+    refused: int
+    rejected: int
+    errors: int
+
+@final
+class Acceptor:
+    def __new__(
+        cls,
+        reactor: Reactor,
+        address: str | socket.socket | list[str | socket.socket],
+        factory: Callable[[], Connection],
+        *,
+        reuse_port: bool = False,
+        reuse_address: bool = True,
+        cpu_steering: bool = False,
+        backlog: int = 1024,
+        unix_mode: int | None = None,
+        nodelay: bool = True,
+        receive_buffer_size: int | None = None,
+        send_buffer_size: int | None = None,
+        keepalive: tuple[float, float, int] | None = (60, 15, 4),
+        device: str | None = None,
+        max_input: int = 1048576,
+        high_water: int = 65536,
+        low_water: int = 16384,
+        auto_pause: bool = True,
+        max_output: int = 67108864,
+        linger_timeout: float = 2.0,
+        idle_timeout: float | None = None,
+        receive_timeout: float | None = None,
+        first_byte_timeout: float | None = None,
+        write_timeout: float | None = 60.0,
+        lifetime: float | None = None,
+        min_rate: tuple[float, float] | None = None,
+        min_write_rate: tuple[float, float] | None = None,
         max_connections: int | None = None,
         when_full: Literal["wait", "refuse"] = "wait",
         max_connections_per_address: int | None = None,
@@ -438,6 +498,7 @@ class Acceptor:
     def address(self) -> _Address: ...
     @property
     def addresses(self) -> list[_Address]: ...
+    def stats(self) -> _AcceptorStats: ...
     def close(self) -> None: ...
 
 @final
@@ -459,12 +520,16 @@ class Connector:
         max_output: int = 67108864,
         linger_timeout: float = 2.0,
         idle_timeout: float | None = None,
+        receive_timeout: float | None = None,
         first_byte_timeout: float | None = None,
         write_timeout: float | None = 60.0,
         lifetime: float | None = None,
         min_rate: tuple[float, float] | None = None,
+        min_write_rate: tuple[float, float] | None = None,
     ) -> Self: ...
     def connect(self, address: str | list[str], handler: Connection, *, timeout: float = 10.0) -> None: ...
+    @property
+    def reactor(self) -> Reactor: ...
 
 @final
 class Bench:

@@ -20,7 +20,7 @@ def connect(
 
     Args:
         reactor: inside one of its callbacks the connection is made on the same poller, else on the first.
-        address: as for ``Connector.connect``.
+        address: as for ``Connector.connect``: ``"example.com:80"``, ``"[fe80::1%eth0]:80"``, ``"unix:@name"``.
         handler: as for ``Connector.connect``.
         timeout: seconds for the host names and all addresses together, > 0.
         **options: the keyword arguments of ``Connector``.

@@ -1,8 +1,8 @@
 """Connections to one server, kept open and lent out.
 
-A connection is in one of three places: ``_connecting``, ``_idle`` or ``_taken``. A thread that moves a connection holds
-the lock, and no foreign code runs under it. Only the keeper, a thread of the pool, begins connections; other threads
-wake it.
+A connection is in one of three places: ``_connecting``, ``_idle`` or ``_taken``. Each is a dict by ``id``, because a
+class of the user's may compare its objects by value. A thread that moves a connection holds the lock, and no foreign
+code runs under it. Only the keeper, a thread of the pool, begins connections; other threads wake it.
 """
 
 import logging
@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from goev._core import Connection, ConnectionClosed, Connector, Error, WrongThread
+from goev._core import Connection, ConnectionClosed, Connector, Error, Timer, WrongThread
 from goev.backoff import LONGEST, Backoff
 
 STEADY = 1.0  # seconds; a connection that the server ends sooner counts as a failed attempt
@@ -57,11 +58,11 @@ class PooledConnection(Connection):
         if self._pool is not None:
             self._pool._ended(self, error)
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None = None, /) -> None:
         """As ``Connection.close``; the connection leaves the pool at once and must not be released any more."""
         if self._pool is not None:
             self._pool._leave(self)
-        super().close()
+        super().close(error)
 
     def abort(self) -> None:
         """As ``Connection.abort``; the connection leaves the pool at once and must not be released any more."""
@@ -129,10 +130,10 @@ class ConnectionPool(Generic[C]):
         # Reentrant, since a signal handler or a finalizer may acquire a connection while this thread holds the lock.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._connecting: dict[C, float] = {}  # with the time when it must be ready
-        self._idle: dict[C, None] = {}  # last in, first out: the connection used last is warm
-        self._taken: set[C] = set()
-        self._waiting: deque[Future[C]] = deque()  # in acquire(timeout=…), the longest first; empty while one is idle
+        self._connecting: dict[int, tuple[C, float]] = {}  # with the time when it must be ready
+        self._idle: dict[int, C] = {}  # last in, first out: the connection used last is warm
+        self._taken: dict[int, C] = {}
+        self._waiting: deque[Future[C]] = deque()  # calls of acquire, the longest first; empty while one is idle
         self._pollers: set[int] = set()  # threads that must not wait
         self._backoff = Backoff(memory=self._connect_timeout + 2 * LONGEST)
         self._last_failure: BaseException | None = None
@@ -148,19 +149,26 @@ class ConnectionPool(Generic[C]):
     # ---- lending ------------------------------------------------------------------------------------------------
 
     @overload
-    def acquire(self) -> C | None: ...
+    def acquire(self, *, timeout: None = None, then: None = None) -> C | None: ...
     @overload
-    def acquire(self, *, timeout: None) -> C | None: ...
+    def acquire(self, *, timeout: float, then: None = None) -> C: ...
     @overload
-    def acquire(self, *, timeout: float) -> C: ...
-    def acquire(self, *, timeout: float | None = None) -> C | None:
+    def acquire(self, *, timeout: float | None = None, then: Callable[[C | Exception], object]) -> None: ...
+    def acquire(
+        self, *, timeout: float | None = None, then: Callable[[C | Exception], object] | None = None
+    ) -> C | None:
         """Take a connection; no other thread gets it until it is released.
 
         Args:
-            timeout: seconds to wait for one, >= 0; the longest waiting call comes first. ``None`` means not to wait.
+            timeout: seconds to wait for one, >= 0; the longest waiting call comes first. ``None`` means not to wait,
+                and with ``then`` it means ``connect_timeout``.
+            then: for callbacks, which must not wait: the call returns at once, and ``then(connection)`` follows, or
+                ``then(error)`` with one of the exceptions below. It is called once, never inside this call: on the same
+                poller inside a callback of the connector's reactor, otherwise on poller 0 of that reactor. If it
+                raises, the connection is closed and the exception is logged.
 
-        Returns: the connection released last; ``None`` when there is none and ``timeout`` is ``None``. The pool then
-        grows, so a later call may succeed.
+        Returns: the connection released last; ``None`` when there is none and ``timeout`` is ``None``, and with
+        ``then``. The pool then grows, so a later call may succeed.
 
         The server may end a connection at any moment: be prepared for ``ConnectionClosed`` from ``write`` and for
         ``on_close``.
@@ -169,16 +177,19 @@ class ConnectionPool(Generic[C]):
             PoolClosed: the pool is closed, or was closed while this call waited.
             TimeoutError: no connection was free in time; ``__cause__`` is the error of the last failed attempt.
             WrongThread: with a timeout, on a poller that serves this pool: the poller would wait for itself.
-            ValueError: timeout is negative or no finite number.
+            ValueError, TypeError: timeout is negative or no finite number; then cannot be called.
 
         Go: ``Acquire``.
         """
+        if then is not None:
+            self._acquire_then(then, self._connect_timeout if timeout is None else timeout)
+            return None
         if timeout is not None:
             return self._acquire_within(timeout)
         with self._lock:
             if self._idle:
-                connection, _ = self._idle.popitem()
-                self._taken.add(connection)
+                key, connection = self._idle.popitem()
+                self._taken[key] = connection
                 return connection
             self._check_open()
             self._changed.notify()
@@ -192,10 +203,8 @@ class ConnectionPool(Generic[C]):
         Go: ``Release``.
         """
         with self._lock:
-            try:
-                self._taken.remove(connection)
-            except (KeyError, TypeError):
-                raise ValueError(self._why_not_taken(connection)) from None
+            if self._taken.pop(id(connection), None) is None:
+                raise ValueError(self._why_not_taken(connection))
             kept = self._lend_or_keep(connection)
         if not kept:
             connection.close()
@@ -246,7 +255,7 @@ class ConnectionPool(Generic[C]):
             self._changed.notify_all()
         for waiter in waiting:
             waiter.set_exception(self._closed_error())
-        for connection in idle:
+        for connection in idle.values():
             connection.close()
 
     def __enter__(self) -> Self:
@@ -262,7 +271,8 @@ class ConnectionPool(Generic[C]):
         with self._lock:
             self._check_open()
             if threading.get_ident() in self._pollers:
-                raise WrongThread("acquire(timeout=…) would make a poller wait for itself; use acquire() in callbacks")
+                text = "acquire(timeout=…) would make a poller wait for itself; use acquire(then=…) in callbacks"
+                raise WrongThread(text)
             if (connection := self.acquire()) is not None:
                 return connection
             waiter: Future[C] = Future()
@@ -273,12 +283,44 @@ class ConnectionPool(Generic[C]):
         except TimeoutError:
             if self._came_too_late(waiter):
                 return waiter.result()
-            state = f"{self.live} live, {self._max_live} at most"
-            raise TimeoutError(f"no connection to {self._address} in {timeout} s ({state})") from self._last_failure
+            raise self._timed_out(timeout) from self._last_failure
         except BaseException:  # KeyboardInterrupt, say
-            if self._came_too_late(waiter) and waiter.exception() is None:
-                self._give_back(waiter.result())
+            self._withdraw(waiter)
             raise
+
+    def _acquire_then(self, then: Callable[[C | Exception], object], timeout: float) -> None:
+        if not callable(then):
+            raise TypeError(f"then must be callable, not {type(then).__name__}")
+        timeout = _seconds("timeout", timeout, zero=True)
+        waiter: Future[C] = Future()
+        with self._lock:
+            self._check_open()
+            if (connection := self.acquire()) is not None:
+                waiter.set_result(connection)
+            else:
+                self._waiting.append(waiter)
+        reactor = self._connector.reactor
+        try:
+            timer = None if waiter.done() else reactor.schedule(timeout, partial(self._expire, waiter, timeout))
+            reactor._when_done(waiter, partial(_tell, then, timer))
+        except BaseException:  # the reactor has stopped
+            self._withdraw(waiter)
+            raise
+
+    def _expire(self, waiter: "Future[C]", timeout: float) -> None:
+        if not self._came_too_late(waiter):
+            error = self._timed_out(timeout)
+            error.__cause__ = self._last_failure
+            waiter.set_exception(error)
+
+    def _timed_out(self, timeout: float) -> TimeoutError:
+        state = f"{self.live} live, {self._max_live} at most"
+        return TimeoutError(f"no connection to {self._address} in {timeout} s ({state})")
+
+    def _withdraw(self, waiter: "Future[C]") -> None:
+        """End the wait of ``waiter``, and give back a connection that came at the last moment."""
+        if self._came_too_late(waiter) and waiter.exception() is None:
+            self._give_back(waiter.result())
 
     def _came_too_late(self, waiter: "Future[C]") -> bool:
         """End the wait of ``waiter``; return whether it was served after all, at the last moment."""
@@ -298,10 +340,10 @@ class ConnectionPool(Generic[C]):
         if self._closed:
             return False
         if self._waiting:
-            self._taken.add(connection)
+            self._taken[id(connection)] = connection
             self._waiting.popleft().set_result(connection)
         else:
-            self._idle[connection] = None
+            self._idle[id(connection)] = connection
         return True
 
     def _check_open(self) -> None:
@@ -314,7 +356,7 @@ class ConnectionPool(Generic[C]):
     def _why_not_taken(self, connection: object) -> str:
         if not isinstance(connection, PooledConnection) or connection._pool is not self:
             return f"connection must be one that was acquired from this pool, not {connection!r}"
-        if connection in self._idle:
+        if id(connection) in self._idle:
             return f"connection was released already: {connection!r}"
         return f"connection has ended, and the pool has forgotten it: {connection!r}"
 
@@ -323,7 +365,7 @@ class ConnectionPool(Generic[C]):
     def _ready(self, connection: C) -> None:
         with self._lock:
             self._pollers.add(threading.get_ident())
-            if self._connecting.pop(connection, None) is None:
+            if self._connecting.pop(id(connection), None) is None:
                 return  # it was ready before
             connection._ready_since = monotonic()
             self._backoff.succeeded()
@@ -336,7 +378,7 @@ class ConnectionPool(Generic[C]):
         now = monotonic()
         with self._lock:
             self._pollers.add(threading.get_ident())
-            was_connecting = self._connecting.pop(connection, None) is not None
+            was_connecting = self._connecting.pop(id(connection), None) is not None
             if not self._leave(connection) and not was_connecting:
                 return
             self._changed.notify()
@@ -348,11 +390,9 @@ class ConnectionPool(Generic[C]):
     def _leave(self, connection: C) -> bool:
         """Forget a connection that was ready; return whether it was known."""
         with self._lock:
-            known = connection in self._taken or connection in self._idle
-            self._taken.discard(connection)
-            self._idle.pop(connection, None)
+            taken, idle = self._taken.pop(id(connection), None), self._idle.pop(id(connection), None)
             self._changed.notify()
-            return known
+            return taken is not None or idle is not None
 
     # ---- the keeper ---------------------------------------------------------------------------------------------
 
@@ -392,15 +432,17 @@ class ConnectionPool(Generic[C]):
         return min(1 if self._backoff.failing else max(missing, self._grow_by), room)
 
     def _begin_or_back_off(self) -> None:
-        backoff, reason = self._backoff, self._last_failure
+        backoff = self._backoff
+        reason = "the server closes" if self._last_failure is None else self._last_failure
         try:
             self._begin(self._make())
             if backoff.failing and backoff.failures == 2:  # once per outage, and not for a single mishap
-                logger.warning("connections to %s fail, trying again: %s", self._address, reason or "the server closes")
+                logger.warning("connections to %s fail, trying again: %s", self._address, reason, extra=self._about())
         except Exception as error:
             if self._closed:
                 return
-            logger.exception("the factory of the connection pool for %s", self._address)
+            extra = self._about("factory")
+            logger.exception("the factory of the connection pool for %s", self._address, extra=extra)
             with self._lock:
                 self._last_failure = error
                 self._backoff.failed(monotonic())
@@ -416,12 +458,12 @@ class ConnectionPool(Generic[C]):
 
     def _begin(self, connection: C) -> None:
         with self._lock:
-            self._connecting[connection] = monotonic() + self._connect_timeout
+            self._connecting[id(connection)] = connection, monotonic() + self._connect_timeout
         try:
             self._connector.connect(self._address, connection, timeout=self._connect_timeout)
         except BaseException as error:
             with self._lock:
-                self._connecting.pop(connection, None)
+                self._connecting.pop(id(connection), None)
             if isinstance(error, RuntimeError):  # the reactor has stopped
                 self.close()
             raise
@@ -430,8 +472,9 @@ class ConnectionPool(Generic[C]):
         """Return the connections that should be ready; each one again after another ``connect_timeout``."""
         now = monotonic()
         with self._lock:
-            overdue = [connection for connection, end in self._connecting.items() if now > end]
-            self._connecting.update(dict.fromkeys(overdue, now + self._connect_timeout))
+            overdue = [connection for connection, end in self._connecting.values() if now > end]
+            again = now + self._connect_timeout
+            self._connecting.update({id(connection): (connection, again) for connection in overdue})
         return overdue
 
     def _give_up(self, connection: C) -> None:
@@ -443,7 +486,28 @@ class ConnectionPool(Generic[C]):
                 " super().on_open()",
                 type(connection).__name__,
                 self._connect_timeout,
+                extra=self._about("on_open"),
             )
+
+    def _about(self, callback: str | None = None) -> dict[str, str | None]:
+        """The attributes that every record of the logger ``goev`` has."""
+        return {"peer": str(self._address), "callback": callback}
+
+
+def _tell(then: Callable[[Any], object], timer: Timer | None, waiter: "Future[Any]") -> None:
+    """Call ``then`` with the outcome of its ``acquire``."""
+    if timer is not None:
+        timer.cancel()
+    error = waiter.exception()
+    if error is None:
+        connection = waiter.result()
+        try:
+            then(connection)
+        except BaseException:
+            connection.close()
+            raise
+    elif isinstance(error, Exception):
+        then(error)
 
 
 def _whole(name: str, value: int, most: int, meaning: str = "") -> int:

@@ -20,7 +20,8 @@ def serve(
 
     Args:
         factory: a ``Connection`` subclass, or a callable that returns a fresh handler for each connection.
-        address: as for ``Acceptor``, or a list of such.
+        address: as for ``Acceptor``, or a list of such: ``":8080"`` is every IPv4 address, ``"*:8080"`` every address
+            of both versions of IP, ``"unix:/path"`` and ``"unix:@name"`` Unix sockets; a bound ``socket.socket``.
         pollers: as for ``Reactor``.
         grace: seconds after the first signal for which open connections may flush their output.
             A second signal stops at once.

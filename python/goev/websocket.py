@@ -22,22 +22,44 @@ from errno import ECONNABORTED
 from hashlib import sha1
 from os import urandom
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from goev import http as goev_http
 from goev._core import Connection as _Connection
 from goev._core import Connector, Headers, InputOverflow, ProtocolError, Reactor, Request, WebSocketConnection
 from goev._core import WebSocketFraming as Framing
 
-__all__ = ["Connection", "Framing", "ProtocolError", "connect", "upgrade"]
+__all__ = ["Connection", "Framing", "HandshakeRefused", "ProtocolError", "connect", "upgrade"]
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _MOST_ANSWER = 16 * 1024  # bytes of a server's answer to a handshake
+_MOST_REFUSAL = 16 * 1024  # bytes of the body of a refusal
+_REFUSAL_PATIENCE = 1.0  # seconds for the body of a refusal, behind its head
 _NO_TAKEOVER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 _LARGEST_WINDOW = 15  # as a power of two
 _WINDOWS = {str(bits): bits for bits in range(8, _LARGEST_WINDOW + 1)}
 _INTERIM = re.compile(rb"HTTP/1\.1 1(?!01)[0-9]{2} ")
+_REFUSED = re.compile(rb"HTTP/1\.[01] ([2-5][0-9]{2})(?![0-9])[^\r\n]*")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\n]*)?\r\n")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
+# RFC 9110 section 5.6.4; a string that does not end reaches to the end of the value.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)')
+
+
+class HandshakeRefused(ProtocolError):
+    """The server answered a handshake with a status of HTTP: a client's ``on_connect_fail`` gets this.
+
+    RFC 6455 section 4.1: 401 asks for authentication, 3xx names another place, and so on. goev follows neither.
+    """
+
+    def __init__(self, text: str, status: int, headers: Headers) -> None:
+        super().__init__(text)
+        self.status = status
+        """The status of the answer: 200 to 599."""
+        self.headers = headers
+        """The fields of the answer: a read-only mapping; a name matches in any case."""
+        self.body = b""
+        """At most the first 16 KiB of the body: what came of it within a second, and within the client's timeout."""
 
 
 class Connection(WebSocketConnection):
@@ -148,12 +170,15 @@ def connect(
 ) -> None:
     """Connect ``handler`` to a WebSocket server. ``on_open`` or ``on_connect_fail(error)`` follows, once.
 
+    If the server refuses, ``error`` is a ``HandshakeRefused`` with its status, headers and the beginning of its body.
+
     Args:
         reactor: as for ``goev.connect``.
-        url: ``ws://host:port/path?query``; the port is 80 by default.
+        url: ``ws://host:port/path?query``; the port is 80 by default. ``ws://[fe80::1%25eth0]/`` names the interface
+            of a link-local address (RFC 6874), which the server does not see.
         handler: its ``subprotocols`` and ``compression`` are offered to the server.
         timeout: seconds for host name, connection and handshake together, > 0.
-        headers: further fields of the request, ``Origin`` or ``Cookie`` say.
+        headers: further fields of the request, ``Origin`` or ``Cookie`` say; ``Host`` replaces the host of the URL.
         **options: the keyword arguments of ``Connector``.
 
     Raises:
@@ -176,7 +201,7 @@ def connect(
 class _ServerHandshake(goev_http.Connection):
     """Speaks HTTP until its only request is answered."""
 
-    limits = goev_http.Limits(max_body=0, max_pending=1)
+    limits = goev_http.Limits(max_body=0, max_pending=1, head_timeout=None)  # open_timeout includes the head
 
     def __init__(self, handler: Connection) -> None:
         self.handler = handler
@@ -198,6 +223,7 @@ class _ClientHandshake(_Connection):
         self.deadline = time.monotonic() + timeout
         self.most = most
         self.failure: Exception | None = None
+        self.refused = b""  # of the body of a refusal, as it was sent
         self.agreed = False
 
     def on_open(self) -> None:
@@ -205,12 +231,18 @@ class _ClientHandshake(_Connection):
         self.write(self.request)
 
     def on_read(self) -> bool | None:
+        if isinstance(self.failure, HandshakeRefused):
+            return self.read_refusal(self.failure)
         try:
             # RFC 9110 section 15.2: interim answers may come first.
             while (head := self.read_until(b"\r\n\r\n", self.most)) is not None and _INTERIM.match(head):
                 pass
             if head is None:
                 return None
+            if refused := _REFUSED.match(head):
+                self.failure = _refusal(refused, head)
+                self.schedule(min(_REFUSAL_PATIENCE, max(0.0, self.deadline - time.monotonic())), self.close)
+                return self.read_refusal(self.failure)
             window_bits = _agreement(head, self.handler, self.key)
         except (InputOverflow, ProtocolError) as error:
             self.failure = error
@@ -220,12 +252,20 @@ class _ClientHandshake(_Connection):
         self.agreed = True
         return None
 
+    def read_refusal(self, refusal: HandshakeRefused) -> bool:
+        """Takes more of the body of a refusal; returns whether more is wanted."""
+        self.refused += self.read()
+        body, is_whole = _body_so_far(refusal, self.refused)
+        refusal.body = body[:_MOST_REFUSAL]
+        # The framing of chunks may take more than the body itself.
+        return not is_whole and len(body) < _MOST_REFUSAL and len(self.refused) < 4 * _MOST_REFUSAL
+
     def on_stopping(self) -> bool:
-        self.failure = ConnectionAbortedError(ECONNABORTED, "the reactor stops")
+        self.failure = self.failure or ConnectionAbortedError(ECONNABORTED, "the reactor stops")
         return False
 
     def give_up(self) -> None:
-        self.failure = TimeoutError("the server did not answer the handshake in time")
+        self.failure = self.failure or TimeoutError("the server did not answer the handshake in time")
         self.abort()
 
     def on_close(self, error: BaseException | None) -> None:
@@ -237,7 +277,8 @@ class _ClientHandshake(_Connection):
         self.handler._release()
         if type(self.handler).on_connect_fail is _Connection.on_connect_fail:
             name = type(self.handler).__name__
-            logging.getLogger("goev").error("%s without on_connect_fail", name, exc_info=error)
+            extra = {"peer": None, "callback": "on_connect_fail"}
+            logging.getLogger("goev").error("%s without on_connect_fail", name, exc_info=error, extra=extra)
         else:
             self.handler.on_connect_fail(error)
 
@@ -299,15 +340,21 @@ def _values(headers: http.client.HTTPMessage, name: str) -> list[str]:
 
 
 def _tokens(headers: Headers | http.client.HTTPMessage, name: str) -> Iterator[str]:
-    """The members of all fields of that name."""
+    """The members of all fields of that name (RFC 9110 section 5.6.1)."""
     values = headers.get_all(name) or []
-    return (token for value in values for token in map(str.strip, value.split(",")) if token)
+    return (token for value in values for token in _split(value, ",") if token)
+
+
+def _split(value: str, separator: str) -> list[str]:
+    """The parts of ``value``, without the white space around them. A separator in a quoted string separates nothing."""
+    hidden = _QUOTED.sub(lambda quoted: quoted[0].replace(separator, "\0"), value)  # no field has a NUL
+    return [part.strip().replace("\0", separator) for part in hidden.split(separator)]
 
 
 def _offer_met(headers: Headers) -> tuple[int, str] | None:
     """The first offer of permessage-deflate that can be met: the window of our messages, and the answer."""
     for offer in _tokens(headers, "sec-websocket-extensions"):
-        name, *parameters = map(str.strip, offer.split(";"))
+        name, *parameters = _split(offer, ";")
         bits = _window_within(parameters, is_offer=True) if name == "permessage-deflate" else None
         if bits is not None:
             # An offer with a limit needs an answer with a limit (RFC 7692 section 7.1.2.1).
@@ -324,7 +371,7 @@ def _window_within(parameters: list[str], *, is_offer: bool) -> int | None:
     bits, seen = _LARGEST_WINDOW, set[str]()
     for parameter in parameters:
         name, _, value = map(str.strip, parameter.partition("="))
-        size = _WINDOWS.get(value[1:-1] if value[:1] == value[-1:] == '"' else value)
+        size = _WINDOWS.get(_unquoted(value))
         if name in seen:
             return None
         seen.add(name)
@@ -342,6 +389,12 @@ def _window_within(parameters: list[str], *, is_offer: bool) -> int | None:
     return bits if bits > 8 else None  # zlib cannot write the smallest window
 
 
+def _unquoted(value: str) -> str:
+    """The text of a quoted string; anything else stays as it is."""
+    is_quoted = len(value) > 1 and value.endswith('"') and _QUOTED.fullmatch(value)
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if is_quoted else value
+
+
 def _parts_of(url: str) -> tuple[SplitResult, str]:
     """A URL taken apart, and the address to connect to."""
     if not isinstance(url, str):
@@ -357,8 +410,12 @@ def _parts_of(url: str) -> tuple[SplitResult, str]:
         raise wrong from None
     if parts.scheme != "ws" or not parts.hostname or "@" in parts.netloc or port == 0:
         raise wrong
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return parts, f"{host}:{port}"
+    host, _, zone = parts.hostname.partition("%")
+    if not zone:
+        return parts, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    # RFC 6874 section 4: the zone has no meaning for the server.
+    served = f"[{host}]" if parts.port is None else f"[{host}]:{port}"
+    return parts._replace(netloc=served), f"[{host}%{unquote(zone.removeprefix('25'))}]:{port}"
 
 
 def _request_for(handler: Connection, url: SplitResult, headers: Mapping[str, str]) -> tuple[str, bytes]:
@@ -375,7 +432,7 @@ def _request_for(handler: Connection, url: SplitResult, headers: Mapping[str, st
         fields["Sec-WebSocket-Protocol"] = ", ".join(handler.subprotocols)
     if handler.compression:
         fields["Sec-WebSocket-Extensions"] = f"{_NO_TAKEOVER}; client_max_window_bits"
-    made = {*map(str.lower, fields), "sec-websocket-protocol", "sec-websocket-extensions"}
+    made = {*map(str.lower, fields), "sec-websocket-protocol", "sec-websocket-extensions"} - {"host"}
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers must be of str, not {name!r}: {value!r}")
@@ -383,10 +440,44 @@ def _request_for(handler: Connection, url: SplitResult, headers: Mapping[str, st
             raise ValueError(f"headers: {name} is made by the handshake")
         if not _TOKEN.fullmatch(name) or not value.isprintable() or max(value, default="") > "\xff":
             raise ValueError(f"headers: {name!r}: {value!r} cannot be sent")
-        fields[name] = value
+        # Our own Host stands first; that of the caller takes its place (RFC 9110 section 7.2).
+        fields["Host" if name.lower() == "host" else name] = value
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     return key, "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _refusal(status_line: re.Match[bytes], head: bytes) -> HandshakeRefused:
+    text = f"the server refused the handshake: {status_line[0][:200].decode('latin-1')}"
+    return HandshakeRefused(text, int(status_line[1]), Headers._of(head))
+
+
+def _body_so_far(refusal: HandshakeRefused, data: bytes) -> tuple[bytes, bool]:
+    """The part of a body that has come, and whether that is all of it (RFC 9112 section 6.3)."""
+    if refusal.status in (204, 304):
+        return b"", True
+    codings = list(_tokens(refusal.headers, "transfer-encoding"))
+    if codings:
+        return _unchunked(data) if codings[-1].lower() == "chunked" else (data, False)
+    length = refusal.headers.get("content-length", "")
+    if length.isdecimal() and len(length) < 20:
+        return data[: int(length)], len(data) >= int(length)
+    return data, False  # it ends with the connection
+
+
+def _unchunked(data: bytes) -> tuple[bytes, bool]:
+    """The content of the chunks that have come, and whether no more follow, or they are malformed."""
+    parts, at = list[bytes](), 0
+    while size := _CHUNK.match(data, at):
+        count, begin = int(size[1], 16), size.end()
+        parts.append(data[begin : begin + count])
+        at = begin + count + 2
+        if count == 0:
+            return b"".join(parts), True
+        if at > len(data):
+            return b"".join(parts), False
+    is_malformed = b"\n" in data[at:] or len(data) - at > 1000
+    return b"".join(parts), is_malformed
 
 
 def _agreement(head: bytes, handler: Connection, key: str) -> int | None:
@@ -416,7 +507,7 @@ def _agreement(head: bytes, handler: Connection, key: str) -> int | None:
     extensions = list(_tokens(headers, "sec-websocket-extensions"))
     if not extensions:
         return None
-    name, *parameters = map(str.strip, extensions[0].split(";"))
+    name, *parameters = _split(extensions[0], ";")
     window_bits = _window_within(parameters, is_offer=False)
     agrees = handler.compression and name == "permessage-deflate" and len(extensions) == 1
     if not agrees or window_bits is None or "server_no_context_takeover" not in parameters:

@@ -1,7 +1,8 @@
 //! The waiting bytes of one connection: unread input and unsent output; and the pool of output memory.
 //!
 //! Pure: no sockets, no clock, no Python. Input is always one contiguous slice. Output is a queue of chunks. An idle
-//! connection owns no chunk: sent chunks return to the poller's pool.
+//! connection owns no chunk: sent chunks return to the poller's pool. A mark is a chunk without bytes: the pool keeps it
+//! for the dispatch when everything before it was sent.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -10,6 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::data::{Data, FileRange, Held};
+use crate::error::Foreign;
 
 /// Small writes are gathered into chunks of about this many bytes.
 const CHUNK: usize = 16 * 1024;
@@ -20,6 +22,8 @@ const POOLED: usize = 64;
 /// Most room that is reserved at once. A peer that only announces a large message must not make us reserve memory for
 /// it.
 const MOST_ROOM: usize = 256 * 1024;
+/// A queue with room for more chunks than this is not kept.
+const MOST_CHUNKS: usize = 1024;
 /// Number of chunks that one `writev` takes.
 const GATHER: usize = 64;
 
@@ -49,9 +53,21 @@ pub struct Input {
     start: u32,
     arena_start: u32,
     arena_len: u32,
+    is_lost: bool,
 }
 
 impl Input {
+    /// Whether there was no memory for the unread bytes. Then they are lost.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// Frees the memory of all bytes, because there is none for more.
+    #[cold]
+    fn lose(&mut self) {
+        *self = Self { is_lost: true, ..Self::default() };
+    }
+
     /// The number of unread bytes.
     pub fn len(&self) -> usize {
         if self.arena_len > 0 { self.arena_len as usize } else { self.own.len() - self.start as usize }
@@ -92,7 +108,10 @@ impl Input {
         self.settle(arena, received.len());
         self.own.drain(..self.start as usize);
         self.start = 0;
-        self.own.extend_from_slice(&arena[received]);
+        match self.own.try_reserve(received.len()) {
+            Ok(()) => self.own.extend_from_slice(&arena[received]),
+            Err(_) => self.lose(),
+        }
     }
 
     /// Removes the first `n` bytes.
@@ -111,7 +130,10 @@ impl Input {
     /// known to follow.
     pub fn settle(&mut self, arena: &[u8], more: usize) {
         if self.arena_len > 0 {
-            let mut own = Vec::with_capacity(self.len() + more.min(MOST_ROOM));
+            let mut own = Vec::new();
+            if own.try_reserve_exact(self.len() + more.min(MOST_ROOM)).is_err() {
+                return self.lose();
+            }
             own.extend_from_slice(self.bytes(arena));
             self.own = own;
             (self.start, self.arena_len) = (0, 0);
@@ -124,13 +146,16 @@ impl Input {
     }
 
     /// Has `read` fill room for at most `most` bytes behind the unread bytes in the input's own memory, and appends
-    /// what it read.
+    /// what it read. Reads nothing if there is no memory for the room.
     pub fn receive_into<E>(
         &mut self,
         most: usize,
         read: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
     ) -> Result<usize, E> {
-        self.own.reserve(most.min(MOST_ROOM));
+        if self.own.try_reserve(most.min(MOST_ROOM)).is_err() {
+            self.lose();
+            return Ok(0);
+        }
         let spare = self.own.spare_capacity_mut();
         let room = spare.len().min(most);
         let count = read(&mut spare[..room])?.min(room);
@@ -145,6 +170,7 @@ enum Chunk {
     Held { bytes: Box<dyn Held>, start: usize },
     Shared { bytes: Arc<[u8]>, start: usize },
     File(FileRange),
+    Mark(Foreign),
 }
 
 impl Chunk {
@@ -154,7 +180,7 @@ impl Chunk {
             Self::Own { bytes, start } => &bytes[*start..],
             Self::Held { bytes, start } => &bytes.bytes()[*start..],
             Self::Shared { bytes, start } => &bytes[*start..],
-            Self::File(_) => &[],
+            Self::File(_) | Self::Mark(_) => &[],
         }
     }
 }
@@ -186,9 +212,9 @@ impl Output {
         self.memory.saturating_add(usize::try_from(self.files).unwrap_or(usize::MAX))
     }
 
-    /// Whether nothing is unsent.
+    /// Whether no byte is unsent; a mark may remain.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.memory == 0 && self.files == 0
     }
 
     /// Appends a copy of `data`.
@@ -235,8 +261,37 @@ impl Output {
         self.chunks.push_back(Chunk::File(range));
     }
 
-    /// Calls `send` with the first item of the queue; returns `None` if the queue is empty.
-    pub fn with_head<R>(&mut self, send: impl FnOnce(Head<'_>) -> R) -> Option<R> {
+    /// Appends a mark, which the pool gets when everything before it was sent.
+    pub fn push_mark(&mut self, mark: Foreign) {
+        self.chunks.push_back(Chunk::Mark(mark));
+    }
+
+    /// Takes all marks out of the queue.
+    pub fn take_marks(&mut self) -> Vec<Foreign> {
+        let chunks = std::mem::take(&mut self.chunks);
+        let mut marks = Vec::new();
+        for chunk in chunks {
+            match chunk {
+                Chunk::Mark(mark) => marks.push(mark),
+                other => self.chunks.push_back(other),
+            }
+        }
+        marks
+    }
+
+    /// Hands the marks at the front to the pool.
+    #[cold]
+    fn pass_marks(&mut self, pool: &mut Pool) {
+        while let Some(Chunk::Mark(_)) = self.chunks.front() {
+            self.chunks.pop_front().into_iter().for_each(|mark| pool.take_sent(mark));
+        }
+    }
+
+    /// Calls `send` with the first item of the queue; returns `None` if the queue is empty. Marks at the front are passed.
+    pub fn with_head<R>(&mut self, pool: &mut Pool, send: impl FnOnce(Head<'_>) -> R) -> Option<R> {
+        if let Some(Chunk::Mark(_)) = self.chunks.front() {
+            self.pass_marks(pool);
+        }
         if let Some(Chunk::File(range)) = self.chunks.front_mut() {
             return Some(send(Head::File(range)));
         }
@@ -265,7 +320,7 @@ impl Output {
                     }
                     n -= part as usize;
                 }
-                Chunk::Own { .. } | Chunk::Held { .. } | Chunk::Shared { .. } => {
+                Chunk::Own { .. } | Chunk::Held { .. } | Chunk::Shared { .. } | Chunk::Mark(_) => {
                     let unsent = chunk.unsent().len();
                     let part = n.min(unsent);
                     self.memory -= part;
@@ -282,7 +337,7 @@ impl Output {
                 }
             }
             if let Some(chunk) = self.chunks.pop_front() {
-                pool.take_back(chunk);
+                pool.take_sent(chunk);
             }
             if n == 0 {
                 return;
@@ -298,6 +353,7 @@ pub struct Pool {
     queues: Vec<Box<Output>>,
     buffers: Vec<Vec<u8>>,
     released: Vec<Box<dyn Held>>,
+    passed: Vec<Foreign>,
 }
 
 impl Pool {
@@ -312,7 +368,8 @@ impl Pool {
             self.take_back(chunk);
         }
         (output.memory, output.files) = (0, 0);
-        if self.queues.len() < POOLED {
+        // A queue that a flood made large is not kept.
+        if self.queues.len() < POOLED && output.chunks.capacity() <= MOST_CHUNKS {
             self.queues.push(output);
         }
     }
@@ -339,8 +396,27 @@ impl Pool {
         std::mem::take(&mut self.released)
     }
 
+    /// Whether output before a mark was sent.
+    #[inline]
+    pub fn has_passed(&self) -> bool {
+        !self.passed.is_empty()
+    }
+
+    /// Takes the marks whose output was sent.
+    pub fn take_passed(&mut self) -> Vec<Foreign> {
+        std::mem::take(&mut self.passed)
+    }
+
     fn take_buffer(&mut self) -> Vec<u8> {
         self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(FIRST_CAPACITY))
+    }
+
+    #[inline]
+    fn take_sent(&mut self, chunk: Chunk) {
+        match chunk {
+            Chunk::Mark(mark) => self.passed.push(mark),
+            chunk => self.take_back(chunk),
+        }
     }
 
     fn take_back(&mut self, chunk: Chunk) {
@@ -350,7 +426,7 @@ impl Pool {
                 self.buffers.push(bytes);
             }
             Chunk::Held { bytes, .. } => self.released.push(bytes),
-            Chunk::Own { .. } | Chunk::Shared { .. } | Chunk::File(_) => {}
+            Chunk::Own { .. } | Chunk::Shared { .. } | Chunk::File(_) | Chunk::Mark(_) => {}
         }
     }
 }
@@ -360,6 +436,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_pool_keeps_no_queue_that_a_flood_made_large() {
+        for (chunks, kept) in [(1, 1), (10_000, 0)] {
+            let (mut output, mut pool) = (Box::<Output>::default(), Pool::default());
+            (0..chunks).for_each(|_| output.push_shared(Arc::from([1])));
+            pool.give_back(output);
+            assert_eq!(pool.queues.len(), kept);
+        }
+    }
 
     struct Bytes(Vec<u8>);
 
@@ -418,7 +504,7 @@ mod tests {
             let mut takes = sends.iter().cycle();
             while !output.is_empty() {
                 let take = *takes.next().unwrap_or(&1);
-                let n = output.with_head(|head| match head {
+                let n = output.with_head(&mut pool, |head| match head {
                     Head::Bytes(slices) => {
                         let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).take(take).collect();
                         sent.extend(&all);
@@ -505,7 +591,7 @@ mod tests {
         output.push_held(Box::new(Bytes(vec![7; 20])));
         assert_eq!(chunks(&output), [CHUNK, CHUNK, CHUNK + 1, 10, 20]);
         assert_eq!((output.memory(), output.len()), (3 * CHUNK + 31, 3 * CHUNK + 31));
-        let third = output.with_head(|head| match head {
+        let third = output.with_head(&mut pool, |head| match head {
             Head::Bytes(slices) => (slices.len(), slices[2].as_ptr()),
             Head::File(_) => panic!("there is no file"),
         });
@@ -537,7 +623,7 @@ mod tests {
         assert_eq!((output.memory(), output.len(), chunks(&output)), (15, 2015, vec![10, 1000, 5, 1000]));
         // The head ends before a file.
         let head = |output: &mut Output| {
-            output.with_head(|head| match head {
+            output.with_head(&mut Pool::default(), |head| match head {
                 Head::Bytes(slices) => (slices.len(), slices[0].len() as u64, 0),
                 Head::File(range) => (0, range.remaining, range.offset),
             })
@@ -588,5 +674,40 @@ mod tests {
             pool.give_back(Box::default());
         }
         assert_eq!((pool.queues.len(), pool.buffers.len()), (POOLED, POOLED));
+    }
+
+    #[test]
+    fn a_mark_is_passed_when_everything_before_it_was_sent_and_dropped_with_the_output() {
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        let passed = |pool: &mut Pool| -> Vec<u8> {
+            pool.take_passed().into_iter().filter_map(|mark| mark.downcast::<u8>().ok()).map(|mark| *mark).collect()
+        };
+        output.push_copy(b"one", &mut pool);
+        output.push_mark(Box::new(1_u8));
+        output.push_copy(b"two", &mut pool);
+        output.push_mark(Box::new(2_u8));
+        output.push_mark(Box::new(3_u8));
+        output.sent(2, &mut pool);
+        assert!(passed(&mut pool).is_empty());
+        output.sent(2, &mut pool);
+        assert_eq!(passed(&mut pool), [1]);
+        output.sent(2, &mut pool);
+        assert!(output.with_head(&mut pool, |_| ()).is_none(), "a mark alone is nothing to send");
+        assert_eq!((passed(&mut pool), output.is_empty()), (vec![2, 3], true));
+
+        output.push_copy(b"lost", &mut pool);
+        output.push_mark(Box::new(4_u8));
+        pool.give_back(Box::new(output));
+        assert!(passed(&mut pool).is_empty());
+    }
+
+    #[test]
+    fn marks_can_be_taken_out_of_the_queue() {
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        output.push_copy(b"one", &mut pool);
+        output.push_mark(Box::new(1_u8));
+        output.push_copy(b"two", &mut pool);
+        assert_eq!((output.take_marks().len(), output.memory()), (1, 6));
+        assert_eq!(output.take_marks().len(), 0);
     }
 }

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use crate::error::Expired;
-use crate::options::ConnectionOptions;
+use crate::options::{ConnectionOptions, Rate};
+use crate::protocols::Unfinished;
 use crate::timer::TimerId;
 
 /// Number of checks of a blocked peer within its time. The number of bytes in the kernel's queue tells whether the
@@ -33,6 +34,39 @@ struct Stuck {
     /// The time of the last look at the kernel's queue, and the bytes in it then.
     looked: u64,
     unsent: usize,
+    /// The begin of the window of `min_write_rate`, and the bytes that the peer took in it.
+    window: u64,
+    taken: u64,
+    /// Bytes that the kernel would hold if the peer had taken none since the last look; `None` before the first look.
+    owed: Option<u64>,
+    /// Whether the window began with a look.
+    is_known: bool,
+}
+
+impl Stuck {
+    fn new(now: u64) -> Self {
+        let (since, looked, window) = (now, now, now);
+        Self { since, looked, unsent: usize::MAX, window, taken: 0, owed: None, is_known: false }
+    }
+}
+
+/// A part that the peer has begun to send.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    part: Unfinished,
+    since: u64,
+    /// Bytes that came before it.
+    before: u64,
+}
+
+impl Part {
+    /// The time by which it has to be whole, if the peer has sent `bytes` in all.
+    fn deadline(&self, bytes: u64) -> u64 {
+        let earned = self.part.bytes_per_second.map_or(0.0, |rate| (bytes - self.before) as f64 / rate);
+        // A limit of many years is as good as none.
+        let earned = Duration::try_from_secs_f64(earned).unwrap_or(Duration::MAX);
+        self.since.saturating_add(nanos(self.part.time)).saturating_add(nanos(earned))
+    }
 }
 
 #[derive(Debug)]
@@ -43,12 +77,19 @@ pub(crate) struct Guards {
     /// Whether the peer has sent anything, and the last time.
     heard: bool,
     last_heard: u64,
+    /// The last time at which the silence of the peer was found not to be its fault.
+    excused: u64,
+    /// Bytes that came in and went out since the opening.
+    received: u64,
+    sent: u64,
     stuck: Option<Box<Stuck>>,
     /// Whether a limit was exceeded; then only `write_timeout` still counts.
     over: bool,
-    /// The begin of the window of `min_rate`, and the bytes read in it.
+    /// The begin of the window of `min_rate`, and the value of `received` then.
     window: u64,
-    window_bytes: u64,
+    window_began_at: u64,
+    /// The part that the peer has begun to send.
+    part: Option<Box<Part>>,
     /// The timer that is set, and its deadline.
     pub timer: Option<(TimerId, u64)>,
 }
@@ -60,10 +101,14 @@ impl Guards {
             moved: now,
             heard: false,
             last_heard: now,
+            excused: now,
+            received: 0,
+            sent: 0,
             stuck: None,
             over: false,
             window: now,
-            window_bytes: 0,
+            window_began_at: 0,
+            part: None,
             timer: None,
         }
     }
@@ -73,7 +118,17 @@ impl Guards {
         self.moved = now;
         self.last_heard = now;
         self.heard = true;
-        self.window_bytes += bytes as u64;
+        self.received += bytes as u64;
+    }
+
+    /// Bytes that came in since the opening.
+    pub fn total_received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes that went out since the opening.
+    pub fn total_sent(&self) -> u64 {
+        self.sent
     }
 
     /// The time at which bytes last came in, or the connection was opened.
@@ -81,11 +136,13 @@ impl Guards {
         self.last_heard
     }
 
-    /// Notes that bytes went out.
-    pub fn sent(&mut self, now: u64) {
+    /// Notes that bytes went out, into the kernel's queue.
+    pub fn sent(&mut self, now: u64, bytes: usize) {
         self.moved = now;
+        self.sent += bytes as u64;
         if let Some(stuck) = self.stuck.as_mut() {
             (stuck.since, stuck.looked, stuck.unsent) = (now, now, usize::MAX);
+            stuck.owed = stuck.owed.map(|owed| owed + bytes as u64);
         }
     }
 
@@ -94,7 +151,7 @@ impl Guards {
         let began = self.stuck.is_none();
         // The bytes in the kernel's queue are not known yet, so the first look cannot find that none were taken. The
         // limit may come late, never early.
-        self.stuck.get_or_insert_with(|| Box::new(Stuck { since: now, looked: now, unsent: usize::MAX }));
+        self.stuck.get_or_insert_with(|| Box::new(Stuck::new(now)));
         began
     }
 
@@ -105,7 +162,31 @@ impl Guards {
 
     /// Starts a new window of the rate; earlier bytes count no more.
     pub fn restart_window(&mut self, now: u64) {
-        (self.window, self.window_bytes) = (now, 0);
+        (self.window, self.window_began_at) = (now, self.received);
+    }
+
+    /// Notes the part that the peer has begun to send, if any. True if its time begins now.
+    pub fn note_part(&mut self, now: u64, part: Option<Unfinished>) -> bool {
+        let Some(part) = part else {
+            self.part = None;
+            return false;
+        };
+        if self.part.as_ref().is_some_and(|known| known.part.id == part.id) {
+            return false;
+        }
+        self.part = Some(Box::new(Part { part, since: now, before: self.received }));
+        true
+    }
+
+    /// Whether the peer has begun to send a part.
+    #[inline]
+    pub fn has_part(&self) -> bool {
+        self.part.is_some()
+    }
+
+    /// Whether the peer took too long for the part that it sends.
+    pub fn is_part_late(&self, now: u64) -> bool {
+        self.part.as_ref().is_some_and(|part| now >= part.deadline(self.received))
     }
 
     /// Notes that the connection closes because of a limit; queued output still goes out.
@@ -117,15 +198,20 @@ impl Guards {
     pub fn next(&self, options: &ConnectionOptions) -> Option<u64> {
         let write = options.write_timeout.zip(self.stuck.as_deref());
         let write = write.map(|(limit, stuck)| (stuck.looked + nanos(limit) / LOOKS).min(stuck.since + nanos(limit)));
+        let rate = options.min_write_rate.zip(self.stuck.as_deref());
+        let rate = rate.map(|(rate, stuck)| stuck.window + nanos(rate.window));
         if self.over {
-            return write;
+            return write.into_iter().chain(rate).min();
         }
         [
             options.idle_timeout.map(|limit| self.moved + nanos(limit)),
+            options.receive_timeout.map(|limit| self.silent_since() + nanos(limit)),
             options.first_byte_timeout.filter(|_| !self.heard).map(|limit| self.opened + nanos(limit)),
             options.lifetime.map(|limit| self.opened + nanos(limit)),
             options.min_rate.map(|rate| self.window + nanos(rate.window)),
+            self.part.as_ref().map(|part| part.deadline(self.received)),
             write,
+            rate,
         ]
         .into_iter()
         .flatten()
@@ -135,15 +221,21 @@ impl Guards {
     /// The limit that was exceeded, if any.
     pub fn check(&mut self, now: u64, options: &ConnectionOptions, facts: Facts) -> Option<Expired> {
         if facts.unread || facts.is_waited_for {
-            self.moved = now;
+            (self.moved, self.excused) = (now, now);
             self.restart_window(now);
         }
+        if let Some(part) = self.part.as_mut().filter(|_| facts.unread) {
+            (part.since, part.before) = (now, self.received);
+        }
+        // Input that is not read because of a pause has come in time.
+        self.heard |= facts.unread;
         self.look(now, facts.unsent);
+        let too_slow = self.judge_taking(now, options);
         let over = |since: u64, limit: Duration| now >= since + nanos(limit);
         let stuck = self.stuck.as_deref().copied();
         let write = options.write_timeout.filter(|limit| stuck.is_some_and(|stuck| over(stuck.since, *limit)));
         if self.over {
-            return write.map(Expired::Write);
+            return write.map(Expired::Write).or(too_slow);
         }
         if let Some(limit) = options.lifetime.filter(|limit| over(self.opened, *limit)) {
             return Some(Expired::Lifetime(limit));
@@ -151,17 +243,25 @@ impl Guards {
         if let Some(limit) = options.first_byte_timeout.filter(|limit| !self.heard && over(self.opened, *limit)) {
             return Some(Expired::FirstByte(limit));
         }
-        if let Some(limit) = write {
-            return Some(Expired::Write(limit));
+        if let Some(expired) = write.map(Expired::Write).or(too_slow) {
+            return Some(expired);
         }
         if let Some(limit) = options.idle_timeout.filter(|limit| over(self.moved, *limit)) {
             return Some(Expired::Idle(limit));
         }
+        if let Some(limit) = options.receive_timeout.filter(|limit| over(self.silent_since(), *limit)) {
+            return Some(Expired::Receive(limit));
+        }
         let rate = options.min_rate.filter(|rate| over(self.window, rate.window))?;
-        let bytes = self.window_bytes;
+        let bytes = self.received - self.window_began_at;
         self.restart_window(now);
         let slow = (bytes as f64) < rate.bytes_per_second * rate.window.as_secs_f64();
         slow.then_some(Expired::TooSlow { bytes, rate: rate.bytes_per_second, window: rate.window })
+    }
+
+    /// The time since which the peer has sent nothing, by its own fault.
+    fn silent_since(&self) -> u64 {
+        self.last_heard.max(self.excused)
     }
 
     /// Notes the number of bytes in the kernel's queue. If it shrank since the last look, the peer took some.
@@ -171,18 +271,32 @@ impl Guards {
                 (stuck.since, self.moved) = (now, now);
             }
             (stuck.looked, stuck.unsent) = (now, unsent);
+            let owed = stuck.owed.replace(unsent as u64);
+            stuck.taken += owed.map_or(0, |owed| owed.saturating_sub(unsent as u64));
         }
+    }
+
+    /// At the end of a window of `min_write_rate`: whether the peer took too little of the waiting output.
+    fn judge_taking(&mut self, now: u64, options: &ConnectionOptions) -> Option<Expired> {
+        let (rate, stuck) = options.min_write_rate.zip(self.stuck.as_deref_mut())?;
+        let Rate { bytes_per_second, window } = rate;
+        if now < stuck.window + nanos(window) {
+            return None;
+        }
+        let (bytes, was_known) = (stuck.taken, std::mem::replace(&mut stuck.is_known, true));
+        (stuck.window, stuck.taken) = (now, 0);
+        let slow = was_known && (bytes as f64) < bytes_per_second * window.as_secs_f64();
+        slow.then_some(Expired::TakesTooSlowly { bytes, rate: bytes_per_second, window })
     }
 }
 
 fn nanos(duration: Duration) -> u64 {
-    duration.as_nanos() as u64
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Rate;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -217,7 +331,7 @@ mod tests {
         let options = ConnectionOptions { idle_timeout: seconds(10), ..without_guards() };
         let mut guards = Guards::new(0);
         guards.received(4 * SECOND, 1);
-        guards.sent(7 * SECOND);
+        guards.sent(7 * SECOND, 1);
         assert_eq!(
             run(&mut guards, &options, |_| Facts::default()),
             (17 * SECOND, Expired::Idle(options.idle_timeout.unwrap_or_default()))
@@ -232,6 +346,36 @@ mod tests {
         guards.received(2 * SECOND, 1);
         assert_eq!(guards.next(&options), None);
         assert_eq!(guards.check(4 * SECOND, &options, Facts::default()), None);
+    }
+
+    #[test]
+    fn the_peer_has_to_send_whatever_we_send() {
+        let options = ConnectionOptions { receive_timeout: seconds(10), ..without_guards() };
+        let mut guards = Guards::new(0);
+        guards.received(4 * SECOND, 1);
+        (5..60).for_each(|second| guards.sent(second * SECOND, 1));
+        assert_eq!(guards.next(&options), Some(14 * SECOND));
+        assert_eq!(guards.check(14 * SECOND - 1, &options, Facts::default()), None);
+        let over = (14 * SECOND, Expired::Receive(Duration::from_secs(10)));
+        assert_eq!(run(&mut guards, &options, |_| Facts::default()), over);
+    }
+
+    #[test]
+    fn a_first_byte_that_waits_behind_a_pause_has_come_in_time() {
+        let options = ConnectionOptions { first_byte_timeout: seconds(3), ..without_guards() };
+        let mut guards = Guards::new(0);
+        let unread = Facts { unread: true, ..Facts::default() };
+        assert_eq!((guards.check(3 * SECOND, &options, unread), guards.next(&options)), (None, None));
+    }
+
+    #[test]
+    fn the_bytes_of_both_directions_are_counted() {
+        let mut guards = Guards::new(0);
+        guards.received(1, 5);
+        guards.restart_window(2);
+        guards.received(3, 7);
+        guards.sent(4, 9);
+        assert_eq!((guards.total_received(), guards.total_sent()), (12, 9));
     }
 
     #[test]
@@ -297,6 +441,7 @@ mod tests {
         let write = only(&|options| options.write_timeout = seconds(8));
         for (options, deadline) in [
             (only(&|options| options.idle_timeout = seconds(8)), 20),
+            (only(&|options| options.receive_timeout = seconds(8)), 20),
             (first_byte, 0),
             (only(&|options| options.lifetime = seconds(8)), 18),
             (only(&|options| options.min_rate = Some(rate)), 18),
@@ -330,15 +475,18 @@ mod tests {
 
     #[test]
     fn silence_is_not_the_fault_of_a_peer_that_is_not_read_or_waits_for_an_answer() {
-        let options = ConnectionOptions { idle_timeout: seconds(10), ..without_guards() };
+        let idle = ConnectionOptions { idle_timeout: seconds(10), ..without_guards() };
+        let receive = ConnectionOptions { receive_timeout: seconds(10), ..without_guards() };
         let unread = Facts { unread: true, ..Facts::default() };
         let waited_for = Facts { is_waited_for: true, ..Facts::default() };
         for facts in [unread, waited_for] {
-            let mut guards = Guards::new(0);
-            assert_eq!(guards.check(10 * SECOND, &options, facts), None);
-            assert_eq!(guards.check(20 * SECOND - 1, &options, Facts::default()), None);
-            let idle = Some(Expired::Idle(Duration::from_secs(10)));
-            assert_eq!(guards.check(20 * SECOND, &options, Facts::default()), idle);
+            for (options, over) in [(&idle, Expired::Idle as fn(_) -> _), (&receive, Expired::Receive)] {
+                let mut guards = Guards::new(0);
+                assert_eq!(guards.check(10 * SECOND, options, facts), None);
+                assert_eq!(guards.check(20 * SECOND - 1, options, Facts::default()), None);
+                let over = Some(over(Duration::from_secs(10)));
+                assert_eq!(guards.check(20 * SECOND, options, Facts::default()), over);
+            }
         }
     }
 
@@ -356,9 +504,60 @@ mod tests {
         let mut guards = Guards::new(0);
         guards.blocked(0);
         assert_eq!(guards.check(7 * SECOND, &options, Facts { unsent: 5, ..Facts::default() }), None);
-        guards.sent(7 * SECOND);
+        guards.sent(7 * SECOND, 1);
         // More in the kernel than before, and still the time began with the bytes that went out.
         let (when, _) = run(&mut guards, &options, |_| Facts { unsent: 9, ..Facts::default() });
         assert!((15 * SECOND..=17 * SECOND).contains(&when), "{when}");
+    }
+
+    #[test]
+    fn a_part_has_its_time_and_more_for_each_of_its_bytes() {
+        let options = without_guards();
+        let part = |id, bytes_per_second| Some(Unfinished { id, time: Duration::from_secs(10), bytes_per_second });
+        let mut guards = Guards::new(0);
+        guards.received(0, 1000);
+        assert!(guards.note_part(SECOND, part(1, None)));
+        assert_eq!(guards.next(&options), Some(11 * SECOND));
+        guards.received(2 * SECOND, 1000);
+        assert!(!guards.note_part(2 * SECOND, part(1, None)), "it is the same");
+        assert_eq!(guards.next(&options), Some(11 * SECOND), "its time is fixed");
+        assert_eq!((guards.is_part_late(11 * SECOND - 1), guards.is_part_late(11 * SECOND)), (false, true));
+
+        assert!(guards.note_part(12 * SECOND, part(2, Some(100.0))));
+        guards.received(13 * SECOND, 250);
+        assert_eq!(guards.next(&options), Some(24 * SECOND + SECOND / 2));
+        // Input that waits unread in the kernel starts the time again.
+        assert_eq!(guards.check(20 * SECOND, &options, Facts { unread: true, ..Facts::default() }), None);
+        assert_eq!(guards.next(&options), Some(30 * SECOND));
+
+        assert!(guards.has_part() && !guards.note_part(21 * SECOND, None) && !guards.has_part());
+        assert_eq!((guards.next(&options), guards.is_part_late(u64::MAX)), (None, false));
+    }
+
+    #[test]
+    fn a_peer_that_takes_less_than_the_rate_is_over_after_two_windows_at_most() {
+        let rate = Rate { bytes_per_second: 100.0, window: Duration::from_secs(8) };
+        let options = ConnectionOptions { write_timeout: seconds(8), min_write_rate: Some(rate), ..without_guards() };
+        for (per_second, is_slow) in [(99, true), (101, false)] {
+            let mut guards = Guards::new(0);
+            guards.blocked(0);
+            let mut queue = 10_000;
+            for second in 1..=64 {
+                let now = second * SECOND;
+                queue -= per_second;
+                if second % 5 == 0 {
+                    guards.sent(now, 300);
+                    queue += 300;
+                }
+                if guards.next(&options).is_some_and(|next| next <= now)
+                    && let Some(expired) = guards.check(now, &options, Facts { unsent: queue, ..Facts::default() })
+                {
+                    assert!(is_slow && second <= 16, "{per_second}: {expired} after {second} s");
+                    assert!(matches!(expired, Expired::TakesTooSlowly { bytes, .. } if bytes < 800), "{expired}");
+                    break;
+                }
+                assert!(!is_slow || second < 16, "{per_second}");
+            }
+        }
     }
 }

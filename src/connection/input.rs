@@ -62,6 +62,16 @@ impl Connection {
         }
     }
 
+    /// Whether the handler is to get input, or the end of it, that has arrived: it was read, or the socket may hold it.
+    /// Not while a pause keeps the input from the handler.
+    pub fn owes_input(&self) -> bool {
+        match self.phase {
+            Phase::Accepted | Phase::New => self.readable,
+            Phase::Open => self.wants_read() || self.has_due(),
+            _ => false,
+        }
+    }
+
     /// Reads into `arena[at..]`, or behind unread input that has its own memory: once, or to the end of the stream if
     /// the peer has finished. Returns the number of bytes.
     pub fn receive(&mut self, arena: &mut [u8], at: usize, now: u64) -> usize {
@@ -91,6 +101,9 @@ impl Connection {
         self.news = true;
         self.count_received(count, now);
         self.input.receive(arena, at..end);
+        if self.input.is_lost() {
+            self.run_out_of_memory();
+        }
         self.look(arena);
         count
     }
@@ -103,6 +116,10 @@ impl Connection {
             drained = received.drained;
             Ok(received.bytes)
         });
+        if self.input.is_lost() {
+            self.run_out_of_memory();
+            return 0;
+        }
         let count = self.note_read(read.map(|bytes| Received { bytes, drained }));
         if count > 0 {
             self.count_received(count, now);
@@ -142,11 +159,26 @@ impl Connection {
         0
     }
 
-    /// Moves unread input out of the arena, before the arena is used again.
+    /// Moves unread input out of the arena, before the arena is used again. False if there is no memory for it: then the
+    /// connection has ended.
     #[inline]
-    pub fn settle(&mut self, arena: &[u8]) {
+    pub fn settle(&mut self, arena: &[u8]) -> bool {
         let missing = self.missing(arena);
         self.input.settle(arena, missing);
+        if self.input.is_lost() {
+            self.run_out_of_memory();
+            return false;
+        }
+        true
+    }
+
+    /// Ends the connection because there was no memory for its input. Its other memory is freed as far as possible.
+    #[cold]
+    fn run_out_of_memory(&mut self) {
+        self.forget_input();
+        self.end_input();
+        self.reason.get_or_insert_with(|| Box::new(Reason::NoMemory));
+        (self.paused, self.over_high, self.readable) = (false, false, false);
     }
 
     /// Discards input by one read; returns the number of bytes. [`Self::has_eof`] then says whether the peer has

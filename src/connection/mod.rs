@@ -61,6 +61,26 @@ pub(crate) enum Flushed {
     Again,
 }
 
+/// Bytes of output since the opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that were written, those that still wait included.
+    pub written: u64,
+    /// Bytes that left the kernel's queue to the peer's kernel. On a Unix socket, whose queue has an overhead, the number
+    /// may be too small until the queue is empty.
+    pub taken: u64,
+    /// Bytes for which the peer's kernel has room behind those; 0 if that is not known.
+    pub room: u64,
+}
+
+impl Progress {
+    /// The end of the room of the peer's kernel, counted as the bytes of output. It moves when the peer's program reads,
+    /// and not when its kernel only fills its buffer.
+    pub fn edge(self) -> u64 {
+        self.taken + self.room
+    }
+}
+
 /// The peer, by the events of the poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Peer {
@@ -140,7 +160,7 @@ pub(crate) struct Connection {
     pub options: Arc<ConnectionOptions>,
     pub guards: Guards,
     /// The permit of its acceptor; its drop makes room for another connection.
-    _permit: Option<Box<Permit>>,
+    _permit: Option<Permit>,
     pub input: Input,
     /// The rules that cut the input; `None` if the handler reads bytes.
     protocol: Option<Box<dyn Protocol>>,
@@ -171,6 +191,8 @@ pub(crate) struct Connection {
     drain_due: bool,
     /// The reactor stops, and `on_stopping` is due.
     stopping_due: bool,
+    /// It was opened after the stop of the reactor began, and its handler does not know of the stop.
+    late: bool,
     /// Output was dropped; the peer must not take the part that it got for the whole.
     cut: bool,
 }
@@ -202,6 +224,7 @@ impl Connection {
             news: false,
             drain_due: false,
             stopping_due: false,
+            late: false,
             cut: false,
         }
     }
@@ -212,8 +235,8 @@ impl Connection {
     }
 
     /// Adds the permit of an accepted connection.
-    pub fn with_permit(self, permit: Option<Permit>) -> Self {
-        Self { _permit: permit.map(Box::new), ..self }
+    pub fn with_permit(self, permit: Permit) -> Self {
+        Self { _permit: Some(permit), ..self }
     }
 
     // ---- state ----------------------------------------------------------------------------------------------------
@@ -283,6 +306,17 @@ impl Connection {
     /// Sets whether `on_stopping` is due.
     pub fn set_stopping(&mut self, stopping: bool) {
         self.stopping_due = stopping;
+        self.late &= !stopping;
+    }
+
+    /// Whether it was opened during a stop of which its handler has not been told.
+    pub fn is_late(&self) -> bool {
+        self.late
+    }
+
+    /// Sets whether it is opened during a stop.
+    pub fn set_late(&mut self, late: bool) {
+        self.late = late;
     }
 
     // ---- the protocol ---------------------------------------------------------------------------------------------
@@ -321,6 +355,14 @@ impl Connection {
             let done = protocol.look(self.input.bytes_mut(arena));
             self.input.consume(done);
         }
+    }
+
+    /// Notes the part that the peer has begun to send, after the connection had its turn. True if its time begins now.
+    #[inline]
+    pub fn note_part(&mut self, now: u64) -> bool {
+        let Some(protocol) = &self.protocol else { return false };
+        let part = protocol.unfinished();
+        (part.is_some() || self.guards.has_part()) && self.guards.note_part(now, part)
     }
 
     /// Removes bytes from the input that the handler has read without the protocol.
@@ -453,6 +495,7 @@ impl Connection {
         let timers = self.timers.get_or_insert_default();
         if timers.len() == timers.capacity() {
             timers.retain(|id| is_set(*id));
+            timers.shrink_to(2 * timers.len());
         }
         timers.push(id);
     }
@@ -480,6 +523,7 @@ impl Connection {
     pub fn hand_over(&mut self, remote: Arc<Remote>, succession: Succession) {
         self.remote = remote;
         self.protocol.take_if(|_| succession == Succession::Bytes);
+        self.guards.note_part(0, None);
         self.step(phase::Event::HandOver);
         self.places = Places::default();
         (self.news, self.offered) = (!self.input.is_empty(), 0);

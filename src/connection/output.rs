@@ -5,9 +5,9 @@ use std::io;
 use super::buffer::Pool;
 use super::guards::Facts;
 use super::phase::Phase;
-use super::{Connection, Flushed, OutputEnd, Peer, Room};
+use super::{Connection, Flushed, OutputEnd, Peer, Progress, Room};
 use crate::data::Data;
-use crate::error::Reason;
+use crate::error::{Foreign, Reason};
 
 /// The most bytes of files that a connection sends in one turn, so that a fast peer does not starve the others.
 const FILE_BUDGET: usize = 256 * 1024;
@@ -22,6 +22,7 @@ impl Connection {
             Data::Own(bytes) => output.push_own(bytes, pool),
             Data::Held(held) => output.push_held(held),
             Data::File(range) => output.push_file(range),
+            Data::Mark(mark) => output.push_mark(mark),
         }
     }
 
@@ -50,11 +51,11 @@ impl Connection {
         let mut file_budget = FILE_BUDGET;
         loop {
             let transport = &self.transport;
-            let Some(sent) = output.with_head(|head| transport.send(head, file_budget)) else { break };
+            let Some(sent) = output.with_head(pool, |head| transport.send(head, file_budget)) else { break };
             match sent {
                 Ok(sent) => {
                     self.remote.handle.counters.bytes_out.add(sent.bytes as u64);
-                    self.guards.sent(now);
+                    self.guards.sent(now, sent.bytes);
                     output.sent(sent.bytes, pool);
                     if sent.from_file {
                         file_budget -= sent.bytes;
@@ -107,6 +108,9 @@ impl Connection {
             self.cut |= !output.is_empty();
             pool.give_back(output);
         }
+        if let Some(protocol) = &mut self.protocol {
+            protocol.drop_output(&mut |held| pool.release(held));
+        }
     }
 
     /// After a write failed: drops the output; the connection ends when the remaining input is delivered.
@@ -124,6 +128,11 @@ impl Connection {
         self.peer = self.peer.max(Peer::Finished);
     }
 
+    /// Takes the marks out of the output, because their handler is replaced.
+    pub fn take_marks(&mut self) -> Vec<Foreign> {
+        self.output.as_mut().map_or_else(Vec::new, |output| output.take_marks())
+    }
+
     /// Bytes of output in memory.
     pub fn queued_memory(&self) -> usize {
         self.output.as_ref().map_or(0, |output| output.memory())
@@ -137,6 +146,13 @@ impl Connection {
     /// Bytes of output in memory, those in the mailbox included.
     pub fn queued_or_posted(&self) -> usize {
         self.queued_memory() + self.remote.posted()
+    }
+
+    /// The progress of the output since the opening.
+    pub fn progress(&self) -> Progress {
+        let sent = self.guards.total_sent();
+        let taken = sent.saturating_sub(self.transport.unsent() as u64);
+        Progress { written: sent + self.queued() as u64, taken, room: self.transport.window() as u64 }
     }
 
     /// Compares the queue with the water marks.

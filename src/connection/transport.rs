@@ -6,6 +6,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,15 @@ use super::buffer::{Head, Received, Sent};
 use super::memory::Memory;
 use crate::system::{fork, socket};
 
+/// The place of `tcpi_snd_wnd` in the `tcp_info` of Linux 5.4 and later (linux/tcp.h); libc does not have it.
+const SND_WND: Range<usize> = 228..232;
+
 /// The transport of one connection.
 pub(crate) enum Transport {
     /// Plain bytes, by a socket.
     Plain(Socket),
+    /// Plain bytes, by a copy of a socket that the user may keep open.
+    Shared(Socket),
     /// The memory of a test, without a socket.
     Memory(Arc<Memory>),
 }
@@ -31,7 +37,7 @@ impl Transport {
     #[inline]
     pub fn receive(&self, room: &mut [u8]) -> io::Result<Received> {
         let bytes = match self {
-            Self::Plain(socket) => socket::receive(socket, room),
+            Self::Plain(socket) | Self::Shared(socket) => socket::receive(socket, room),
             Self::Memory(memory) => memory.receive(room),
         }?;
         Ok(Received { bytes, drained: bytes < room.len() })
@@ -40,7 +46,7 @@ impl Transport {
     /// Receives once into uninitialised memory.
     pub fn receive_uninit(&self, room: &mut [MaybeUninit<u8>]) -> io::Result<Received> {
         let bytes = match self {
-            Self::Plain(socket) => socket.recv(room),
+            Self::Plain(socket) | Self::Shared(socket) => socket.recv(room),
             Self::Memory(memory) => {
                 let mut copy = vec![0; room.len()];
                 let received = memory.receive(&mut copy);
@@ -54,7 +60,7 @@ impl Transport {
     /// Sends the head of a queue by one system call; at most `file_budget` bytes of a file.
     pub fn send(&self, head: Head<'_>, file_budget: usize) -> io::Result<Sent> {
         match self {
-            Self::Plain(socket) => send(socket, head, file_budget),
+            Self::Plain(socket) | Self::Shared(socket) => send(socket, head, file_budget),
             Self::Memory(memory) => memory.send(head, file_budget),
         }
     }
@@ -62,7 +68,7 @@ impl Transport {
     /// Shuts down our side of the stream.
     pub fn shutdown_write(&self) -> io::Result<()> {
         match self {
-            Self::Plain(socket) => socket.shutdown(Shutdown::Write),
+            Self::Plain(socket) | Self::Shared(socket) => socket.shutdown(Shutdown::Write),
             Self::Memory(memory) => {
                 memory.finish();
                 Ok(())
@@ -73,7 +79,7 @@ impl Transport {
     /// The pending error of the socket.
     pub fn take_error(&self) -> Option<io::Error> {
         match self {
-            Self::Plain(socket) => socket.take_error().ok().flatten(),
+            Self::Plain(socket) | Self::Shared(socket) => socket.take_error().ok().flatten(),
             Self::Memory(memory) => memory.take_error(),
         }
     }
@@ -81,17 +87,33 @@ impl Transport {
     /// Bytes that the kernel holds for the peer (SIOCOUTQ, tcp(7) and unix(7)). If they are not known, the result is
     /// as if the peer had taken none.
     pub fn unsent(&self) -> usize {
-        let Self::Plain(socket) = self else { return 0 };
+        let Some(socket) = self.socket() else { return 0 };
         let mut bytes: libc::c_int = 0;
         // SAFETY: the descriptor is open for the length of the call, which writes only one int of ours.
         let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
         if result == 0 { usize::try_from(bytes).unwrap_or(usize::MAX) } else { usize::MAX }
     }
 
+    /// The bytes for which the peer has room beyond those that it has acknowledged: its receive window (TCP_INFO, tcp(7)).
+    /// 0 if it is not known, as on a Unix socket.
+    pub fn window(&self) -> usize {
+        let Self::Plain(socket) = self else { return 0 };
+        let mut info = [0_u8; SND_WND.end];
+        let mut length = info.len() as libc::socklen_t;
+        // SAFETY: the descriptor is open for the length of the call, which writes at most `length` bytes into `info`.
+        let result = unsafe {
+            let info = (&raw mut info).cast();
+            libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, &raw mut length)
+        };
+        // The field keeps its zeroes if the call fails, or if the kernel is too old to know it.
+        let window = info[SND_WND].try_into().map(u32::from_ne_bytes).unwrap_or(0);
+        if result == 0 { window as usize } else { 0 }
+    }
+
     /// The socket; `None` in a test.
     pub fn socket(&self) -> Option<&Socket> {
         match self {
-            Self::Plain(socket) => Some(socket),
+            Self::Plain(socket) | Self::Shared(socket) => Some(socket),
             Self::Memory(_) => None,
         }
     }
@@ -117,10 +139,9 @@ impl Transport {
     /// socket with the same number.
     pub fn close(&self, registry: &Registry) {
         match self {
-            Self::Plain(socket) => {
+            Self::Plain(socket) | Self::Shared(socket) => {
                 self.deregister(registry);
-                if fork::has_children() {
-                    // A child may hold a copy; then closing our copy does not notify the peer.
+                if self.has_copies() {
                     let _ = socket.shutdown(Shutdown::Both);
                 }
             }
@@ -132,12 +153,18 @@ impl Transport {
     /// 3.10.5).
     pub fn reset(&self, registry: &Registry) {
         match self {
-            Self::Plain(socket) => {
+            Self::Plain(socket) | Self::Shared(socket) => {
                 self.deregister(registry);
-                reset(socket);
+                reset(socket, self.has_copies());
             }
             Self::Memory(memory) => memory.reset(),
         }
+    }
+
+    /// Whether others may hold copies of the socket: children of a fork, or the user. Then closing our copy does not
+    /// notify the peer.
+    fn has_copies(&self) -> bool {
+        matches!(self, Self::Shared(_)) || fork::has_children()
     }
 
     fn deregister(&self, registry: &Registry) {
@@ -154,11 +181,10 @@ fn interests(writes: bool) -> Interest {
 
 /// Makes the close of a socket a reset. Each way fails only on a socket that has failed already, or on a Unix socket,
 /// which has no resets.
-fn reset(socket: &Socket) {
-    if !fork::has_children() {
+fn reset(socket: &Socket, has_copies: bool) {
+    if !has_copies {
         let _ = socket.set_linger(Some(Duration::ZERO));
     } else if disconnect(socket).is_err() {
-        // While a child holds a copy, closing our copy does not notify the peer.
         let _ = socket.shutdown(Shutdown::Both);
     }
 }

@@ -27,8 +27,8 @@ pub(crate) struct Line<'a> {
     arena: &'a mut [u8],
     /// Bytes of output before the first write; `None` if nothing was written.
     before: Option<usize>,
-    /// Bytes of output that the protocol has counted toward `max_output` before.
-    kept: usize,
+    /// Bytes of output that cause no overflow.
+    exempt: usize,
     /// Boxed, because an end is rare and this value is passed on with each message.
     ending: Option<Box<Ending>>,
 }
@@ -36,16 +36,18 @@ pub(crate) struct Line<'a> {
 impl<'a> Line<'a> {
     #[inline(always)]
     pub fn new(connection: &'a mut Connection, pool: &'a mut Pool, arena: &'a mut [u8]) -> Self {
-        Self { connection, pool, arena, before: None, kept: 0, ending: None }
+        Self { connection, pool, arena, before: None, exempt: 0, ending: None }
     }
 
-    /// Whether the output is above the high-water mark after a write, and the end that the protocol asked for.
+    /// Whether the output is above the high-water mark after a write, and the end that the protocol asked for. `kept`
+    /// tells the bytes of output that the protocol keeps.
     #[inline(always)]
-    pub fn outcome(self) -> (bool, Option<Box<Ending>>) {
+    pub fn outcome(self, kept: impl FnOnce() -> usize) -> (bool, Option<Box<Ending>>) {
         let Some(before) = self.before else { return (false, self.ending) };
         let (connection, options) = (&self.connection, &self.connection.options);
         let is_high = connection.queued() > options.high_water;
-        let exceeds = before > 0 && connection.queued_or_posted().saturating_sub(self.kept) > options.max_output;
+        let exceeds =
+            before > 0 && connection.queued_or_posted() + kept() > options.max_output.saturating_add(self.exempt);
         (is_high, if exceeds { Some(Box::new(Ending::Overflow)) } else { self.ending })
     }
 
@@ -87,17 +89,31 @@ impl Wire for Line<'_> {
         Ok(())
     }
 
-    fn write_kept(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
-        self.kept += bytes.len();
-        self.write(Data::Own(bytes))
+    fn write_exempt(&mut self, data: Data<'_>) -> Result<(), Error> {
+        let before = self.connection.queued_memory();
+        let written = self.write(data);
+        self.exempt += self.connection.queued_memory() - before;
+        written
     }
 
     fn release(&mut self, held: Box<dyn Held>) {
         self.pool.release(held);
     }
 
+    fn queued(&self) -> usize {
+        self.connection.queued_or_posted()
+    }
+
     fn max_output(&self) -> usize {
         self.connection.options.max_output
+    }
+
+    fn high_water(&self) -> usize {
+        self.connection.options.high_water
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.connection.remote.handle.is_stopping()
     }
 
     fn date(&self) -> [u8; 29] {

@@ -13,6 +13,8 @@ use super::state::{Deadline, REST, Source, State};
 use super::token::mio_token;
 use crate::connection::Connection;
 use crate::connection::transport::Transport;
+use crate::error::Error;
+use crate::options::ConnectionOptions;
 use crate::shared::acceptor::{Acceptor, Admitted, Listener, is_of_the_peer};
 use crate::shared::admission::Permit;
 use crate::shared::handle::Message;
@@ -25,7 +27,7 @@ const BUDGET: usize = 64;
 impl State {
     pub(super) fn listen(&mut self, listener: Listener) {
         if self.stopping.is_some() {
-            return;
+            return self.queues.release(listener.acceptor);
         }
         if let Some(cpu) = listener.cpu() {
             self.pinning.pin(cpu);
@@ -77,16 +79,16 @@ impl State {
     }
 
     /// Gives a new connection to the poller that will own it, unless its address has too many connections.
-    fn welcome(&mut self, token: Token, socket: Socket, peer: Peer, mut admitted: Admitted) {
+    fn welcome(&mut self, token: Token, socket: Socket, peer: Peer, admitted: Admitted) {
         let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return };
         let acceptor = listener.acceptor.clone();
-        acceptor.note_accepted(self.batch.now);
-        if let (Admitted::In(Some(permit)), Peer::Inet(address)) = (&mut admitted, peer)
-            && !permit.admits(address.ip())
-        {
-            admitted = Admitted::Refused;
-        }
-        let Admitted::In(permit) = admitted else { return self.handle.counters.refused.add(1) };
+        acceptor.admission.note_accepted(self.batch.now);
+        let address = if let Peer::Inet(address) = peer { Some(address.ip()) } else { None };
+        let permit = if let Admitted::In(room) = admitted { room.admit(address) } else { None };
+        let Some(permit) = permit else {
+            acceptor.admission.note_refused();
+            return self.handle.counters.refused.add(1);
+        };
         match acceptor.taker().filter(|taker| !Arc::ptr_eq(taker, &self.handle)).cloned() {
             // A poller that has stopped drops the socket, which closes the connection.
             Some(taker) => drop(taker.post(Message::Adopt { socket, peer, acceptor, permit })),
@@ -94,26 +96,58 @@ impl State {
         }
     }
 
-    pub(super) fn adopt(&mut self, socket: Socket, peer: Peer, acceptor: &Arc<Acceptor>, permit: Option<Permit>) {
+    pub(super) fn adopt(&mut self, socket: Socket, peer: Peer, acceptor: &Arc<Acceptor>, permit: Permit) {
         if self.stopping.is_some() {
             return;
         }
-        let transport = Transport::Plain(socket);
-        let (handle, options, now) = (self.handle.clone(), acceptor.connection_options(), self.batch.now);
+        let (options, now) = (acceptor.connection_options(), self.batch.now);
+        let finish = |connection: Connection| connection.with_permit(permit);
+        let taken = self.take_in(Transport::Plain(socket), peer, options, now, finish);
+        // If memory or epoll watches ran out, the connection is closed.
+        if let Ok(token) = taken {
+            self.queues.turns.push_back(Turn::Accepted(token, acceptor.clone()));
+            self.guard(token);
+        }
+    }
+
+    /// Makes a connection of a connected socket that the user may keep a copy of; [`super::call::Call::Open`] follows.
+    pub(super) fn adopt_shared(
+        &mut self,
+        socket: Socket,
+        peer: Peer,
+        options: Arc<ConnectionOptions>,
+    ) -> Result<Token, Error> {
+        if self.stopping.is_some() {
+            return Err(Error::stopped());
+        }
+        let now = self.supplies.clock.now();
+        let taken = self.take_in(Transport::Shared(socket), peer, options, now, Connection::outgoing);
+        let token = taken.map_err(Error::io("cannot watch the given socket"))?;
+        self.guard(token);
+        Ok(token)
+    }
+
+    /// Makes a connection of a connected socket, and has the poll watch it.
+    fn take_in(
+        &mut self,
+        transport: Transport,
+        peer: Peer,
+        options: Arc<ConnectionOptions>,
+        now: u64,
+        finish: impl FnOnce(Connection) -> Connection,
+    ) -> io::Result<Token> {
+        let handle = self.handle.clone();
         let token = self.sources.insert_with(|token| {
             let remote = Remote::new(handle, token, peer, &options);
-            Source::Connection(Connection::new(transport, remote, options, now).with_permit(permit))
+            Source::Connection(finish(Connection::new(transport, remote, options, now)))
         });
         let watched = self.connection(token).map(|new| new.transport.register(&self.registry, mio_token(token), false));
-        match watched {
-            Some(Ok(())) => {
-                self.handle.counters.accepted.add(1);
-                self.queues.turns.push_back(Turn::Accepted(token, acceptor.clone()));
-                self.guard(token);
-            }
-            // Memory or epoll watches ran out: the connection is closed.
-            _ => drop(self.sources.remove(token)),
+        if let Some(Err(error)) = watched {
+            drop(self.sources.remove(token));
+            return Err(error);
         }
+        self.handle.counters.accepted.add(1);
+        Ok(token)
     }
 
     /// Descriptors or memory ran out: the listener rests, and new connections wait in the backlog.
@@ -122,6 +156,9 @@ impl State {
         let Some(Source::Listener(listener)) = self.sources.get_mut(token) else { return };
         // A listener that was shut down (EINVAL) will be closed soon, so this is no shortage.
         let is_short = error.raw_os_error() != Some(libc::EINVAL);
+        if is_short {
+            listener.acceptor.admission.note_failed();
+        }
         if is_short && listener.acceptor.tells_of_shortage(self.batch.now) {
             self.queues.turns.push_back(Turn::AcceptFailed(listener.acceptor.clone(), error));
         }
@@ -169,11 +206,13 @@ impl State {
     }
 
     pub(super) fn unlisten(&mut self, which: impl Fn(&Listener) -> bool) {
-        let (registry, sources) = (&self.registry, &mut self.sources);
+        let (registry, sources, queues) = (&self.registry, &mut self.sources, &mut self.queues);
         self.listening.listeners.retain(|&token| match sources.get(token) {
             Some(Source::Listener(listener)) if which(listener) => {
                 let _ = registry.deregister(&mut SourceFd(&listener.socket().as_raw_fd()));
-                sources.remove(token);
+                if let Some(Source::Listener(listener)) = sources.remove(token) {
+                    queues.release(listener.acceptor);
+                }
                 false
             }
             _ => true,

@@ -5,7 +5,6 @@
 
 use std::any::Any;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use super::token::{SIGNALS, mio_token};
 use crate::connection::memory::Memory;
 use crate::connection::phase::Phase;
 use crate::connection::transport::Transport;
-use crate::connection::{Connection, Readiness};
+use crate::connection::{Connection, Progress, Readiness};
 use crate::data::{Data, Held};
 use crate::error::{Error, Foreign, Reason};
 use crate::options::ConnectionOptions;
@@ -28,7 +27,7 @@ use crate::shared::group::Group;
 use crate::shared::remote::{Peer, Remote};
 use crate::slots::Token;
 use crate::sources::connector::Request;
-use crate::sources::datagram::Datagram;
+use crate::sources::datagram::{Datagram, Ends, Opened};
 use crate::sources::descriptor::{Descriptor, Interests};
 use crate::system::fork;
 use crate::system::signal::SignalPipe;
@@ -53,10 +52,25 @@ impl Poller {
         self.state.borrow_mut().dial(request, self.clock.now())
     }
 
+    /// Makes a connection of a connected socket of the user. [`super::call::Call::Open`] follows, never before this
+    /// method returns.
+    pub fn adopt(&self, socket: Socket, peer: Peer, options: Arc<ConnectionOptions>) -> Result<Token, Error> {
+        self.state.borrow_mut().adopt_shared(socket, peer, options)
+    }
+
+    /// A connection that has not ended, for other threads.
+    pub fn remote(&self, token: Token) -> Option<Arc<Remote>> {
+        self.look(token, |connection| connection.remote.clone())
+    }
+
     /// Moves socket, unread input and output to another handler; the returned [`Remote`] has its token. The timers of
-    /// the old handler are cancelled and returned. Before the new handler's `on_open` the dispatch gets `farewell` as a
-    /// task.
-    pub fn hand_over(&self, token: Token, farewell: Foreign) -> Result<(Arc<Remote>, Vec<TimerId>), Error> {
+    /// the old handler are cancelled and returned. Before the new handler's `on_open` the dispatch gets, as a task, what
+    /// `farewell` makes of the marks of the old handler's output.
+    pub fn hand_over(
+        &self,
+        token: Token,
+        farewell: impl FnOnce(Vec<Foreign>) -> Foreign,
+    ) -> Result<(Arc<Remote>, Vec<TimerId>), Error> {
         self.state.borrow_mut().hand_over(token, farewell)
     }
 
@@ -124,6 +138,11 @@ impl Poller {
         self.state.borrow_mut().write(token, data)
     }
 
+    /// The progress of the output of a connection that has not ended.
+    pub fn progress(&self, token: Token) -> Option<Progress> {
+        self.look(token, Connection::progress)
+    }
+
     /// Queues several parts, which count as a single write.
     pub fn write_parts<'a>(&self, token: Token, parts: impl IntoIterator<Item = Data<'a>>) -> Result<(), Error> {
         self.state.borrow_mut().write_parts(token, parts)
@@ -176,6 +195,16 @@ impl Poller {
     /// Closes in order: sends the queued output first. Does nothing if the connection is closed already.
     pub fn close(&self, token: Token) {
         self.state.borrow_mut().close(token);
+    }
+
+    /// As [`Self::close`]; `on_close` gets `reason`. The reason is given back if the connection is closed already.
+    pub fn close_because(&self, token: Token, reason: Reason) -> Option<Reason> {
+        let state = &mut *self.state.borrow_mut();
+        if state.open(token).is_none() {
+            return Some(reason);
+        }
+        state.close_because(token, reason);
+        None
     }
 
     /// Closes in order when every answer that is due has been given; at once, like [`Self::close`], without a protocol
@@ -285,6 +314,11 @@ impl Poller {
         set.flatten().ok_or(Error::Closed)
     }
 
+    /// Moves a timer to a new deadline; false if it has fired for the last time or was cancelled.
+    pub fn reset_timer(&self, id: TimerId, deadline: u64) -> bool {
+        self.state.borrow_mut().supplies.timers.reset(id, deadline)
+    }
+
     /// Cancels a timer; false if it has fired or was cancelled.
     pub fn cancel_timer(&self, id: TimerId) -> bool {
         let state = &mut *self.state.borrow_mut();
@@ -307,6 +341,10 @@ impl Poller {
             state.sources.remove(token);
             return Err(Error::io(format!("cannot watch descriptor {fd}"))(error));
         }
+        if let Some(before) = state.descriptors.insert(fd, token) {
+            // The poll takes a number twice only if the first descriptor was closed.
+            state.forget_descriptor(before, Reason::Io(io::Error::from_raw_os_error(libc::EBADF)));
+        }
         Ok(token)
     }
 
@@ -318,10 +356,10 @@ impl Poller {
             return state.remove_descriptor(token, Reason::Orderly).map_err(|_| Error::Closed);
         }
         descriptor.interests = interests;
-        let fd = descriptor.fd;
-        self.registry
-            .reregister(&mut SourceFd(&fd), mio_token(token), interests.to_mio())
-            .map_err(Error::io(format!("cannot watch descriptor {fd}")))
+        let watched = descriptor
+            .still_open()
+            .and_then(|fd| self.registry.reregister(&mut SourceFd(&fd), mio_token(token), interests.to_mio()));
+        watched.map_err(Error::io(format!("cannot watch descriptor {}", descriptor.fd())))
     }
 
     /// Stops watching a descriptor; `on_close` follows.
@@ -335,9 +373,9 @@ impl Poller {
 
     // ---- datagrams ------------------------------------------------------------------------------------------------
 
-    /// Watches a datagram socket; datagrams of more than `max_size` bytes are reported instead of delivered.
-    pub fn watch_datagrams(&self, socket: Socket, max_size: usize) -> Result<Token, Error> {
-        self.state.borrow_mut().watch_datagrams(socket, max_size)
+    /// Watches a datagram socket.
+    pub fn watch_datagrams(&self, opened: Opened) -> Result<Token, Error> {
+        self.state.borrow_mut().watch_datagrams(opened)
     }
 
     /// Calls `look` with the bytes of a datagram that a call has brought.
@@ -348,7 +386,7 @@ impl Poller {
 
     /// Queues a datagram for the end of the batch; sends the queue at once if it is long. `None` is the peer that the
     /// socket is connected to.
-    pub fn send_datagram(&self, token: Token, data: &[u8], to: Option<SocketAddr>) -> Result<(), Error> {
+    pub fn send_datagram(&self, token: Token, data: &[u8], to: Option<Ends>) -> Result<(), Error> {
         self.state.borrow_mut().send_datagram(token, data, to)
     }
 

@@ -7,6 +7,14 @@ use crate::options::ReactorOptions;
 use crate::shared::counters::Counters;
 use crate::slots::Token;
 
+/// The calls that a batch begins with. Each kind comes first in turn, so that a flood of one delays no other for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    Turns,
+    Timers,
+    Posted,
+}
+
 pub(super) struct Batch {
     /// The time when the poll returned. Timers due until then belong to the batch.
     pub now: u64,
@@ -22,8 +30,7 @@ pub(super) struct Batch {
     pub calls: usize,
     /// The source of the last call.
     source: Option<Token>,
-    /// Turns and timers alternate in coming first, so that neither delays the other for ever.
-    pub timers_first: bool,
+    pub first: First,
     /// A batch ends after this many calls, or this many nanoseconds, and is flushed. So no connection starves others.
     pub most_calls: usize,
     most_time: u64,
@@ -42,7 +49,7 @@ impl Batch {
             began: None,
             calls: 0,
             source: None,
-            timers_first: false,
+            first: First::Posted,
             most_calls: options.batch_calls,
             most_time: nanos(options.batch_time),
             stall_limit: options.stall_warning.map_or(u64::MAX, nanos),
@@ -53,7 +60,11 @@ impl Batch {
     pub fn begin(&mut self, now: u64) {
         (self.began, self.calls, self.made, self.source) = (None, 0, 0, None);
         self.asked = now;
-        self.timers_first = !self.timers_first;
+        self.first = match self.first {
+            First::Turns => First::Timers,
+            First::Timers => First::Posted,
+            First::Posted => First::Turns,
+        };
     }
 
     /// Notes that the dispatch asks for a call, so the call before it is over. True if the batch's time or size is used

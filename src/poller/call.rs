@@ -32,6 +32,8 @@ pub enum Call {
     /// The protocol of the connection may have a part for the handler; [`super::Poller::with`] reaches the protocol.
     /// The string is the name of the callback, for the watchdog.
     News(Token, &'static &'static str),
+    /// The output before a mark of the connection's protocol was sent ([`crate::data::Data::Mark`]).
+    Passed(Token, Foreign),
     /// `on_eof`.
     Eof(Token),
     /// `on_drain`.
@@ -80,25 +82,26 @@ impl Call {
     /// The name of the call in the watchdog's report.
     pub(crate) fn name(&self) -> &'static &'static str {
         match self {
-            Self::Accept(..) => &"the factory or on_open",
+            Self::Accept(..) => &"factory or on_open",
             Self::Open(_) => &"on_open",
             Self::ConnectFailed(..) => &"on_connect_fail",
             Self::Read(_) => &"on_read",
             Self::News(_, callback) => callback,
+            Self::Passed(..) => &"a callback for sent output",
             Self::Eof(_) => &"on_eof",
             Self::Drain(_) => &"on_drain",
             Self::Stopping(_) => &"on_stopping",
             Self::Close { .. } => &"on_close",
-            Self::Timer { .. } => &"a timer callback",
+            Self::Timer { .. } => &"timer callback",
             Self::DescriptorReadable(_) => &"on_read",
             Self::DescriptorWritable(_) => &"on_write",
             Self::Datagram(..) => &"on_datagram",
             Self::DatagramError(..) => &"on_error",
             Self::DescriptorRemoved(..) => &"on_close",
-            Self::TimerCancelled(_) => &"a cancelled timer",
-            Self::Task(_) => &"a call_soon function",
-            Self::Signal => &"a signal handler",
-            Self::AcceptFailed(..) => &"a log handler",
+            Self::TimerCancelled(_) => &"cancelled timer",
+            Self::Task(_) => &"call_soon function",
+            Self::Signal => &"signal handler",
+            Self::AcceptFailed(..) => &"log handler",
         }
     }
 
@@ -108,6 +111,7 @@ impl Call {
             Self::Accept(remote, _) | Self::Open(remote) => Some(remote.token),
             Self::Read(token)
             | Self::News(token, _)
+            | Self::Passed(token, _)
             | Self::Eof(token)
             | Self::Drain(token)
             | Self::Stopping(token)

@@ -5,16 +5,18 @@
 
 use std::sync::Arc;
 
+use super::batch::First;
 use super::call::Call;
-use super::deadlines::drop_guard;
-use super::queues::{Ending, Turn};
+use super::deadlines::{drop_guard, watch_part};
+use super::queues::{Ending, Owed, Turn};
 use super::state::{Deadline, Source, State};
 use crate::connection::Due;
 use crate::connection::phase::Event;
 use crate::error::Reason;
 use crate::shared::acceptor::Acceptor;
+use crate::shared::handle::Message;
 use crate::slots::Token;
-use crate::timer::TimerId;
+use crate::timer::{Held, TimerId};
 
 impl State {
     pub(super) fn next_call(&mut self, over: bool) -> Option<Call> {
@@ -31,15 +33,18 @@ impl State {
         if over {
             return None;
         }
-        if self.batch.timers_first {
-            self.next_timer().or_else(|| self.next_turn())
-        } else {
-            self.next_turn().or_else(|| self.next_timer())
+        match self.batch.first {
+            First::Turns => self.next_turn().or_else(|| self.next_timer()).or_else(|| self.next_posted()),
+            First::Timers => self.next_timer().or_else(|| self.next_turn()).or_else(|| self.next_posted()),
+            First::Posted => self.next_posted().or_else(|| self.next_turn()).or_else(|| self.next_timer()),
         }
     }
 
     fn next_turn(&mut self) -> Option<Call> {
         while !self.batch.is_full() {
+            if let Some((token, mark)) = self.queues.passed.pop_front() {
+                return Some(Call::Passed(token, mark));
+            }
             let call = match self.queues.turns.pop_front()? {
                 Turn::Connection(token) => {
                     let call = self.call_connection(token);
@@ -60,22 +65,32 @@ impl State {
                     Some(Call::ConnectFailed(token, error))
                 }
                 Turn::AcceptFailed(acceptor, error) => Some(Call::AcceptFailed(acceptor, error)),
-                Turn::Cancelled(id) => Some(Call::TimerCancelled(id)),
-                Turn::Task(task) => {
-                    self.queues.posted_turns -= 1;
-                    Some(Call::Task(task))
-                }
-                Turn::Message(message) => {
-                    self.queues.posted_turns -= 1;
-                    self.obey(message);
-                    None
-                }
+                Turn::Task(task) => Some(Call::Task(task)),
+                Turn::Timer(held, owed) => self.call_held(held, owed),
                 Turn::Signal => Some(Call::Signal),
             };
             if call.is_some() {
                 return call;
             }
             // Turns that call nothing take time too.
+            self.batch.calls += 1;
+        }
+        None
+    }
+
+    /// The next posted task. Obeys the messages before it.
+    fn next_posted(&mut self) -> Option<Call> {
+        while !self.batch.is_full() {
+            let message = self.queues.posted.pop_front()?;
+            if self.queues.posted.is_empty() {
+                self.queues.shrink();
+            }
+            match message {
+                Message::Task(task) => return Some(Call::Task(task)),
+                // It is cancelled already: only its callback is left.
+                Message::CancelTimer(id) => return Some(Call::TimerCancelled(id)),
+                message => self.obey(message),
+            }
             self.batch.calls += 1;
         }
         None
@@ -124,7 +139,11 @@ impl State {
             connection.step(Event::Open);
             connection.places.queued = true;
             connection.remote.clone()
-        })?;
+        });
+        let Some(remote) = remote else {
+            self.queues.release(acceptor);
+            return None;
+        };
         self.queues.current = Some(token);
         Some(Call::Accept(remote, acceptor))
     }
@@ -142,6 +161,10 @@ impl State {
     }
 
     fn call_close(&mut self, token: Token) -> Option<Call> {
+        if let Some(mark) = self.queues.take_passed(token) {
+            // `on_close` is still due.
+            return Some(Call::Passed(token, mark));
+        }
         self.queues.current = None;
         let (reason, untold, protocol, timers, in_order, has_eof) = self.with(token, |connection, supplies| {
             let (reason, untold) = connection.take_reason(None);
@@ -180,19 +203,35 @@ impl State {
     fn leave(&mut self, token: Token) {
         if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
             connection.places.queued = false;
-            connection.settle(&self.supplies.arena);
-            self.queues.list(token, connection);
+            let is_settled = connection.settle(&self.supplies.arena);
+            watch_part(connection, &mut self.supplies.timers, token, self.batch.now);
+            match is_settled {
+                true => self.queues.list(token, connection),
+                false => self.queues.place(token, connection),
+            }
         }
     }
 
-    /// Moves the input of connections that still wait for their turn out of the arena, before the arena is used again.
+    /// Moves the input of sources that still wait for their turn out of the poller's buffers, before those are used again.
     pub(super) fn settle(&mut self) {
-        for turn in &self.queues.turns {
-            if let Turn::Connection(token) = turn
-                && let Some(Source::Connection(connection)) = self.sources.get_mut(*token)
-            {
-                connection.settle(&self.supplies.arena);
+        if self.queues.turns.is_empty() {
+            // Each source that was read has had its turn.
+            self.queues.filled.clear();
+        }
+        let mut filled = std::mem::take(&mut self.queues.filled);
+        for token in filled.drain(..) {
+            match (self.sources.get_mut(token), &self.landing) {
+                (Some(Source::Connection(connection)), _) => match connection.settle(&self.supplies.arena) {
+                    true => {}
+                    false => self.queues.place(token, connection),
+                },
+                (Some(Source::Datagrams(socket)), Some(landing)) => socket.settle(landing),
+                _ => {}
             }
+        }
+        self.queues.filled = filled;
+        if let Some(landing) = &mut self.landing {
+            landing.clear();
         }
     }
 
@@ -207,15 +246,58 @@ impl State {
     }
 
     fn next_timer(&mut self) -> Option<Call> {
+        let now = self.batch.now;
         while !self.batch.is_full() {
-            let due = self.supplies.timers.pop_due(self.batch.now)?;
-            match due.owner {
-                Deadline::Callback(owner) => return Some(Call::Timer { id: due.id, owner, again: due.again }),
-                ours => self.obey_deadline(ours),
+            let owed = match *self.supplies.timers.first_due(now)? {
+                Deadline::Callback(Some(owner)) => self.owed(owner),
+                _ => None,
+            };
+            if let Some(owed) = owed {
+                let held = self.supplies.timers.hold_due_if(now, |_| true)?;
+                self.queues.turns.push_back(Turn::Timer(held, owed));
+            } else {
+                let due = self.supplies.timers.pop_due(now)?;
+                match due.owner {
+                    Deadline::Callback(owner) => return Some(Call::Timer { id: due.id, owner, again: due.again }),
+                    ours => self.obey_deadline(ours),
+                }
             }
             self.batch.calls += 1;
         }
         None
+    }
+
+    /// Fires a timer that was held until its connection's handler has the input that arrived before.
+    fn call_held(&mut self, held: Held, owed: Owed) -> Option<Call> {
+        let owner = match self.supplies.timers.owner(held.id)? {
+            Deadline::Callback(owner) => *owner,
+            _ => None,
+        };
+        if owner.is_some_and(|owner| self.still_owes(owner, owed)) {
+            self.queues.turns.push_back(Turn::Timer(held, owed));
+            return None;
+        }
+        let due = self.supplies.timers.fire(held, self.batch.now)?;
+        Some(Call::Timer { id: due.id, owner, again: due.again })
+    }
+
+    // ---- input before deadlines -----------------------------------------------------------------------------------
+
+    /// The input of a connection that its handler has to get before a deadline is judged or a timer fires; `None` if
+    /// there is none.
+    pub(super) fn owed(&self, token: Token) -> Option<Owed> {
+        let connection = self.connection(token).filter(|connection| connection.owes_input())?;
+        // Input in the socket, or the end of the input, counts as a byte: the next read takes what arrived before now.
+        let more = connection.may_hold_input() || connection.has_eof();
+        Some(Owed { until: connection.guards.total_received() + u64::from(more) })
+    }
+
+    /// Whether the handler still lacks some of that input.
+    pub(super) fn still_owes(&self, token: Token, owed: Owed) -> bool {
+        self.connection(token).is_some_and(|connection| {
+            let taken = connection.guards.total_received() - connection.input.len() as u64;
+            taken < owed.until && connection.owes_input()
+        })
     }
 
     fn call_descriptor(&mut self, token: Token) -> Option<Call> {

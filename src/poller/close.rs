@@ -1,5 +1,7 @@
 //! The ends of connections, in order or at once; lingering, descriptors, the whole poller.
 
+use std::os::fd::AsRawFd;
+
 use mio::unix::SourceFd;
 
 use super::deadlines::drop_guard;
@@ -49,11 +51,17 @@ impl State {
     /// Closes in order; `on_close` gets `reason`.
     pub(super) fn close_because(&mut self, token: Token, reason: Reason) {
         self.say_last_word(token, Closing::Failed(&reason));
-        let untold = self.with_open(token, |connection, _| match connection.reason.as_deref() {
-            Some(known) if known.goes_first() || !reason.goes_first() => Some(reason),
-            _ => connection.reason.replace(Box::new(reason)).map(|known| *known),
+        // Kept out of the closure, which is dropped with its values if the connection is not open.
+        let mut untold = Some(reason);
+        self.with_open(token, |connection, _| {
+            let weaker = |reason: &Reason| {
+                connection.reason.as_deref().is_some_and(|known| known.goes_first() || !reason.goes_first())
+            };
+            if let Some(reason) = untold.take_if(|reason| !weaker(reason)) {
+                untold = connection.reason.replace(Box::new(reason)).map(|known| *known);
+            }
         });
-        self.drop_reason(untold.flatten());
+        self.drop_reason(untold);
         self.close_silently(token);
     }
 
@@ -66,7 +74,7 @@ impl State {
     /// Has the dispatch drop a reason that is not reported. It may hold a value of the layer above, and dropping that
     /// may run user code.
     pub(super) fn drop_reason(&mut self, untold: Option<Reason>) {
-        if let Some(Reason::Raised(value)) = untold {
+        if let Some(value) = untold.and_then(Reason::into_foreign) {
             self.queues.push_task(value);
         }
     }
@@ -143,9 +151,12 @@ impl State {
                 Ending::Linger(token) => self.linger(token),
                 Ending::Reset(transport) => transport.reset(&self.registry),
                 Ending::Close(transport) => transport.close(&self.registry),
+                // Fails only if the poll does not watch it, which is the goal.
+                Ending::Leave(socket) => drop(self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()))),
             }
         }
         self.end_shortage();
+        self.queues.shrink();
     }
 
     /// Lingers: after `on_close` the socket stays until the peer has read everything. Closing a socket with unread
@@ -219,14 +230,35 @@ impl State {
                 Some(Source::Connection(_)) => self.close_saying(token, Closing::Stopping),
                 Some(Source::Descriptor(_)) => drop(self.remove_descriptor(token, Reason::Orderly)),
                 Some(Source::Datagrams(_)) => drop(self.close_datagrams(token, Reason::Orderly)),
-                Some(Source::Dial(_)) => self.stop_dial(token),
-                Some(Source::Listener(_) | Source::Attempt(_) | Source::Leaving) | None => {}
+                Some(Source::Dial(_)) if at_once => self.stop_dial(token),
+                Some(Source::Dial(_) | Source::Listener(_) | Source::Attempt(_) | Source::Leaving) | None => {}
             }
         }
     }
 
+    /// During a stop: when only such connections are left that were opened since it began, tells them of it, and ends the
+    /// dials. They served the others, and a connection that is opened again and again must not use up the grace.
+    pub(super) fn stop_latecomers(&mut self) {
+        if self.queues.have_turns() || self.has_handlers(|connection| !connection.is_late()) {
+            return;
+        }
+        self.stop_everything(false);
+        for token in self.sources.tokens() {
+            self.stop_dial(token);
+        }
+    }
+
+    /// Whether a connection of that kind has a handler to be called yet.
+    pub(super) fn has_handlers(&self, kind: impl Fn(&Connection) -> bool) -> bool {
+        self.sources.values().any(|source| match source {
+            Source::Connection(connection) => connection.phase() < Phase::Lingering && kind(connection),
+            _ => false,
+        })
+    }
+
     pub(super) fn abort_everything(&mut self) {
         for token in self.sources.tokens() {
+            self.stop_dial(token);
             self.remove_lingering(token);
             self.end(token, Reason::Aborted);
         }
@@ -234,17 +266,25 @@ impl State {
 
     /// Stops watching a descriptor. Returns the reason if there is no such descriptor.
     pub(super) fn remove_descriptor(&mut self, token: Token, reason: Reason) -> Result<(), Reason> {
-        let fd = match self.sources.get(token) {
-            Some(Source::Descriptor(descriptor)) => descriptor.fd,
-            _ => return Err(reason),
-        };
-        // A descriptor that its owner has closed already has left the poll by itself.
-        let _ = self.registry.deregister(&mut SourceFd(&fd));
-        if let Some(source) = self.sources.get_mut(token) {
-            *source = Source::Leaving;
+        let Some(Source::Descriptor(descriptor)) = self.sources.get(token) else { return Err(reason) };
+        let fd = descriptor.fd();
+        if descriptor.still_open().is_ok() {
+            // Fails only if it is not registered, which is the goal.
+            let _ = self.registry.deregister(&mut SourceFd(&fd));
         }
-        self.queues.turns.push_back(Turn::Removed(token, reason));
+        if self.descriptors.get(&fd) == Some(&token) {
+            self.descriptors.remove(&fd);
+        }
+        self.forget_descriptor(token, reason);
         Ok(())
+    }
+
+    /// Calls the handler of a descriptor no more, except for its `on_close`.
+    pub(super) fn forget_descriptor(&mut self, token: Token, reason: Reason) {
+        if let Some(source @ Source::Descriptor(_)) = self.sources.get_mut(token) {
+            *source = Source::Leaving;
+            self.queues.turns.push_back(Turn::Removed(token, reason));
+        }
     }
 
     /// Registers level-triggered descriptors again. mio is edge-triggered, and a registration reports a level that
@@ -253,8 +293,11 @@ impl State {
         let mut rearm = std::mem::take(&mut self.queues.rearm);
         for token in rearm.drain(..) {
             let Some(Source::Descriptor(descriptor)) = self.sources.get(token) else { continue };
-            let (fd, interests) = (descriptor.fd, descriptor.interests.to_mio());
-            if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), mio_token(token), interests) {
+            let interests = descriptor.interests.to_mio();
+            let watched = descriptor
+                .still_open()
+                .and_then(|fd| self.registry.reregister(&mut SourceFd(&fd), mio_token(token), interests));
+            if let Err(error) = watched {
                 drop(self.remove_descriptor(token, Reason::Io(error)));
             }
         }

@@ -27,7 +27,8 @@ use crate::system::resolver::Answer;
 impl State {
     /// Makes the dial of a connect request; the token is that of the later connection.
     pub(super) fn dial(&mut self, request: Request, now: u64) -> Result<Token, Error> {
-        if self.stopping.is_some() {
+        // During the grace of a stop, a connection that is still open may need others.
+        if self.stopping.is_some_and(|end| now >= end || !self.has_handlers(|_| true)) {
             return Err(Error::stopped());
         }
         let deadline = request.since.unwrap_or(now).saturating_add(request.timeout.as_nanos() as u64);
@@ -165,13 +166,23 @@ impl State {
         }
         let Some(source) = self.sources.get_mut(token) else { return };
         let connection = Connection::new(transport, remote, options.into(), self.batch.now);
-        *source = Source::Connection(connection.outgoing());
+        let mut connection = connection.outgoing();
+        connection.set_late(self.stopping.is_some());
+        *source = Source::Connection(connection);
         self.with(token, |connection, supplies| set_guard(connection, &mut supplies.timers, token));
         self.handle.counters.connected.add(1);
     }
 
-    /// Fails a dial that has used up its time limit.
+    /// Fails a dial that has used up its time limit, unless a socket was connected while the poller was busy.
     pub(super) fn dial_timed_out(&mut self, token: Token) {
+        let Some(Source::Dial(dial)) = self.sources.get(token) else { return };
+        let is_connected = |attempt: &Token| match self.sources.get(*attempt) {
+            Some(Source::Attempt(attempt)) => matches!(attempt.result(), Some(Ok(()))),
+            _ => false,
+        };
+        if let Some(winner) = dial.attempts.iter().copied().find(is_connected) {
+            return self.win(token, winner);
+        }
         self.end_dial(token, |dial| dial.timed_out());
     }
 

@@ -1,28 +1,25 @@
 //! Datagram sockets on their poller: the phases of a connection, with whole datagrams instead of a stream.
 
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use mio::Interest;
 use mio::unix::SourceFd;
-use socket2::Socket;
 
 use super::call::Call;
 use super::queues::{Ending, Turn};
 use super::state::{Deadline, REST, Source, State};
 use super::token::mio_token;
-use crate::connection::transport::Transport;
 use crate::error::{Error, Reason};
 use crate::slots::Token;
-use crate::sources::datagram::{DatagramSocket, Due};
+use crate::sources::datagram::{DatagramSocket, Due, Ends, Opened};
 
 impl State {
-    pub(super) fn watch_datagrams(&mut self, socket: Socket, max_size: usize) -> Result<Token, Error> {
+    pub(super) fn watch_datagrams(&mut self, opened: Opened) -> Result<Token, Error> {
         if self.stopping.is_some() {
             return Err(Error::stopped());
         }
-        let fd = socket.as_raw_fd();
-        let token = self.sources.insert_with(|_| Source::Datagrams(Box::new(DatagramSocket::new(socket, max_size))));
+        let fd = opened.socket.as_raw_fd();
+        let token = self.sources.insert_with(|_| Source::Datagrams(Box::new(DatagramSocket::new(opened))));
         if let Err(error) = self.registry.register(&mut SourceFd(&fd), mio_token(token), Interest::READABLE) {
             self.sources.remove(token);
             return Err(Error::io("cannot watch the datagram socket")(error));
@@ -57,6 +54,7 @@ impl State {
         // Datagrams that are not read now stay in the kernel, which drops those above its limit.
         if !landing.is_full() && !socket.has_due() {
             self.handle.counters.bytes_in.add(socket.receive(landing) as u64);
+            self.queues.filled.push(token);
         }
         if std::mem::take(&mut socket.short) {
             // Memory is short, so an attempt at once would fail too.
@@ -86,7 +84,7 @@ impl State {
         })
     }
 
-    pub(super) fn send_datagram(&mut self, token: Token, data: &[u8], to: Option<SocketAddr>) -> Result<(), Error> {
+    pub(super) fn send_datagram(&mut self, token: Token, data: &[u8], to: Option<Ends>) -> Result<(), Error> {
         let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) else { return Err(Error::Closed) };
         if socket.push(data, to) {
             self.flush_datagrams(token);
@@ -115,25 +113,12 @@ impl State {
         match self.sources.get_mut(token) {
             Some(source @ Source::Datagrams(_)) => {
                 if let Source::Datagrams(socket) = std::mem::replace(source, Source::Leaving) {
-                    self.queues.endings.push(Ending::Close(Transport::Plain(socket.socket)));
+                    self.queues.endings.push(Ending::Leave(socket.socket));
                 }
                 self.queues.turns.push_back(Turn::Removed(token, reason));
                 Ok(())
             }
             _ => Err(reason),
         }
-    }
-
-    /// Moves waiting datagrams out of the landing buffer, before the buffer is used again.
-    pub(super) fn settle_datagrams(&mut self) {
-        let Some(landing) = &mut self.landing else { return };
-        for turn in &self.queues.turns {
-            if let Turn::Datagrams(token) = turn
-                && let Some(Source::Datagrams(socket)) = self.sources.get_mut(*token)
-            {
-                socket.settle(landing);
-            }
-        }
-        landing.clear();
     }
 }

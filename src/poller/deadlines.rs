@@ -1,6 +1,7 @@
 //! The poller's own deadlines, which call no handler. Most are the time limits of connections: each connection has one
 //! timer, and the limits are checked when it fires.
 
+use super::queues::Owed;
 use super::state::{Deadline, State};
 use crate::connection::Connection;
 use crate::connection::phase::Phase;
@@ -10,8 +11,14 @@ use crate::slots::Token;
 use crate::timer::Timers;
 
 impl State {
-    /// Obeys the deadlines that are due, up to the first one with a callback.
+    /// Obeys the deadlines that are due, up to the first one with a callback. Comes after the read phase, because input
+    /// that arrived before a deadline is read before the deadline is judged.
     pub(super) fn expire(&mut self) {
+        if !self.queues.overdue.is_empty() {
+            for (token, owed) in std::mem::take(&mut self.queues.overdue) {
+                self.judge(token, Some(owed));
+            }
+        }
         let is_ours = |deadline: &Deadline| !matches!(deadline, Deadline::Callback(_));
         for _ in 0..self.batch.most_calls {
             let Some(due) = self.supplies.timers.pop_due_if(self.batch.now, is_ours) else { return };
@@ -23,7 +30,7 @@ impl State {
         match deadline {
             // The dispatch calls callbacks.
             Deadline::Callback(_) => {}
-            Deadline::Guard(token) => self.guard_is_due(token),
+            Deadline::Guard(token) => self.judge(token, None),
             Deadline::Linger(token) => self.remove_lingering(token),
             Deadline::Dial(token) => self.dial_timed_out(token),
             Deadline::Stagger(token) => self.stagger_is_over(token),
@@ -37,23 +44,42 @@ impl State {
         self.with(token, |connection, supplies| set_guard(connection, &mut supplies.timers, token));
     }
 
-    fn guard_is_due(&mut self, token: Token) {
+    /// Ends a connection that has exceeded a time limit. If its handler has yet to get input that arrived before, the
+    /// judgement waits for that: at its first attempt the input is noted as `owed`.
+    fn judge(&mut self, token: Token, owed: Option<Owed>) {
         let now = self.batch.now;
+        if let Some(owed) = owed.or_else(|| self.owed(token)).filter(|owed| self.still_owes(token, *owed)) {
+            return self.queues.overdue.push((token, owed));
+        }
         let expired = self.with(token, |connection, supplies| {
             connection.guards.timer = None;
             if !connection.is_alive() {
-                return None;
+                return (None, false);
             }
             let facts = connection.facts();
             let expired = connection.guards.check(now, &connection.options, facts);
+            let is_late = expired.is_none() && connection.guards.is_part_late(now);
+            if is_late {
+                connection.guards.note_part(now, None);
+            }
             if expired.is_none() {
                 set_guard(connection, &mut supplies.timers, token);
             }
-            expired
+            (expired, is_late)
         });
-        if let Some(expired) = expired.flatten() {
-            self.overstepped(token, expired);
+        match expired {
+            Some((Some(expired), _)) => self.overstepped(token, expired),
+            Some((None, true)) => self.tell_lateness(token),
+            _ => {}
         }
+    }
+
+    /// Has the protocol of a connection end it, because the peer took too long for a part.
+    fn tell_lateness(&mut self, token: Token) {
+        self.with_protocol(token, |protocol, wire| {
+            protocol.took_too_long(wire);
+            Some(())
+        });
     }
 
     /// Ends a connection that has exceeded a time limit. The queued output is still sent, unless it is the output that
@@ -93,6 +119,15 @@ pub(super) fn set_guard(connection: &mut Connection, timers: &mut Timers<Deadlin
         None => {}
     }
     connection.guards.timer = Some((timers.set(deadline, 0, Deadline::Guard(token)), deadline));
+}
+
+/// Begins the time of the part that the peer has begun to send, after its connection had its turn. A part that comes
+/// whole in one read costs no timer.
+#[inline]
+pub(super) fn watch_part(connection: &mut Connection, timers: &mut Timers<Deadline>, token: Token, now: u64) {
+    if connection.note_part(now) {
+        set_guard(connection, timers, token);
+    }
 }
 
 /// Cancels the timer of a connection's time limits.

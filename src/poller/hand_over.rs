@@ -13,14 +13,20 @@ use crate::slots::Token;
 use crate::timer::TimerId;
 
 impl State {
-    pub(super) fn hand_over(&mut self, token: Token, farewell: Foreign) -> Result<(Arc<Remote>, Vec<TimerId>), Error> {
+    pub(super) fn hand_over(
+        &mut self,
+        token: Token,
+        farewell: impl FnOnce(Vec<Foreign>) -> Foreign,
+    ) -> Result<(Arc<Remote>, Vec<TimerId>), Error> {
         // A handler cannot hand over before its own `on_open`: it would get `on_close` without an `on_open`.
         let connection = self.open(token).filter(|connection| connection.phase() == Phase::Open);
         let protocol = connection.ok_or(Error::Closed)?.protocol();
         let succession = protocol.map_or(Ok(Succession::Bytes), |protocol| protocol.may_hand_over())?;
         let renewed = self.sources.renew(token).ok_or(Error::Closed)?;
+        let mut marks: Vec<_> = std::iter::from_fn(|| self.queues.take_passed(token)).collect();
+        marks.extend(self.with(renewed, |connection, _| connection.take_marks()).unwrap_or_default());
         // The task of the old handler comes before the new handler's turn.
-        self.queues.push_task(farewell);
+        self.queues.push_task(farewell(marks));
         let is_stopping = self.stopping.is_some();
         let handed = self.with(renewed, |connection, supplies| {
             let old = connection.remote.clone();
@@ -28,11 +34,13 @@ impl State {
             connection.hand_over(new.clone(), succession);
             old.hand_over(&new);
             old.leave_all();
+            // The end of the batch looks for unread input by the token of a connection, and this one is new.
+            connection.settle(&supplies.arena);
             // The timer of the time limits is set for the old token.
             drop_guard(connection, &mut supplies.timers);
             set_guard(connection, &mut supplies.timers, renewed);
             // During a stop the new handler gets `on_stopping` too, after its `on_open`.
-            connection.set_stopping(is_stopping);
+            connection.set_stopping(is_stopping && !connection.is_late());
             (new, connection.take_timers())
         });
         let (remote, timers) = handed.ok_or(Error::Closed)?;

@@ -35,6 +35,7 @@ pub mod watchdog;
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use mio::{Events, Poll, Registry, Waker};
@@ -53,6 +54,9 @@ use crate::slots::Token;
 use crate::system::clock::Clock;
 use crate::system::fork;
 use crate::system::resolver::Resolver;
+
+/// The most events that one look at the poll takes.
+const EVENTS: usize = 1024;
 
 /// One event loop.
 pub struct Poller {
@@ -76,9 +80,15 @@ pub enum Failure {
 /// Calls handlers. Each poller has one, which moves to the poller's thread.
 pub trait Dispatch: Send + 'static {
     /// Runs `body`, the whole life of the poller's thread. An implementation may attach the thread to an interpreter
-    /// once.
-    fn on_thread(&self, body: &mut dyn FnMut()) {
+    /// once. `name` is the thread's, unless the thread is the caller's of `run`.
+    fn on_thread(&self, name: Option<&str>, body: &mut dyn FnMut()) {
+        let _ = name;
         body();
+    }
+
+    /// The bytes of stack for the poller's thread; `None` for as much as a main thread has.
+    fn stack_size(&self) -> Option<usize> {
+        None
     }
 
     /// Runs the callbacks of one batch: `while let Some(call) = poller.next_call() { … }`.
@@ -107,9 +117,10 @@ impl Poller {
             pulse: Pulse::new(options.stall_warning)?,
             mailbox: Mailbox::new(Waker::new(poll.registry(), WAKER)?),
             birth: fork::generation(),
+            stopping: AtomicBool::new(false),
         });
         let state = State::new(handle.clone(), registry.try_clone()?, clock.clone(), resolver, options);
-        let poll = RefCell::new((poll, Events::with_capacity(1024)));
+        let poll = RefCell::new((poll, Events::with_capacity(EVENTS)));
         Ok(Self { handle, poll, registry, state: RefCell::new(state), clock })
     }
 
@@ -145,8 +156,8 @@ impl Poller {
     /// Runs one turn of the loop. Waits for events no longer than `at_most`, if that is given.
     pub(crate) fn turn(&self, dispatch: &dyn Dispatch, at_most: Option<Duration>) -> Result<(), Failure> {
         self.wait(dispatch, at_most)?;
-        self.state.borrow_mut().expire();
         self.state.borrow_mut().fill();
+        self.state.borrow_mut().expire();
         if self.state.borrow_mut().has_turns() {
             self.dispatch_batch(dispatch)?;
         }
@@ -169,7 +180,7 @@ impl Poller {
 
     fn has_work_to_finish(&self) -> bool {
         let state = &*self.state.borrow();
-        !state.queues.turns.is_empty() || state.supplies.pool.has_released()
+        state.queues.have_turns() || state.supplies.pool.has_released()
     }
 
     fn dispatch_batch(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
@@ -194,6 +205,7 @@ impl Poller {
             self.dispatch_batch(dispatch)?;
             wait = self.state.borrow_mut().timeout();
         }
+        let has_deadline = wait.is_some();
         let wait = at_most.map_or(wait, |most| Some(wait.map_or(most, |wait| wait.min(most))));
         let (poll, events) = &mut *self.poll.borrow_mut();
         match poll.poll(events, wait) {
@@ -203,12 +215,9 @@ impl Poller {
         let state = &mut *self.state.borrow_mut();
         state.batch.now = self.clock.now();
         state.batch.latest = state.batch.now;
-        for event in &*events {
-            match event.token() {
-                WAKER => state.read_mailbox(),
-                SIGNALS => state.read_signals(),
-                token => state.note(Token::from_bits(token.0 as u64), event),
-            }
+        // A deadline is judged by what arrived before now, so everything that arrived has to be known.
+        if note_all(state, events) || (has_deadline && state.is_due()) {
+            poll_again(poll, events, state).map_err(Failure::Io)?;
         }
         Ok(())
     }
@@ -242,6 +251,14 @@ impl Poller {
         call
     }
 
+    /// Tells the watchdog more about the task that runs: its name, and its connection.
+    pub fn describe_task(&self, name: &'static &'static str, owner: Option<Token>) {
+        let state = self.state.borrow();
+        let source = owner.and_then(|owner| state.sources.get(owner));
+        self.handle.pulse.point_to(source.and_then(|source| source.descriptor()));
+        self.handle.pulse.rename(name);
+    }
+
     /// Stops the whole reactor because of a failure that is no single connection's fault.
     pub fn halt(&self, failure: Foreign) {
         let later = self.state.borrow_mut().keep_failure(failure);
@@ -251,6 +268,37 @@ impl Poller {
             self.state.borrow_mut().stop(self.clock.now(), true);
         }
     }
+}
+
+/// Notes the events that have come since the last look, without a wait.
+#[cold]
+fn poll_again(poll: &mut Poll, events: &mut Events, state: &mut State) -> io::Result<()> {
+    // A source has few new events meanwhile, so more rounds than these would only note what arrived later.
+    for _ in 0..=state.sources.len() / EVENTS {
+        match poll.poll(events, Some(Duration::ZERO)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result?,
+        }
+        if !note_all(state, events) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Notes events; returns whether they filled the room for events.
+#[inline]
+fn note_all(state: &mut State, events: &Events) -> bool {
+    let mut count = 0;
+    for event in events {
+        count += 1;
+        match event.token() {
+            WAKER => state.read_mailbox(),
+            SIGNALS => state.read_signals(),
+            token => state.note(Token::from_bits(token.0 as u64), event),
+        }
+    }
+    count == EVENTS
 }
 
 impl Drop for Poller {

@@ -8,13 +8,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use socket2::Socket;
+
 use crate::connection::Connection;
 use crate::connection::transport::Transport;
 use crate::error::{Error, Foreign, Reason};
 use crate::shared::acceptor::{Acceptor, Listener};
 use crate::shared::handle::Message;
 use crate::slots::Token;
-use crate::timer::TimerId;
+use crate::timer::Held;
 
 /// An entry that waits for its turn in the batch.
 pub(super) enum Turn {
@@ -25,11 +27,17 @@ pub(super) enum Turn {
     Removed(Token, Reason),
     AcceptFailed(Arc<Acceptor>, io::Error),
     ConnectFailed(Token, Error),
-    Cancelled(TimerId),
     Task(Foreign),
-    /// A message behind a task that may be from the same thread.
-    Message(Message),
+    /// A timer that is due, behind the input of its connection that arrived before.
+    Timer(Held, Owed),
     Signal,
+}
+
+/// The input that a connection got before a moment, and that its handler gets before what came due at that moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owed {
+    /// The bytes that the handler has to have taken, counted from the opening of the connection.
+    pub until: u64,
 }
 
 /// A socket to close when the batch is over, because each end takes system calls.
@@ -38,18 +46,31 @@ pub(super) enum Ending {
     /// Ends with a reset instead of a FIN.
     Reset(Transport),
     Linger(Token),
+    /// Closes our copy of a datagram socket and nothing else: the socket may be the user's, and shared with others.
+    Leave(Socket),
 }
+
+/// A queue with room for more entries than this gives memory back when it is nearly empty.
+const KEPT: usize = 1024;
 
 #[derive(Default)]
 pub(super) struct Queues {
     /// Sources that may be ready to read, in the order of their turns.
     pub ready: VecDeque<Token>,
-    /// The turns of the batch.
+    /// The turns of the batch. It has at most a few entries for each source.
     pub turns: VecDeque<Turn>,
-    /// The number of turns that are tasks and messages.
-    pub posted_turns: usize,
+    /// The posted tasks, and the messages behind them that may be from the same thread. Apart from the turns, because a
+    /// thread may post millions, and no source must wait for them.
+    pub posted: VecDeque<Message>,
+    /// Marks of protocols whose output was sent, each with its connection. They come before the turns, and before the
+    /// `on_close` of their connection.
+    pub passed: VecDeque<(Token, Foreign)>,
     /// The connection with the current turn.
     pub current: Option<Token>,
+    /// Sources with input that was read into the poller's buffers in this turn of the loop.
+    pub filled: Vec<Token>,
+    /// Connections with a time limit that has come, and input that arrived before.
+    pub overdue: Vec<(Token, Owed)>,
     /// Connections and datagram sockets with output to flush.
     pub touched: Vec<Token>,
     pub endings: Vec<Ending>,
@@ -92,10 +113,27 @@ impl Queues {
         }
     }
 
+    /// Takes the oldest mark of a connection whose output was sent.
+    pub fn take_passed(&mut self, token: Token) -> Option<Foreign> {
+        let at = self.passed.iter().position(|(owner, _)| *owner == token)?;
+        self.passed.remove(at).map(|(_, mark)| mark)
+    }
+
     /// Queues a value for the dispatch.
     pub fn push_task(&mut self, task: Foreign) {
-        self.posted_turns += 1;
         self.turns.push_back(Turn::Task(task));
+    }
+
+    /// Has the dispatch drop an acceptor if this is the last reference: dropping its factory may run user code.
+    pub fn release(&mut self, acceptor: Arc<Acceptor>) {
+        if Arc::strong_count(&acceptor) == 1 {
+            self.push_task(Box::new(acceptor));
+        }
+    }
+
+    /// Whether a turn, a posted value or a mark waits for the dispatch.
+    pub fn have_turns(&self) -> bool {
+        !self.turns.is_empty() || !self.posted.is_empty() || !self.passed.is_empty()
     }
 
     /// Whether no work is left before the next wait.
@@ -103,7 +141,71 @@ impl Queues {
         self.touched.is_empty()
             && self.endings.is_empty()
             && self.rearm.is_empty()
-            && self.turns.is_empty()
+            && self.overdue.is_empty()
+            && !self.have_turns()
             && self.ready.is_empty()
+    }
+
+    /// Gives memory back that a flood made a queue take. Called when connections have ended, and when the last posted value
+    /// was taken; a call for each turn of the loop would cost each request.
+    pub fn shrink(&mut self) {
+        // No capacity is above the limit if none of its high bits is set in any of them.
+        let vectors = self.touched.capacity() | self.rearm.capacity() | self.endings.capacity();
+        let deques = self.ready.capacity() | self.turns.capacity() | self.posted.capacity();
+        if (vectors | deques | self.filled.capacity() | self.overdue.capacity()) >= 2 * KEPT {
+            self.shrink_each();
+        }
+    }
+
+    #[cold]
+    fn shrink_each(&mut self) {
+        shrink_deque(&mut self.ready);
+        shrink_deque(&mut self.turns);
+        shrink_deque(&mut self.posted);
+        shrink_vector(&mut self.touched);
+        shrink_vector(&mut self.rearm);
+        shrink_vector(&mut self.endings);
+        shrink_vector(&mut self.filled);
+        shrink_vector(&mut self.overdue);
+    }
+}
+
+/// The room to keep for a queue of `len` entries; `None` if it may keep all its room.
+fn room_for(len: usize, capacity: usize) -> Option<usize> {
+    (capacity > KEPT && len < capacity / 4).then_some((2 * len).max(KEPT))
+}
+
+fn shrink_deque<T>(queue: &mut VecDeque<T>) {
+    if let Some(room) = room_for(queue.len(), queue.capacity()) {
+        queue.shrink_to(room);
+    }
+}
+
+fn shrink_vector<T>(queue: &mut Vec<T>) {
+    if let Some(room) = room_for(queue.len(), queue.capacity()) {
+        queue.shrink_to(room);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_leaves_no_memory_in_the_queues_and_loses_no_entry() {
+        let mut queues = Queues::default();
+        (0..100_000).for_each(|n| queues.ready.push_back(Token::from_bits(1 << 32 | n)));
+        (0..100_000).for_each(|_| queues.turns.push_back(Turn::Signal));
+        (0..100_000).for_each(|n| queues.touched.push(Token::from_bits(1 << 32 | n)));
+        queues.shrink();
+        assert!(queues.ready.capacity() >= 100_000);
+        queues.ready.drain(5..);
+        queues.turns.clear();
+        queues.touched.clear();
+        queues.shrink();
+        let slots: Vec<_> = queues.ready.iter().map(|token| token.slot()).collect();
+        assert_eq!(slots, [0, 1, 2, 3, 4]);
+        let most = queues.ready.capacity().max(queues.turns.capacity()).max(queues.touched.capacity());
+        assert!(most <= 2 * KEPT, "{most}");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mio::event::Event;
 
+use super::deadlines::watch_part;
 use super::queues::Turn;
 use super::state::{Source, State};
 use crate::connection::phase::Phase;
@@ -58,14 +59,12 @@ impl State {
     pub(super) fn receive(&mut self, mut messages: Vec<Message>) {
         for message in messages.drain(..) {
             match message {
-                Message::Task(task) => self.queues.push_task(task),
                 // A cancelled timer may be due in this very batch. It was set before, so no earlier message matters to
                 // it.
                 Message::CancelTimer(id) => self.obey(Message::CancelTimer(id)),
                 // Behind a waiting task every other message waits too, so the messages of each thread keep their order.
-                message if self.queues.posted_turns > 0 => {
-                    self.queues.posted_turns += 1;
-                    self.queues.turns.push_back(Turn::Message(message));
+                message if matches!(message, Message::Task(_)) || !self.queues.posted.is_empty() => {
+                    self.queues.posted.push_back(message);
                 }
                 message => self.obey(message),
             }
@@ -84,23 +83,33 @@ impl State {
                 // Not `current()`: a handler that took over has another protocol.
                 self.give_post(to.token, post);
             }
-            Message::Close(remote, post) => self.close_posted(&remote, post),
+            Message::Close(remote, post, error) => self.close_posted(&remote, post, error),
             Message::Abort(remote) => self.end(remote.current(), Reason::Aborted),
             Message::Overflow(remote) => self.overflow(remote.current()),
-            Message::Adopt { socket, peer, acceptor, permit } => self.adopt(socket, peer, &acceptor, permit),
-            Message::Room(acceptor) => self.accept_again(&acceptor),
+            Message::Adopt { socket, peer, acceptor, permit } => {
+                self.adopt(socket, peer, &acceptor, permit);
+                self.queues.release(acceptor);
+            }
+            Message::Room(acceptor) => {
+                self.accept_again(&acceptor);
+                self.queues.release(acceptor);
+            }
             Message::Listen(listener) => self.listen(listener),
-            Message::Unlisten(acceptor) => self.unlisten(|listener| Arc::ptr_eq(&listener.acceptor, &acceptor)),
+            Message::Unlisten(acceptor) => {
+                self.unlisten(|listener| Arc::ptr_eq(&listener.acceptor, &acceptor));
+                self.queues.release(acceptor);
+            }
             Message::CancelTimer(id) => {
                 if self.supplies.timers.cancel(id) {
-                    self.queues.turns.push_back(Turn::Cancelled(id));
+                    // The dispatch drops its callback.
+                    self.queues.posted.push_back(Message::CancelTimer(id));
                 }
             }
             Message::Broadcast(broadcast) => {
                 broadcast.arrived();
                 self.broadcast(&broadcast);
             }
-            Message::Task(task) => self.queues.push_task(task),
+            Message::Task(task) => self.queues.posted.push_back(Message::Task(task)),
             Message::Resolved { dial, target, answer } => self.resolved(dial, target, answer),
             Message::Stop { deadline, at_once } => self.stop(deadline, at_once),
         }
@@ -120,12 +129,15 @@ impl State {
     }
 
     /// Closes a connection by a message. If its handler has handed over, the close applies to the new handler.
-    fn close_posted(&mut self, remote: &Arc<Remote>, post: Option<Foreign>) {
+    fn close_posted(&mut self, remote: &Arc<Remote>, post: Option<Foreign>, error: Option<Foreign>) {
         let token = remote.current();
         if let Some(post) = post {
             self.give_post(token, post);
         }
-        self.close(token);
+        match error {
+            Some(error) => self.close_because(token, Reason::Given(error)),
+            None => self.close(token),
+        }
     }
 
     /// Gives each ready source a turn, until the batch is full: of calls, or of bytes read. Turns from before do not
@@ -142,7 +154,10 @@ impl State {
                 Some(Source::Connection(_)) => {
                     let turn = self.read_connection(token, used);
                     read += turn.count;
-                    used += turn.used;
+                    if turn.used > 0 {
+                        used += turn.used;
+                        self.queues.filled.push(token);
+                    }
                     if turn.lingered {
                         self.remove(token);
                     }
@@ -176,7 +191,11 @@ impl State {
             return Read { count, used: count, lingered: false };
         }
         // Only a part of a message arrived, so no turn will move it out of the arena.
-        connection.settle(arena);
+        let is_settled = connection.settle(arena);
+        watch_part(connection, &mut self.supplies.timers, token, self.batch.now);
+        if !is_settled {
+            self.queues.place(token, connection);
+        }
         Read { count, used: 0, lingered: false }
     }
 }

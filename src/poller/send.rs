@@ -91,6 +91,9 @@ impl State {
             connection.weigh();
             next
         });
+        if self.supplies.pool.has_passed() {
+            self.pass_marks(token);
+        }
         match next {
             Some(Next::End) => {
                 let known = self.with(token, |connection, _| connection.reason.take()).flatten();
@@ -101,6 +104,13 @@ impl State {
             Some(Next::Nothing) => {}
             None => self.flush_datagrams(token),
         }
+    }
+
+    /// Queues the marks whose output was sent.
+    #[cold]
+    fn pass_marks(&mut self, token: Token) {
+        let marks = self.supplies.pool.take_passed();
+        self.queues.passed.extend(marks.into_iter().map(|mark| (token, mark)));
     }
 
     fn watch_writes(&mut self, token: Token) {

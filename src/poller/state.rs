@@ -2,6 +2,7 @@
 //!
 //! The other files of this folder hold its methods, sorted by phase and by kind of source.
 
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +51,7 @@ impl Source {
         use std::os::fd::AsRawFd;
         match self {
             Self::Connection(connection) => connection.transport.descriptor(),
-            Self::Descriptor(descriptor) => Some(descriptor.fd),
+            Self::Descriptor(descriptor) => Some(descriptor.fd()),
             Self::Datagrams(datagrams) => Some(datagrams.socket.as_raw_fd()),
             Self::Listener(_) | Self::Dial(_) | Self::Attempt(_) | Self::Leaving => None,
         }
@@ -136,6 +137,8 @@ pub(super) struct State {
     /// The buffer for datagrams; made for the first datagram socket.
     pub landing: Option<Box<Landing>>,
     pub listening: Listening,
+    /// The descriptors of event handlers by number. The owner of one may close it, and then its number is used again.
+    pub descriptors: HashMap<RawFd, Token>,
     pub resolver: Resolver,
     pub pinning: Pinning,
     /// The memory of the last messages, used again for the next ones.
@@ -169,6 +172,7 @@ impl State {
             batch: Batch::new(options),
             landing: None,
             listening: Listening::default(),
+            descriptors: HashMap::new(),
             resolver,
             pinning: Pinning { cpu, before: None },
             messages: Vec::new(),
@@ -244,7 +248,7 @@ impl State {
             let mut protocol = connection.take_protocol()?;
             let mut line = Line::new(connection, &mut supplies.pool, &mut supplies.arena);
             let result = work(&mut *protocol, &mut line);
-            let (is_high, ending) = line.outcome();
+            let (is_high, ending) = line.outcome(|| protocol.kept());
             connection.put_protocol(protocol);
             Some((result, is_high, ending))
         })?
@@ -270,7 +274,10 @@ impl State {
     pub fn say_last_word(&mut self, token: Token, why: Closing<'_>) {
         let said = self.run_protocol(token, |protocol, wire| protocol.closing(why, wire));
         if let Some(((), is_high, ending)) = said {
-            // The connection is being closed already, so only an end at once matters.
+            // The connection is being closed already, so only an end at once matters, and a reset behind the output.
+            if matches!(ending.as_deref(), Some(Ending::Cut)) {
+                self.with_open(token, |connection, _| connection.mark_cut());
+            }
             let ending = ending.filter(|ending| matches!(**ending, Ending::Abort | Ending::Overflow));
             self.settle_protocol(token, is_high, ending);
         }
@@ -288,7 +295,9 @@ impl State {
         self.rearm_descriptors();
         self.finish_endings();
         self.settle();
-        self.settle_datagrams();
+        if self.stopping.is_some() {
+            self.stop_latecomers();
+        }
         self.handle.counters.timers.set(self.supplies.timers.len() as u64);
     }
 
@@ -302,8 +311,13 @@ impl State {
     }
 
     pub fn has_turns(&mut self) -> bool {
+        self.queues.have_turns() || self.is_due()
+    }
+
+    /// Whether a deadline has come.
+    pub fn is_due(&mut self) -> bool {
         let now = self.batch.now;
-        !self.queues.turns.is_empty() || self.supplies.timers.next_deadline().is_some_and(|deadline| deadline <= now)
+        self.supplies.timers.next_deadline().is_some_and(|deadline| deadline <= now)
     }
 
     /// Whether nothing is left to do before an event arrives or time passes.
@@ -315,7 +329,7 @@ impl State {
     }
 
     pub fn is_done(&self) -> bool {
-        self.stopping.is_some() && self.sources.is_empty() && self.queues.turns.is_empty()
+        self.stopping.is_some() && self.sources.is_empty() && !self.queues.have_turns()
     }
 
     /// The time to wait for events: none if the last turn left work over.

@@ -3,7 +3,7 @@
 
 use super::{Protocol, Wire};
 use crate::data::{Data, Held};
-use crate::error::{Error, Reason};
+use crate::error::{Error, Foreign, Reason};
 
 /// The end that a protocol asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +20,14 @@ pub(crate) struct FakeWire {
     pub unread: Vec<u8>,
     pub output: Vec<u8>,
     pub has_eof: bool,
+    /// Bytes of output that count as unsent.
+    pub queued: usize,
     pub max_output: usize,
+    pub high_water: usize,
+    pub is_stopping: bool,
     pub ended: Option<Ended>,
+    /// Marks in the output, each with the number of bytes before it.
+    pub marks: Vec<(usize, Foreign)>,
     /// The bytes that `random` returns; `None` makes `random` fail.
     pub random: Option<[u8; 4]>,
     /// Number of values that the protocol gave back unsent.
@@ -35,7 +41,19 @@ impl Default for FakeWire {
     fn default() -> Self {
         let (unread, output) = (Vec::new(), Vec::new());
         let random = Some([1, 2, 3, 4]);
-        Self { unread, output, has_eof: false, max_output: usize::MAX, ended: None, random, released: 0 }
+        Self {
+            unread,
+            output,
+            has_eof: false,
+            queued: 0,
+            max_output: usize::MAX,
+            high_water: usize::MAX,
+            is_stopping: false,
+            ended: None,
+            marks: Vec::new(),
+            random,
+            released: 0,
+        }
     }
 }
 
@@ -80,21 +98,37 @@ impl Wire for FakeWire {
             Data::Bytes(bytes) => self.output.extend_from_slice(bytes),
             Data::Own(bytes) => self.output.extend(bytes),
             Data::Held(held) => self.output.extend_from_slice(held.bytes()),
-            Data::File(_) => panic!("no protocol sends files"),
+            // The bytes themselves are the transport's.
+            Data::File(range) => self.output.extend_from_slice(
+                format!("<{} bytes of a file from {} on>", range.remaining, range.offset).as_bytes(),
+            ),
+            Data::Mark(mark) => self.marks.push((self.output.len(), mark)),
         }
         Ok(())
     }
 
-    fn write_kept(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
-        self.write(Data::Own(bytes))
+    fn write_exempt(&mut self, data: Data<'_>) -> Result<(), Error> {
+        self.write(data)
     }
 
     fn release(&mut self, _held: Box<dyn Held>) {
         self.released += 1;
     }
 
+    fn queued(&self) -> usize {
+        self.queued
+    }
+
     fn max_output(&self) -> usize {
         self.max_output
+    }
+
+    fn high_water(&self) -> usize {
+        self.high_water
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping
     }
 
     fn date(&self) -> [u8; 29] {
@@ -114,6 +148,7 @@ impl Wire for FakeWire {
             Reason::Protocol(violation) => violation.text,
             Reason::Raised(_) => "raised".into(),
             Reason::Aborted => "aborted".into(),
+            Reason::NoMemory => "no memory".into(),
             Reason::Expired(expired) => expired.to_string(),
             _ => "another reason".into(),
         }));

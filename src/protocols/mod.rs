@@ -15,6 +15,7 @@ pub mod websocket;
 pub(crate) mod fake;
 
 use std::any::Any;
+use std::time::Duration;
 
 use crate::data::{Data, Held};
 use crate::error::{Error, Reason, Violation};
@@ -74,6 +75,16 @@ pub trait Protocol: Any + Send {
         false
     }
 
+    /// The part that the peer has begun to send, and how long it may take. Asked when the connection has had its turn.
+    fn unfinished(&self) -> Option<Unfinished> {
+        None
+    }
+
+    /// The peer took too long for the part that [`Self::unfinished`] returns.
+    fn took_too_long(&mut self, wire: &mut dyn Wire) {
+        let _ = wire;
+    }
+
     /// Whether the connection ends as soon as every answer that is due has been given.
     fn is_ending(&self) -> bool {
         false
@@ -87,6 +98,17 @@ pub trait Protocol: Any + Send {
     /// The connection is about to close: the last chance to write. May be called more than once.
     fn closing(&mut self, why: Closing<'_>, wire: &mut dyn Wire) {
         let _ = (why, wire);
+    }
+
+    /// Bytes of output that the protocol keeps for their turn; they count toward `max_output`.
+    fn kept(&self) -> usize {
+        0
+    }
+
+    /// No more output will be sent: drops the output that waits for its turn. `release` gets the parts that belong to
+    /// the layer above.
+    fn drop_output(&mut self, release: &mut dyn FnMut(Box<dyn Held>)) {
+        let _ = release;
     }
 
     /// The handler asks for a finish: closes now, or when every answer that is due has been given.
@@ -105,6 +127,17 @@ pub trait Protocol: Any + Send {
     fn may_hand_over(&self) -> Result<Succession, Error> {
         Ok(Succession::Bytes)
     }
+}
+
+/// A part that a peer has begun to send and not finished, and the time that it may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unfinished {
+    /// A number that no other part of the connection has.
+    pub id: u64,
+    /// The time for the part.
+    pub time: Duration,
+    /// So many of its bytes give the part a second more; `None`: the time is fixed.
+    pub bytes_per_second: Option<f64>,
 }
 
 /// The protocol of a connection after a hand-over.
@@ -145,14 +178,23 @@ pub trait Wire {
     /// other ends.
     fn write(&mut self, data: Data<'_>) -> Result<(), Error>;
 
-    /// Queues output that the protocol has kept for its turn; it was counted toward `max_output` before.
-    fn write_kept(&mut self, bytes: Vec<u8>) -> Result<(), Error>;
+    /// As [`Wire::write`], for output that the protocol kept although it alone exceeds `max_output`; it causes no overflow.
+    fn write_exempt(&mut self, data: Data<'_>) -> Result<(), Error>;
 
     /// Takes bytes that will not be sent, to drop them where their owner can be dropped.
     fn release(&mut self, held: Box<dyn Held>);
 
-    /// The most bytes of output that may wait; kept parts of answers count too.
+    /// The bytes of output that wait in the queue, and those that other threads have posted.
+    fn queued(&self) -> usize;
+
+    /// The most bytes of output that may wait, those that the protocol keeps included.
     fn max_output(&self) -> usize;
+
+    /// The bytes of waiting output above which nothing further should be asked of the handler.
+    fn high_water(&self) -> usize;
+
+    /// Whether the reactor stops.
+    fn is_stopping(&self) -> bool;
 
     /// The date of an HTTP answer (IMF-fixdate, RFC 9110 section 5.6.7).
     fn date(&self) -> [u8; 29];

@@ -14,13 +14,14 @@ use crate::python::values::arguments::type_name;
 const NOT_PLAIN: u32 = 0x20 | 0x80 | 0x100 | 0x200;
 
 /// The callbacks of a connection.
-pub const CALLBACKS: [&str; 14] = [
+pub const CALLBACKS: [&str; 15] = [
     "on_open",
     "on_read",
     "on_message",
     "on_messages",
     "on_request",
     "on_body",
+    "on_answered",
     "on_handshake",
     "on_pong",
     "on_eof",
@@ -44,6 +45,7 @@ pub struct Names {
     pub on_messages: Py<PyString>,
     pub on_request: Py<PyString>,
     pub on_body: Py<PyString>,
+    pub on_answered: Py<PyString>,
     pub on_pong: Py<PyString>,
     pub on_error: Py<PyString>,
     pub on_open: Py<PyString>,
@@ -52,7 +54,6 @@ pub struct Names {
     pub on_write: Py<PyString>,
     pub prologue: Py<PyString>,
     pub timer_callback: Py<PyString>,
-    pub call_soon_function: Py<PyString>,
 }
 
 impl Names {
@@ -69,6 +70,7 @@ impl Names {
             on_messages: name("on_messages"),
             on_request: name("on_request"),
             on_body: name("on_body"),
+            on_answered: name("on_answered"),
             on_pong: name("on_pong"),
             prologue: name("_prologue"),
             on_error: name("on_error"),
@@ -77,12 +79,12 @@ impl Names {
             on_stopping: name("on_stopping"),
             on_write: name("on_write"),
             timer_callback: name("timer callback"),
-            call_soon_function: name("call_soon function"),
         }
     }
 }
 
-/// Refuses a class if a plain call of one of its callbacks would run nothing. Each class is checked once.
+/// Refuses a class if a plain call of one of its callbacks would run nothing, and warns of methods that look like
+/// callbacks and are none. Each class is checked once.
 pub fn check_callbacks(class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResult<()> {
     let mark = "_goev_checked";
     // A subclass inherits the mark, so the mark holds the address of the class that it was set on.
@@ -100,6 +102,7 @@ pub fn check_callbacks(class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResul
             return Err(PyTypeError::new_err(text));
         }
     }
+    class.py().import("goev.spelling")?.call_method1("check", (class,))?;
     class.setattr(mark, address)
 }
 
@@ -124,6 +127,12 @@ fn bool_of(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResult<bo
             Err(PyTypeError::new_err(text))
         }
     }
+}
+
+/// Whether the answer of a function that was passed as an argument is `False`, the only answer that means something:
+/// the function may be any callable, and return what it likes.
+pub fn is_false(answer: &Bound<'_, PyAny>) -> bool {
+    answer.cast::<PyBool>().is_ok_and(|answer| !answer.is_true())
 }
 
 /// Checks the answer of a callback that decides nothing: it must be `None`.

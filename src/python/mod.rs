@@ -6,8 +6,9 @@
 //! * `dispatch`: calls handlers; `connection/reactor`: the class that runs it
 //! * `protocols`: a handler class and a face for each protocol
 //! * `connection`: the other classes
-//! * `running`: signals, stalls, the interpreter lock, executors
-//! * `tables`, `callbacks`: objects of a poller; names and answers of callbacks
+//! * `running`: the interpreter and its lock, signals, stalls, logs, threads, executors
+//! * `tables`, `contexts`, `greenlets`, `callbacks`: objects of a poller; its contextvars; the stacks of its thread; names
+//!   and answers of callbacks
 //! * `values`: arguments, options, exceptions
 //!
 //! The imports of the files form no circle, but they also lead upwards: `connection/mod`, `connection/claim` and
@@ -16,7 +17,9 @@
 
 mod callbacks;
 mod connection;
+mod contexts;
 mod dispatch;
+mod greenlets;
 mod protocols;
 mod running;
 mod tables;
@@ -25,7 +28,7 @@ mod values;
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 
-use connection::{acceptor, connector, datagram, event_handler, group, reactor, testing, timer};
+use connection::{acceptor, at_exit, connector, datagram, event_handler, group, reactor, stop_report, testing, timer};
 use protocols::{framing, headers, http, request, websocket, websocket_peer};
 use values::errors;
 
@@ -47,7 +50,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<http::Limits>()?;
     module.add_class::<request::Request>()?;
     module.add_class::<reactor::Reactor>()?;
-    module.add_class::<reactor::StopReport>()?;
+    module.add_class::<stop_report::StopReport>()?;
     module.add_class::<testing::Bench>()?;
     module.add_class::<testing::TestPeer>()?;
     module.add_class::<timer::Timer>()?;
@@ -56,7 +59,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("WebSocketFraming", module.py().get_type::<websocket::WebSocketFraming>())?;
     errors::add_to(module)?;
     event_handler::add_constants_to(module)?;
-    let stop = wrap_pyfunction!(reactor::stop_all, module)?;
+    let stop = wrap_pyfunction!(at_exit::stop_all, module)?;
     py.import("atexit")?.call_method1("register", (stop,))?;
     Ok(())
 }

@@ -4,21 +4,23 @@
 //! connection is open. No borrow of a table is held while Python code runs or a reference is dropped.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMappingProxy, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
-use crate::error::{Error, Reason};
+use crate::error::{Error, Foreign, Reason};
 use crate::poller::Poller;
 use crate::python::callbacks::Names;
+use crate::python::contexts::{Contexts, Later};
+use crate::python::greenlets::Greenlets;
 use crate::python::protocols::FaceRef;
-use crate::python::values::arguments::inet_object;
 use crate::shared::handle::PollerHandle;
 use crate::shared::remote::Remote;
 use crate::slots::{Table, Token};
+use crate::sources::datagram::Ends;
+use crate::system::{fork, thread_exit};
 use crate::timer::TimerId;
 
 type Objects<T> = RefCell<Table<T>>;
@@ -26,27 +28,39 @@ type Objects<T> = RefCell<Table<T>>;
 /// The handler objects of one poller and everything that belongs to them.
 pub struct Tables {
     pub names: Names,
+    pub greenlets: Greenlets,
     /// Each handler with the face of its class; `None` if the class belongs to no protocol.
     handlers: Objects<(Py<PyAny>, Option<FaceRef>)>,
     /// The callbacks of timers.
-    callbacks: Objects<Py<PyAny>>,
+    callbacks: Objects<Later>,
+    pub contexts: Contexts,
     cache: Py<PyDict>,
     cache_view: Py<PyMappingProxy>,
     /// The Python object of the reactor. Weak, because the reactor holds these tables.
     reactor: RefCell<Option<Py<PyWeakrefReference>>>,
-    /// The peer of the last datagram, as an address and as a Python object. Most datagrams are sent to this peer, as
+    /// The ends of the last datagram, and its peer as a Python object. Most datagrams are sent to this peer, as
     /// replies.
-    last_peer: RefCell<Option<(SocketAddr, Py<PyAny>)>>,
+    last_peer: RefCell<Option<(Ends, Py<PyAny>)>>,
+    /// The address of an exception on its way through `on_read`, and the name of the callback that raised it.
+    culprit: Cell<Option<(usize, &'static str)>>,
     /// The connections of tests, each with the list that receives the error of its end.
     observers: RefCell<Vec<(Token, Py<PyList>)>>,
 }
 
+/// The name of a function of `call_soon`, in log lines.
+pub const CALL_SOON: &&str = &"call_soon function";
+
+/// The name of a function of `run_in_executor`, in log lines.
+pub const THEN: &&str = &"then";
+
 /// A value that a poller's mailbox carries for Python.
 pub enum PyTask {
-    /// A function of `call_soon`; `owner` is its connection, if it has one.
-    Call { owner: Option<Arc<Remote>>, function: Py<PyAny>, args: Py<PyTuple> },
-    /// The old handler of a connection that was handed over: its `on_close` is due.
-    HandedOver(Py<PyAny>),
+    /// A function that was posted under this name: by `call_soon`, or as the `then` of `run_in_executor`. `owner` is its
+    /// connection, if it has one.
+    Call { name: &'static &'static str, owner: Option<Arc<Remote>>, function: Later, args: Py<PyTuple> },
+    /// The old handler of a connection that was handed over: the calls for the marks of its output are due, and its
+    /// `on_close`.
+    HandedOver(Py<PyAny>, Vec<Foreign>),
     /// The task of a class.
     Other(Box<dyn Task>),
 }
@@ -56,11 +70,28 @@ impl PyTask {
     pub fn other(task: impl Task + 'static) -> Box<Self> {
         Box::new(Self::Other(Box::new(task)))
     }
+
+    /// Shows the garbage collector the objects that it holds.
+    pub fn show(&self, see: &mut dyn FnMut(&Py<PyAny>)) {
+        match self {
+            Self::Call { function, args, .. } => {
+                function.show(see);
+                see(args.as_any());
+            }
+            Self::HandedOver(handler, _) => see(handler),
+            Self::Other(task) => task.show(see),
+        }
+    }
 }
 
 /// A task that a class posts to a poller, and that runs there.
 pub trait Task: Send {
     fn run(self: Box<Self>, py: Python<'_>, poller: &Poller, caller: &dyn Caller);
+
+    /// Shows the garbage collector the objects that it holds.
+    fn show(&self, see: &mut dyn FnMut(&Py<PyAny>)) {
+        let _ = see;
+    }
 }
 
 /// The dispatch, as the tasks of classes see it.
@@ -95,16 +126,24 @@ pub fn with_poller<R>(poller: &Arc<PollerHandle>, work: impl FnOnce(&Poller, &Ta
 
 /// Calls `work` with the poller that is dispatching on this thread, if one is.
 pub fn with_current<R>(work: impl FnOnce(&Poller, &Tables) -> R) -> Option<R> {
-    let (poller, tables) = CURRENT.get()?;
+    let Some((poller, tables)) = CURRENT.get() else {
+        // The caller may run code of the user's, in a thread that the end of the interpreter cuts off.
+        thread_exit::guard();
+        return None;
+    };
     // SAFETY: `Dispatching` sets the pair from references into the box that a poller and its dispatch share on the heap
     // (`reactor::Parked`), and clears it before the thread that owns the box can drop it. A callback that switches to
     // another stack of this thread moves neither.
-    Some(unsafe { work(poller.as_ref(), tables.as_ref()) })
+    let (poller, tables) = unsafe { (poller.as_ref(), tables.as_ref()) };
+    let is_own = !fork::is_foreign(poller.handle().birth) && !tables.greenlets.is_elsewhere();
+    is_own.then(|| work(poller, tables))
 }
 
-/// Whether this thread is inside a callback.
+/// Whether this thread is inside a callback, on whatever greenlet. A child that was forked in a callback is in none of
+/// its own.
 pub fn is_dispatching() -> bool {
-    CURRENT.get().is_some()
+    // SAFETY: as in `with_current`.
+    CURRENT.get().is_some_and(|(poller, _)| !fork::is_foreign(unsafe { poller.as_ref() }.handle().birth))
 }
 
 /// Marks the thread as dispatching for a poller until the value is dropped, also by a panic.
@@ -129,12 +168,15 @@ impl Tables {
         let cache = PyDict::new(py);
         Self {
             names: Names::new(py),
+            greenlets: Greenlets::new(py),
             handlers: RefCell::default(),
             callbacks: RefCell::default(),
+            contexts: Contexts::default(),
             cache_view: PyMappingProxy::new(py, cache.as_mapping()).unbind(),
             cache: cache.unbind(),
             reactor: RefCell::default(),
             last_peer: RefCell::default(),
+            culprit: Cell::default(),
             observers: RefCell::default(),
         }
     }
@@ -167,7 +209,7 @@ impl Tables {
         deadline: u64,
         every: u64,
         owner: Option<Token>,
-        callback: Py<PyAny>,
+        callback: Later,
     ) -> Result<TimerId, Error> {
         let id = poller.set_timer(deadline, every, owner)?;
         put(&self.callbacks, id, callback);
@@ -181,7 +223,7 @@ impl Tables {
     }
 
     /// The callback of a timer that fired. It stays in the table if the timer fires `again`.
-    pub fn fired(&self, py: Python<'_>, id: TimerId, again: bool) -> Option<Py<PyAny>> {
+    pub fn fired(&self, py: Python<'_>, id: TimerId, again: bool) -> Option<Later> {
         if again {
             self.callbacks.borrow().get(id).map(|callback| callback.clone_ref(py))
         } else {
@@ -196,6 +238,19 @@ impl Tables {
 
     pub fn forget_timers(&self, timers: Vec<TimerId>) {
         timers.into_iter().for_each(|id| self.forget_timer(id));
+    }
+
+    // ---- exceptions of framings in Python -------------------------------------------------------------------------
+
+    /// Notes that `callback` raised `error`, which passes through the `on_read` of the base class.
+    pub fn blame(&self, py: Python<'_>, callback: &'static str, error: &PyErr) {
+        self.culprit.set(Some((error.value(py).as_ptr() as usize, callback)));
+    }
+
+    /// The callback that raised `error`, if another one only passed it on.
+    pub fn culprit_of(&self, py: Python<'_>, error: &PyErr) -> Option<&'static str> {
+        let (address, callback) = self.culprit.take()?;
+        (address == error.value(py).as_ptr() as usize).then_some(callback)
     }
 
     // ---- the cache and the reactor --------------------------------------------------------------------------------
@@ -219,24 +274,31 @@ impl Tables {
 
     // ---- peers of datagrams ---------------------------------------------------------------------------------------
 
-    pub fn address_of<'py>(&self, py: Python<'py>, from: &SocketAddr) -> PyResult<Bound<'py, PyAny>> {
+    /// The Python object of the peer; `make` makes it, unless the last datagram had the same ends.
+    pub fn peer_object<'py>(
+        &self,
+        py: Python<'py>,
+        ends: &Ends,
+        make: impl FnOnce() -> PyResult<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         if let Some((last, object)) = &*self.last_peer.borrow()
-            && last == from
+            && last == ends
         {
             return Ok(object.bind(py).clone());
         }
-        let object = inet_object(py, from)?;
-        let before = self.last_peer.replace(Some((*from, object.clone_ref(py))));
+        let object = make()?;
+        let before = self.last_peer.replace(Some((*ends, object.clone_ref(py))));
         drop(before);
         Ok(object.into_bound(py))
     }
 
-    /// The address that a Python object stands for. The object of the last peer is recognized without parsing.
-    pub fn peer_of(
+    /// The ends of an answer to the peer that a Python object stands for. The object of the last peer is recognized
+    /// without parsing.
+    pub fn ends_of(
         &self,
         address: &Bound<'_, PyAny>,
-        parse: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<SocketAddr>,
-    ) -> PyResult<SocketAddr> {
+        parse: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Ends>,
+    ) -> PyResult<Ends> {
         match &*self.last_peer.borrow() {
             Some((last, object)) if object.is(address) => return Ok(*last),
             _ => {}
@@ -270,11 +332,20 @@ impl Tables {
         Some(observers.swap_remove(at).1)
     }
 
+    /// Shows the garbage collector the objects of a poller that has not run.
+    pub fn show(&self, see: &mut dyn FnMut(&Py<PyAny>)) {
+        self.handlers.borrow().each(|(handler, _)| see(handler));
+        self.callbacks.borrow().each(|callback| callback.show(see));
+        see(self.cache.as_any());
+        see(self.cache_view.as_any());
+    }
+
     /// Drops all objects, because the poller has ended.
     pub fn forget_everything(&self) {
         drop(self.last_peer.take());
         drop(self.handlers.take());
         drop(self.callbacks.take());
+        self.contexts.forget_everything();
         drop(self.observers.take());
     }
 }

@@ -4,23 +4,24 @@
 //! pollers get its connections; it does not know what a handler is.
 
 use std::any::Any;
+use std::fs::{self, OpenOptions, Permissions};
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::error::Error;
 use crate::options::{AcceptorOptions, ConnectionOptions, WhenFull};
-use crate::shared::admission::{Admission, Permit};
+use crate::shared::admission::{Admission, Counted, Room};
 use crate::shared::handle::{Message, PollerHandle};
 use crate::shared::remote::Peer;
-use crate::system::address::{Address, UnixName};
-use crate::system::socket;
+use crate::system::address::{Address, Inet, UnixName};
+use crate::system::socket::{self, check_kind, is_bound};
 use crate::system::steering;
 use crate::timer::TimerId;
 
@@ -31,7 +32,7 @@ const TOLD_EVERY: u64 = 60_000_000_000;
 pub enum Endpoint {
     /// An address to bind.
     Address(Address),
-    /// A socket that is bound already.
+    /// A socket that is bound already. Other processes may share it, so it is never shut down.
     Bound(Socket),
 }
 
@@ -42,8 +43,8 @@ pub struct Acceptor {
     /// The addresses of the listeners, with the ports that the system chose.
     pub addresses: Vec<SockAddr>,
     connection: Arc<ConnectionOptions>,
-    /// The gate for new connections; `None` if there are no limits.
-    admission: Option<Arc<Admission>>,
+    /// The gate for new connections.
+    pub(crate) admission: Arc<Admission>,
     when_full: WhenFull,
     /// Time of the last warning about a shortage of descriptors; 0 for never.
     told: AtomicU64,
@@ -51,7 +52,9 @@ pub struct Acceptor {
     takers: Vec<Arc<PollerHandle>>,
     next: AtomicUsize,
     listening: Vec<Arc<PollerHandle>>,
+    /// The sockets that the acceptor made; not those of the user.
     sockets: Vec<Weak<Socket>>,
+    closed: AtomicBool,
 }
 
 impl Acceptor {
@@ -66,6 +69,9 @@ impl Acceptor {
         factory: Box<dyn Any + Send + Sync>,
     ) -> Result<Arc<Self>, Error> {
         options.validate()?;
+        if options.unix_mode.is_some() && !endpoints.iter().any(Endpoint::makes_a_file) {
+            return Err(Error::Argument("unix_mode is for Unix sockets with a path; address names none".into()));
+        }
         let pollers = if options.reuse_port { accepting } else { &accepting[..1] };
         let mut sockets = Vec::new();
         for endpoint in endpoints {
@@ -73,6 +79,7 @@ impl Acceptor {
         }
         let addresses = sockets.iter().map(|group| group[0].socket.local_addr());
         let addresses = addresses.collect::<Result<_, _>>().map_err(Error::io("cannot read the bound address"))?;
+        let ours = sockets.iter().flatten().filter(|bound| !bound.given);
         let takers = serving.unwrap_or(if options.reuse_port { &[] } else { accepting }).to_vec();
         let acceptor = Arc::new_cyclic(|acceptor: &Weak<Self>| Self {
             factory,
@@ -84,7 +91,8 @@ impl Acceptor {
             takers,
             next: AtomicUsize::new(0),
             listening: pollers.to_vec(),
-            sockets: sockets.iter().flatten().map(|bound| Arc::downgrade(&bound.socket)).collect(),
+            sockets: ours.map(|bound| Arc::downgrade(&bound.socket)).collect(),
+            closed: AtomicBool::new(false),
         });
         for group in sockets {
             for (bound, poller) in group.into_iter().zip(pollers) {
@@ -96,8 +104,10 @@ impl Acceptor {
         Ok(acceptor)
     }
 
-    /// Stops listening at once. Accepted connections stay open.
+    /// Stops accepting at once. Accepted connections stay open. A socket of the user goes on listening for other
+    /// processes, or until the user closes it.
     pub fn close(self: &Arc<Self>) {
+        self.closed.store(true, Ordering::Relaxed);
         for socket in self.sockets.iter().filter_map(Weak::upgrade) {
             // On Linux this ends the listening even if another process holds a copy. It fails only if the listening
             // has ended already.
@@ -119,12 +129,15 @@ impl Acceptor {
 
     /// Asks for room for the next connection.
     pub(crate) fn admit(&self, now: u64) -> Admitted {
-        let Some(admission) = &self.admission else { return Admitted::In(None) };
-        if let Some(until) = admission.too_fast(now) {
+        if self.closed.load(Ordering::Relaxed) {
+            // `Message::Unlisten` is on its way.
+            return Admitted::Full;
+        }
+        if let Some(until) = self.admission.too_fast(now) {
             return Admitted::TooFast(until);
         }
-        match admission.reserve() {
-            permit @ Some(_) => Admitted::In(permit),
+        match self.admission.reserve() {
+            Some(room) => Admitted::In(room),
             None if self.when_full == WhenFull::Wait => Admitted::Full,
             None => Admitted::Refused,
         }
@@ -136,11 +149,14 @@ impl Acceptor {
         self.told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
     }
 
-    /// Counts a connection that was taken out of the backlog.
-    pub(crate) fn note_accepted(&self, now: u64) {
-        if let Some(admission) = &self.admission {
-            admission.note_accepted(now);
-        }
+    /// The counters of its connections.
+    pub fn counted(&self) -> Counted {
+        self.admission.counted()
+    }
+
+    /// Counts a connection that got no handler.
+    pub fn note_rejected(&self) {
+        self.admission.note_rejected();
     }
 
     pub(crate) fn connection_options(&self) -> Arc<ConnectionOptions> {
@@ -161,8 +177,8 @@ fn tell_of_room(acceptor: Weak<Acceptor>) -> impl Fn() + Send + Sync {
 
 /// The decision about the next connection.
 pub(crate) enum Admitted {
-    /// Accept it; with a permit if there are limits.
-    In(Option<Permit>),
+    /// Accept it into this room.
+    In(Room),
     /// Accept it and close it.
     Refused,
     /// Leave it in the backlog until another connection ends; a message will come then.
@@ -228,9 +244,17 @@ pub(crate) fn is_of_the_peer(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| ERRORS.contains(&code))
 }
 
+impl Endpoint {
+    fn makes_a_file(&self) -> bool {
+        matches!(self, Self::Address(Address::Unix(UnixName::Path(_))))
+    }
+}
+
 /// A listening socket, and the file that its path made.
 struct Bound {
     socket: Arc<Socket>,
+    /// Whether it is the user's.
+    given: bool,
     /// Held for its `Drop`, which removes the file.
     _file: Option<SocketFile>,
     cpu: Option<usize>,
@@ -245,10 +269,10 @@ struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
         if ours && !crate::system::fork::is_foreign(self.birth) {
             // A failure does no harm: the next listener finds that the file has no listener, and removes it.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
@@ -265,16 +289,13 @@ fn listen_everywhere(endpoint: Endpoint, options: &AcceptorOptions, pollers: usi
     }
 }
 
-fn listen_inet_everywhere(
-    mut address: SocketAddr,
-    options: &AcceptorOptions,
-    pollers: usize,
-) -> Result<Vec<Bound>, Error> {
+fn listen_inet_everywhere(mut address: Inet, options: &AcceptorOptions, pollers: usize) -> Result<Vec<Bound>, Error> {
     let mut group = Vec::new();
     for _ in 0..pollers {
         let bound = listen_inet(address, options)?;
         // With port 0 the first listener gets a port, and the others use the same.
-        address = bound.socket.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(address);
+        let chosen = bound.socket.local_addr().ok().and_then(|bound| bound.as_socket());
+        address = chosen.map_or(address, |chosen| address.with_port(chosen.port()));
         group.push(bound);
     }
     if options.cpu_steering {
@@ -287,14 +308,9 @@ fn listen_inet_everywhere(
     Ok(group)
 }
 
-fn listen_inet(address: SocketAddr, options: &AcceptorOptions) -> Result<Bound, Error> {
+fn listen_inet(address: Inet, options: &AcceptorOptions) -> Result<Bound, Error> {
     let try_listen = || -> io::Result<Socket> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
-        if address.is_ipv6() {
-            // So "[::]" and ":port" can be bound side by side, and the address of an IPv4 peer has the same form
-            // everywhere.
-            socket.set_only_v6(true)?;
-        }
+        let (socket, address) = socket::make(address, Type::STREAM)?;
         socket.set_reuse_address(options.reuse_address)?;
         socket.set_reuse_port(options.reuse_port)?;
         socket::apply(&options.socket, &socket)?;
@@ -303,7 +319,7 @@ fn listen_inet(address: SocketAddr, options: &AcceptorOptions) -> Result<Bound, 
         Ok(socket)
     };
     let socket = try_listen().map_err(Error::io(format!("cannot listen on {address}")))?;
-    Ok(Bound { socket: socket.into(), _file: None, cpu: None })
+    Ok(Bound { socket: socket.into(), given: false, _file: None, cpu: None })
 }
 
 fn listen_unix(name: UnixName, options: &AcceptorOptions) -> Result<Bound, Error> {
@@ -318,37 +334,68 @@ fn listen_unix(name: UnixName, options: &AcceptorOptions) -> Result<Bound, Error
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
         socket::apply(&options.socket, &socket)?;
+        let mode = options.unix_mode.filter(|_| path.is_some());
+        if let Some(mode) = mode {
+            limit_mode(&socket, mode)?;
+        }
         socket.bind(&address)?;
         let _file = path.map(|path| socket_file(path)).transpose()?;
+        if let (Some(file), Some(mode)) = (&_file, mode) {
+            file.widen_to(mode)?;
+        }
         socket.listen(options.backlog as i32)?;
-        Ok(Bound { socket: socket.into(), _file, cpu: None })
+        Ok(Bound { socket: socket.into(), given: false, _file, cpu: None })
     };
     try_listen().map_err(|error| Error::io(format!("cannot listen on {}", Address::Unix(name)))(error))
 }
 
+/// Limits the mode of the file that a bind of the socket will make: the kernel takes the mode of the socket, less the
+/// umask. So the file is at no moment more open than `mode`, and the umask of the process stays as it is.
+fn limit_mode(socket: &Socket, mode: u32) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the length of the call.
+    match unsafe { libc::fchmod(socket.as_raw_fd(), mode) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+impl SocketFile {
+    /// Adds the permissions that the umask took away.
+    fn widen_to(&self, mode: u32) -> io::Result<()> {
+        // The descriptor stands for this file, so another file that takes its path meanwhile is left alone.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(&self.path)?;
+        let found = file.metadata()?;
+        if (found.dev(), found.ino()) != self.inode || found.mode() & 0o777 == mode {
+            return Ok(());
+        }
+        fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), Permissions::from_mode(mode))
+    }
+}
+
 fn socket_file(path: &Path) -> io::Result<SocketFile> {
-    let metadata = std::fs::symlink_metadata(path)?;
+    let metadata = fs::symlink_metadata(path)?;
     let inode = (metadata.dev(), metadata.ino());
     Ok(SocketFile { path: path.into(), inode, birth: crate::system::fork::generation() })
 }
 
 /// Removes the file of a Unix socket without a listener. Any other file stays, and makes `bind` fail.
 fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     if !is_socket {
         return Ok(());
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     match probe.connect(name) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         _ => Ok(()),
     }
 }
 
+/// Takes a bound socket of the user, which may listen already.
 fn take_over(socket: Socket, options: &AcceptorOptions) -> Result<Bound, Error> {
-    let refused = |_| Error::Argument("address: the socket is no bound stream socket".into());
-    if socket.r#type().map_err(refused)? != Type::STREAM {
-        return Err(Error::Argument("address: the socket is no stream socket".into()));
+    check_kind(&socket, "address", Type::STREAM, &[Domain::IPV4, Domain::IPV6, Domain::UNIX])?;
+    if socket.peer_addr().is_ok() {
+        return Err(Error::Argument("address: the socket is connected; Reactor.adopt() takes such sockets".into()));
     }
     let address = socket.local_addr().map_err(Error::io("cannot read the address of the given socket"))?;
     if !is_bound(&address) {
@@ -360,12 +407,5 @@ fn take_over(socket: Socket, options: &AcceptorOptions) -> Result<Bound, Error> 
         socket.listen(options.backlog as i32)
     };
     prepare().map_err(Error::io("cannot listen on the given socket"))?;
-    Ok(Bound { socket: socket.into(), _file: None, cpu: None })
-}
-
-fn is_bound(address: &SockAddr) -> bool {
-    match address.as_socket() {
-        Some(inet) => inet.port() != 0,
-        None => address.as_pathname().is_some() || address.as_abstract_namespace().is_some(),
-    }
+    Ok(Bound { socket: socket.into(), given: true, _file: None, cpu: None })
 }

@@ -1,7 +1,8 @@
-//! Limits on new connections: how many at once, how many from one address, how many a second.
+//! Limits on new connections: how many at once, how many from one address, how many a second; and their counters.
 //!
-//! All listeners of an acceptor share one [`Admission`]. This module uses no socket and no clock. A [`Permit`] stands
-//! for one connection, from before the accept until the socket is closed.
+//! All listeners of an acceptor share one [`Admission`]. This module uses no socket and no clock. A [`Room`] is held for
+//! a connection that is about to be accepted. It becomes a [`Permit`], which stands for the connection until its socket
+//! is closed.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -25,10 +26,44 @@ use crate::options::AdmissionOptions;
 /// The burst above `accept_rate`: the connections of this many nanoseconds may come at once.
 const BURST: u64 = 1_000_000_000;
 
+/// A table of addresses with more room than this gives memory back when it is nearly empty.
+const KEPT: usize = 1024;
+
+/// The connections of one acceptor so far.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// Connections that were accepted.
+    accepted: AtomicU64,
+    /// Accepted connections whose sockets were closed.
+    ended: AtomicU64,
+    /// Peers that were accepted and closed at once, because of a limit.
+    refused: AtomicU64,
+    /// Accepted connections that got no handler, because the factory raised.
+    rejected: AtomicU64,
+    /// Calls of accept(2) that failed for lack of descriptors or memory.
+    failed: AtomicU64,
+}
+
+/// The counters of one acceptor at one moment.
+pub struct Counted {
+    /// Connections that were accepted, refused ones not included.
+    pub accepted: u64,
+    /// Accepted connections whose sockets are not closed yet.
+    pub open: u64,
+    /// Peers that were accepted and closed at once, because of a limit.
+    pub refused: u64,
+    /// Accepted connections that got no handler, because the factory raised.
+    pub rejected: u64,
+    /// Calls of accept(2) that failed for lack of descriptors or memory.
+    pub failed: u64,
+}
+
 /// The gate of one acceptor.
 pub(crate) struct Admission {
     options: AdmissionOptions,
+    /// Connections that are open or about to be accepted; counted only if `max_connections` is set.
     open: AtomicUsize,
+    tally: Tally,
     addresses: Mutex<HashMap<IpAddr, usize>>,
     /// The time at which the next connection would be due at an even rate. It tells how far ahead of the rate the
     /// connections are.
@@ -38,31 +73,31 @@ pub(crate) struct Admission {
     tell: Box<dyn Fn() + Send + Sync>,
 }
 
-/// The permission for one connection to be open.
+/// The room for one connection that is about to be accepted. Its drop makes the room free again.
+pub(crate) struct Room(Option<Arc<Admission>>);
+
+/// The permission for one connection to be open. The address is in a box, because most acceptors count none.
 pub(crate) struct Permit {
     admission: Arc<Admission>,
-    address: Option<IpAddr>,
+    address: Option<Box<IpAddr>>,
 }
 
 impl Admission {
-    /// Makes the gate, or `None` if there are no limits; `tell` is called when there is room again.
-    pub fn new(options: AdmissionOptions, tell: impl Fn() + Send + Sync + 'static) -> Option<Arc<Self>> {
-        let AdmissionOptions { max_connections, max_connections_per_address, accept_rate, .. } = options;
-        if max_connections.is_none() && max_connections_per_address.is_none() && accept_rate.is_none() {
-            return None;
-        }
-        Some(Arc::new(Self {
+    /// Makes the gate; `tell` is called when there is room again.
+    pub fn new(options: AdmissionOptions, tell: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
             options,
             open: AtomicUsize::new(0),
+            tally: Tally::default(),
             addresses: Mutex::default(),
             due: AtomicU64::new(0),
             awaited: AtomicBool::new(false),
             tell: Box::new(tell),
-        }))
+        })
     }
 
     /// Reserves room for one connection. If there is none, `tell` is called as soon as room becomes free.
-    pub fn reserve(self: &Arc<Self>) -> Option<Permit> {
+    pub fn reserve(self: &Arc<Self>) -> Option<Room> {
         self.try_reserve().or_else(|| {
             self.awaited.store(true, Ordering::SeqCst);
             // Room may have become free just before the flag was set.
@@ -70,11 +105,53 @@ impl Admission {
         })
     }
 
-    fn try_reserve(self: &Arc<Self>) -> Option<Permit> {
-        let most = self.options.max_connections.unwrap_or(usize::MAX);
-        let more = |open| (open < most).then_some(open + 1);
-        self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
-        Some(Permit { admission: self.clone(), address: None })
+    fn try_reserve(self: &Arc<Self>) -> Option<Room> {
+        if let Some(most) = self.options.max_connections {
+            let more = |open| (open < most).then_some(open + 1);
+            self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+        }
+        Some(Room(Some(self.clone())))
+    }
+
+    /// Frees the room of one connection.
+    fn free(&self) {
+        if self.options.max_connections.is_some() {
+            self.open.fetch_sub(1, Ordering::SeqCst);
+            if self.awaited.swap(false, Ordering::SeqCst) {
+                (self.tell)();
+            }
+        }
+    }
+
+    /// Counts a peer that was closed at once.
+    pub fn note_refused(&self) {
+        self.tally.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that got no handler.
+    pub fn note_rejected(&self) {
+        self.tally.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an accept that failed.
+    pub fn note_failed(&self) {
+        self.tally.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counters.
+    pub fn counted(&self) -> Counted {
+        let Tally { accepted, ended, refused, rejected, failed } = &self.tally;
+        // Read first: read later, it could exceed the number of accepted connections.
+        let ended = ended.load(Ordering::Acquire);
+        let accepted = accepted.load(Ordering::Acquire);
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counted {
+            accepted,
+            open: accepted.saturating_sub(ended),
+            refused: of(refused),
+            rejected: of(rejected),
+            failed: of(failed),
+        }
     }
 
     /// The time at which the rate allows the next connection; `None` if it allows it `now`.
@@ -92,41 +169,67 @@ impl Admission {
         }
     }
 
+    /// Counts one more connection from an address; `None` if there are `most` already.
+    fn enter(&self, address: IpAddr, most: usize) -> Option<Box<IpAddr>> {
+        let mut addresses = self.lock();
+        let open = addresses.entry(address).or_insert(0);
+        if *open >= most {
+            return None;
+        }
+        *open += 1;
+        Some(Box::new(address))
+    }
+
+    fn leave(&self, address: &IpAddr) {
+        let mut addresses = self.lock();
+        match addresses.get_mut(address) {
+            Some(open) if *open > 1 => *open -= 1,
+            _ => {
+                addresses.remove(address);
+                if addresses.capacity() > KEPT && addresses.len() < addresses.capacity() / 4 {
+                    let room = (2 * addresses.len()).max(KEPT / 2);
+                    addresses.shrink_to(room);
+                }
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         // A panic while the lock is held cannot leave the map half changed.
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Permit {
-    /// Counts one more connection from this address; returns false if the limit allows none.
-    pub fn admits(&mut self, address: IpAddr) -> bool {
-        let Some(most) = self.admission.options.max_connections_per_address else { return true };
-        let address = network(address);
-        let mut addresses = self.admission.lock();
-        let open = addresses.entry(address).or_insert(0);
-        if *open >= most {
-            return false;
+impl Room {
+    /// Counts the connection that was accepted into the room. Returns `None` if the limit allows no further connection
+    /// from its address.
+    pub fn admit(mut self, address: Option<IpAddr>) -> Option<Permit> {
+        let admission = self.0.as_ref()?;
+        let address = match (admission.options.max_connections_per_address, address) {
+            (Some(most), Some(address)) => Some(admission.enter(network(address), most)?),
+            _ => None,
+        };
+        let admission = self.0.take()?;
+        admission.tally.accepted.fetch_add(1, Ordering::Release);
+        Some(Permit { admission, address })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(admission) = &self.0 {
+            admission.free();
         }
-        *open += 1;
-        self.address = Some(address);
-        true
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(address) = self.address {
-            let mut addresses = self.admission.lock();
-            match addresses.get_mut(&address) {
-                Some(open) if *open > 1 => *open -= 1,
-                _ => drop(addresses.remove(&address)),
-            }
+        if let Some(address) = &self.address {
+            self.admission.leave(address);
         }
-        self.admission.open.fetch_sub(1, Ordering::SeqCst);
-        if self.admission.awaited.swap(false, Ordering::SeqCst) {
-            (self.admission.tell)();
-        }
+        self.admission.tally.ended.fetch_add(1, Ordering::Release);
+        self.admission.free();
     }
 }
 
@@ -152,12 +255,30 @@ mod tests {
         let tell = move || {
             counter.fetch_add(1, Ordering::SeqCst);
         };
-        (Admission::new(options, tell).expect("there are limits"), told)
+        (Admission::new(options, tell), told)
     }
 
     #[test]
-    fn without_limits_there_is_no_gate() {
-        assert!(Admission::new(AdmissionOptions::default(), || {}).is_none());
+    fn without_limits_there_is_always_room() {
+        let (gate, told) = gate(AdmissionOptions::default());
+        let inside: Vec<_> = (0..1000).filter_map(|_| gate.reserve()?.admit(None)).collect();
+        assert_eq!((inside.len(), gate.too_fast(0)), (1000, None));
+        drop(inside);
+        assert_eq!(told.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn it_counts_what_was_accepted_and_room_without_a_connection_not() {
+        let (gate, _) = gate(AdmissionOptions { max_connections: Some(2), ..Default::default() });
+        let (first, second) = (gate.reserve().and_then(|room| room.admit(None)), gate.reserve());
+        let Counted { accepted, open, refused, rejected, failed } = gate.counted();
+        assert_eq!((accepted, open, refused, rejected, failed), (1, 1, 0, 0, 0));
+        drop((first, second));
+        for note in [Admission::note_refused, Admission::note_rejected, Admission::note_failed] {
+            note(&gate);
+        }
+        let Counted { accepted, open, refused, rejected, failed } = gate.counted();
+        assert_eq!((accepted, open, refused, rejected, failed), (1, 0, 1, 1, 1));
     }
 
     #[test]
@@ -175,10 +296,7 @@ mod tests {
     #[test]
     fn each_address_has_its_share_and_a_host_of_ipv6_one() {
         let (gate, _) = gate(AdmissionOptions { max_connections_per_address: Some(1), ..Default::default() });
-        let enter = |address: &str| {
-            let mut permit = gate.reserve()?;
-            permit.admits(address.parse().ok()?).then_some(permit)
-        };
+        let enter = |address: &str| gate.reserve()?.admit(Some(address.parse().ok()?));
         let (a, b, c) = (enter("192.0.2.1"), enter("192.0.2.2"), enter("2001:db8::1"));
         assert!(a.is_some() && b.is_some() && c.is_some());
         assert!(enter("192.0.2.1").is_none() && enter("2001:db8::ffff:1").is_none());
@@ -193,10 +311,7 @@ mod tests {
     fn an_address_may_have_several_connections_and_each_end_makes_room_for_one() {
         let (gate, _) = gate(AdmissionOptions { max_connections_per_address: Some(3), ..Default::default() });
         let address = IpAddr::from([192, 0, 2, 1]);
-        let enter = || {
-            let mut permit = gate.reserve()?;
-            permit.admits(address).then_some(permit)
-        };
+        let enter = || gate.reserve()?.admit(Some(address));
         let mut inside: Vec<_> = (0..3).filter_map(|_| enter()).collect();
         assert_eq!((inside.len(), gate.lock().get(&address)), (3, Some(&3)));
         assert!(enter().is_none());
@@ -256,7 +371,7 @@ mod models {
             let bell = loom::sync::Arc::new(Notify::new());
             let told = bell.clone();
             let options = AdmissionOptions { max_connections: Some(1), ..Default::default() };
-            let gate = Admission::new(options, move || told.notify()).expect("there is a limit");
+            let gate = Admission::new(options, move || told.notify());
             let inside = gate.reserve().expect("there is room");
             let leaving = thread::spawn(move || drop(inside));
             // A listener asks again each time that `tell` is called.

@@ -28,7 +28,7 @@ impl Counter {
 
 /// Ended connections by reason. The names are those of the exceeded options, and these:
 ///
-/// * `in_order`: closed by either side
+/// * `in_order`: closed by either side, also with an error of the handler's own
 /// * `failed`: a system call on the socket failed, for example after a reset by the peer
 /// * `aborted`: by `abort()` or at the end of a stop's grace
 /// * `raised`: by an exception in a callback
@@ -44,30 +44,34 @@ pub struct Closed {
     max_input: Counter,
     max_output: Counter,
     idle_timeout: Counter,
+    receive_timeout: Counter,
     first_byte_timeout: Counter,
     write_timeout: Counter,
     ping_timeout: Counter,
     lifetime: Counter,
     min_rate: Counter,
+    min_write_rate: Counter,
 }
 
 impl Closed {
     /// Counts a connection that ended for `reason`.
     pub(crate) fn note(&self, reason: &Reason) {
         let counter = match reason {
-            Reason::Orderly => &self.in_order,
-            Reason::Io(_) => &self.failed,
+            Reason::Orderly | Reason::Given(_) => &self.in_order,
+            Reason::Io(_) | Reason::NoMemory => &self.failed,
             Reason::Aborted => &self.aborted,
-            Reason::Protocol(_) => &self.framing,
+            Reason::Protocol(_) | Reason::Unframed(_) => &self.framing,
             Reason::Raised(_) => &self.raised,
             Reason::InputOverflow { .. } => &self.max_input,
             Reason::OutputOverflow { .. } => &self.max_output,
             Reason::Expired(Expired::Idle(_)) => &self.idle_timeout,
+            Reason::Expired(Expired::Receive(_)) => &self.receive_timeout,
             Reason::Expired(Expired::FirstByte(_)) => &self.first_byte_timeout,
             Reason::Expired(Expired::Write(_)) => &self.write_timeout,
             Reason::Expired(Expired::Ping(_)) => &self.ping_timeout,
             Reason::Expired(Expired::Lifetime(_)) => &self.lifetime,
             Reason::Expired(Expired::TooSlow { .. }) => &self.min_rate,
+            Reason::Expired(Expired::TakesTooSlowly { .. }) => &self.min_write_rate,
         };
         counter.add(1);
     }
@@ -78,7 +82,7 @@ impl Closed {
     }
 
     /// Each reason with its count.
-    pub fn each(&self) -> [(&'static str, u64); 14] {
+    pub fn each(&self) -> [(&'static str, u64); 16] {
         [
             ("in_order", &self.in_order),
             ("failed", &self.failed),
@@ -89,11 +93,13 @@ impl Closed {
             ("max_input", &self.max_input),
             ("max_output", &self.max_output),
             ("idle_timeout", &self.idle_timeout),
+            ("receive_timeout", &self.receive_timeout),
             ("first_byte_timeout", &self.first_byte_timeout),
             ("write_timeout", &self.write_timeout),
             ("ping_timeout", &self.ping_timeout),
             ("lifetime", &self.lifetime),
             ("min_rate", &self.min_rate),
+            ("min_write_rate", &self.min_write_rate),
         ]
         .map(|(name, counter)| (name, counter.get()))
     }

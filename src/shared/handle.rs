@@ -1,6 +1,7 @@
 //! A poller as all threads see it, and the messages that they post to it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::Socket;
 
@@ -30,15 +31,16 @@ pub(crate) enum Message {
         len: usize,
         post: Foreign,
     },
-    /// Closes in order. The value, if any, goes to the connection's protocol before the close.
-    Close(Arc<Remote>, Option<Foreign>),
+    /// Closes in order. Before that the connection's protocol gets the first value, if there is one; `on_close` gets the
+    /// second one.
+    Close(Arc<Remote>, Option<Foreign>, Option<Foreign>),
     Abort(Arc<Remote>),
     Overflow(Arc<Remote>),
     Adopt {
         socket: Socket,
         peer: Peer,
         acceptor: Arc<Acceptor>,
-        permit: Option<Permit>,
+        permit: Permit,
     },
     Room(Arc<Acceptor>),
     Listen(Listener),
@@ -58,6 +60,14 @@ pub(crate) enum Message {
     },
 }
 
+/// A value of the layer above in a mailbox.
+pub enum Waiting<'a> {
+    /// For the dispatch.
+    Task(&'a Foreign),
+    /// Listens once the poller runs. One that listens in several places waits several times.
+    Acceptor(&'a Arc<Acceptor>),
+}
+
 /// The part of a poller that all threads see.
 pub struct PollerHandle {
     /// The poller's number in its reactor.
@@ -69,9 +79,16 @@ pub struct PollerHandle {
     pub(crate) mailbox: Mailbox<Message>,
     /// The [`crate::system::fork::generation`] of the process that made it.
     pub birth: u32,
+    /// Whether a stop was asked for. The poller may not have heard of it yet.
+    pub(crate) stopping: AtomicBool,
 }
 
 impl PollerHandle {
+    /// Whether a stop was asked for.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     /// Posts a value for the dispatch of this poller, which gets it as [`crate::poller::call::Call::Task`].
     pub fn post_task(&self, task: Foreign) -> Result<(), Foreign> {
         match self.post(Message::Task(task)) {
@@ -84,6 +101,20 @@ impl PollerHandle {
     pub fn cancel_timer(&self, id: TimerId) {
         // A poller that takes no more messages fires no more timers.
         let _ = self.post(Message::CancelTimer(id));
+    }
+
+    /// Calls `look` with each value of the layer above that waits in the mailbox: a task, or an acceptor with its factory.
+    pub fn each_waiting(&self, look: &mut dyn FnMut(Waiting<'_>)) {
+        self.mailbox.each(|message| match message {
+            Message::Task(task) => look(Waiting::Task(task)),
+            Message::Listen(listener) => look(Waiting::Acceptor(&listener.acceptor)),
+            _ => {}
+        });
+    }
+
+    /// Whether the poller takes messages, as of a moment ago: it has not ended.
+    pub fn is_open(&self) -> bool {
+        self.mailbox.is_open()
     }
 
     /// The number of messages that the poller has not taken.

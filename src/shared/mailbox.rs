@@ -83,6 +83,16 @@ impl<M, W: Wake> Mailbox<M, W> {
         std::mem::take(&mut inside.messages)
     }
 
+    /// Calls `look` with each waiting message.
+    pub fn each(&self, look: impl FnMut(&M)) {
+        self.lock().messages.iter().for_each(look);
+    }
+
+    /// Whether it takes messages, as of a moment ago.
+    pub fn is_open(&self) -> bool {
+        self.lock().open
+    }
+
     /// The number of waiting messages, as of a moment ago.
     pub fn depth(&self) -> u64 {
         self.depth.load(Ordering::Relaxed) as u64

@@ -85,9 +85,14 @@ impl Pulse {
     /// Notes that a callback begins.
     pub(crate) fn begin(&self, now: u64, name: &'static &'static str) {
         let Some(fuse) = &self.fuse else { return };
-        self.callback.store(std::ptr::from_ref(name).cast_mut(), Ordering::Relaxed);
+        self.rename(name);
         self.since.store(now.max(1), Ordering::Release);
         fuse.put_off(now);
+    }
+
+    /// Notes a better name of the running callback.
+    pub(crate) fn rename(&self, name: &'static &'static str) {
+        self.callback.store(std::ptr::from_ref(name).cast_mut(), Ordering::Relaxed);
     }
 
     /// Notes that the batch is over.

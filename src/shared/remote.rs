@@ -4,7 +4,7 @@
 //! blocks or touches a socket.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use socket2::SockAddr;
@@ -15,6 +15,7 @@ use crate::data::Payload;
 use crate::error::{Error, Foreign};
 use crate::options::ConnectionOptions;
 use crate::slots::Token;
+use crate::system::address::unmapped;
 
 /// The address of the peer.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ pub enum Peer {
 impl Peer {
     /// The peer of this address.
     pub(crate) fn of(address: &SockAddr) -> Self {
-        address.as_socket().map_or(Self::Unix, Self::Inet)
+        address.as_socket().map_or(Self::Unix, |address| Self::Inet(unmapped(address)))
     }
 }
 
@@ -53,21 +54,11 @@ pub struct Remote {
     /// Bytes in the output queue, as the poller last reported.
     queued: AtomicUsize,
     state: AtomicU8,
-    /// The connection's new remote after it was handed over.
-    successor: OnceLock<Arc<Remote>>,
+    /// The current token of the connection, once it was handed over. All its remotes share it, so nothing is kept of a
+    /// hand-over but this word.
+    current: OnceLock<Arc<AtomicU64>>,
     /// The groups of the connection; `None` after its end, when it may join no group.
     groups: Mutex<Option<Vec<Weak<Group>>>>,
-}
-
-impl Drop for Remote {
-    /// Drops the chain of successors in a loop. A connection may have been handed over any number of times, and
-    /// recursion would overflow the stack.
-    fn drop(&mut self) {
-        let mut next = self.successor.take();
-        while let Some(mut remote) = next.and_then(Arc::into_inner) {
-            next = remote.successor.take();
-        }
-    }
 }
 
 impl Remote {
@@ -81,7 +72,7 @@ impl Remote {
             posted: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             state: AtomicU8::new(OPEN),
-            successor: OnceLock::new(),
+            current: OnceLock::new(),
             groups: Mutex::new(Some(Vec::new())),
         })
     }
@@ -114,13 +105,13 @@ impl Remote {
 
     /// Closes in order, after the earlier writes of this thread.
     pub fn close(self: &Arc<Self>) {
-        self.end_by(|remote| Message::Close(remote, None));
+        self.close_with(None, None);
     }
 
     /// Closes in order; before that the connection's protocol gets `post`, by
-    /// [`crate::protocols::Protocol::receive`].
-    pub fn close_with(self: &Arc<Self>, post: Foreign) {
-        self.end_by(|remote| Message::Close(remote, Some(post)));
+    /// [`crate::protocols::Protocol::receive`]. `on_close` gets `error`.
+    pub fn close_with(self: &Arc<Self>, post: Option<Foreign>, error: Option<Foreign>) {
+        self.end_by(|remote| Message::Close(remote, post, error));
     }
 
     /// Aborts the connection at once.
@@ -131,7 +122,7 @@ impl Remote {
     fn end_by(self: &Arc<Self>, message: impl FnOnce(Arc<Self>) -> Message) {
         // After a hand-over the new handler decides about the close; a poller that has ended has closed the
         // connection.
-        if self.successor.get().is_none() {
+        if self.current() == self.token {
             self.mark_closed();
             let _ = self.tell(message(self.clone()));
         }
@@ -153,18 +144,16 @@ impl Remote {
 
     /// Redirects everything that was posted until now to `successor`.
     pub(crate) fn hand_over(&self, successor: &Arc<Self>) {
-        // A connection is handed over once: its token is stale after that.
-        let _ = self.successor.set(successor.clone());
+        let current = self.current.get_or_init(Arc::default);
+        current.store(successor.token.to_bits(), Ordering::Release);
+        // The successor is new, so nothing is set there yet.
+        let _ = successor.current.set(current.clone());
         self.mark_closed();
     }
 
     /// The connection's current token.
     pub(crate) fn current(&self) -> Token {
-        let mut current = self;
-        while let Some(successor) = current.successor.get() {
-            current = successor;
-        }
-        current.token
+        self.current.get().map_or(self.token, |current| Token::from_bits(current.load(Ordering::Acquire)))
     }
 
     /// Joins a group by `enter`; returns an error if the connection has ended.

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::options::ConnectorOptions;
 use crate::shared::remote::Peer;
 use crate::slots::Token;
-use crate::system::address::{Address, Target};
+use crate::system::address::{Target, text_of};
 use crate::system::socket;
 use crate::timer::TimerId;
 
@@ -114,8 +114,7 @@ impl Dial {
         };
         for target in targets {
             let route = match &target {
-                Target::Address(Address::Inet(address)) => Route::Known([(*address).into()].into()),
-                Target::Address(Address::Unix(name)) => match name.to_system() {
+                Target::Address(address) => match address.to_system() {
                     Ok(address) => Route::Known([address].into()),
                     Err(error) => dial.no_route(Error::io(format!("cannot connect to {target}"))(error)),
                 },
@@ -301,15 +300,6 @@ fn is_same(own: &SockAddr, peer: &SockAddr) -> bool {
 
 fn io_error(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
-}
-
-fn text_of(address: &SockAddr) -> String {
-    match (address.as_socket(), address.as_pathname(), address.as_abstract_namespace()) {
-        (Some(inet), ..) => inet.to_string(),
-        (_, Some(path), _) => format!("unix:{}", path.display()),
-        (.., Some(name)) => format!("unix:@{}", String::from_utf8_lossy(name)),
-        _ => "?".into(),
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! This module reads and writes its socket when the poller asks for it; it never calls a handler. No error ends a
 //! datagram socket, because an ICMP message about one peer says nothing about the others. A full send queue drops
-//! datagrams and counts them, as UDP may drop them anyway.
+//! datagrams and counts them, as UDP may drop them anyway. On a socket for every address an answer leaves from the
+//! address that was asked.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,6 +16,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::error::Error;
 use crate::options::{DatagramOptions, MAX_DATAGRAM};
+use crate::system::address::{Inet, inet_text, mapped, text_of, unmapped};
+use crate::system::packet_info::{Control, Own, asked, report_to};
+use crate::system::socket::{self, check_kind, is_bound};
 
 /// Number of datagrams that one system call takes.
 const BATCH: usize = 32;
@@ -23,10 +27,19 @@ const HIGH_WATER: usize = 64 * 1024;
 /// Number of queued datagrams up to which the memory is kept.
 const MOST_KEPT: usize = 1024;
 
+/// The two ends of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The address of the peer.
+    pub peer: SocketAddr,
+    /// Our address that the peer asked, on a socket for every address. `None` leaves the choice to the system.
+    pub own: Option<Own>,
+}
+
 /// A datagram that waits for its callback.
 pub struct Datagram {
-    /// The sender's address.
-    pub from: SocketAddr,
+    /// The sender, and the address that it asked.
+    pub from: Ends,
     place: Place,
 }
 
@@ -46,6 +59,7 @@ pub(crate) struct Landing {
     /// The number of places that hold a datagram.
     used: usize,
     addresses: Box<[libc::sockaddr_storage; BATCH]>,
+    controls: Box<[Control; BATCH]>,
 }
 
 impl Default for Landing {
@@ -55,6 +69,7 @@ impl Default for Landing {
             used: 0,
             // SAFETY: all zeroes is a valid value of this C structure: an address of no family.
             addresses: Box::new(unsafe { std::mem::zeroed() }),
+            controls: Box::new([Control::EMPTY; BATCH]),
         }
     }
 }
@@ -71,40 +86,85 @@ impl Landing {
     }
 }
 
+/// A bound socket that no poller watches yet.
+pub struct Opened {
+    /// The socket.
+    pub socket: Socket,
+    max_size: usize,
+    is_v6: bool,
+    /// Whether the system reports the address that each datagram was sent to.
+    reports_own: bool,
+}
+
 /// Opens a socket bound to `address`, and connected to `peer` if there is one.
-pub fn open(address: SocketAddr, peer: Option<SocketAddr>, options: &DatagramOptions) -> Result<Socket, Error> {
+pub fn open(address: Inet, peer: Option<SocketAddr>, options: &DatagramOptions) -> Result<Opened, Error> {
     options.validate()?;
     let bind = || -> io::Result<Socket> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), None)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
+        let (socket, address) = socket::make(address, Type::DGRAM)?;
         socket.set_reuse_address(options.reuse_address)?;
         socket.set_reuse_port(options.reuse_port)?;
-        socket.set_broadcast(options.broadcast)?;
-        options.receive_buffer_size.map_or(Ok(()), |size| socket.set_recv_buffer_size(size))?;
-        options.send_buffer_size.map_or(Ok(()), |size| socket.set_send_buffer_size(size))?;
-        options.device.as_ref().map_or(Ok(()), |name| socket.bind_device(Some(name.as_bytes())))?;
+        apply(options, &socket)?;
         socket.bind(&address.into())?;
         Ok(socket)
     };
     let socket = bind().map_err(Error::io(format!("cannot bind {address}")))?;
-    if let Some(peer) = peer {
-        socket.connect(&peer.into()).map_err(Error::io(format!("cannot connect {address} to {peer}")))?;
+    prepare(socket, &address.to_string(), peer, options)
+}
+
+/// Takes a bound socket of the user. Its file may be shared with other processes, so it is never shut down.
+pub fn take(socket: Socket, peer: Option<SocketAddr>, options: &DatagramOptions) -> Result<Opened, Error> {
+    options.validate()?;
+    check_kind(&socket, "address", Type::DGRAM, &[Domain::IPV4, Domain::IPV6])?;
+    let address = socket.local_addr().map_err(Error::io("cannot read the address of the given socket"))?;
+    if !is_bound(&address) {
+        return Err(Error::Argument("address: the socket is not bound".into()));
     }
-    Ok(socket)
+    for (name, is_set) in [("reuse_address", options.reuse_address), ("reuse_port", options.reuse_port)] {
+        if is_set {
+            return Err(Error::Argument(format!("{name}=True comes too late for a socket that is bound already")));
+        }
+    }
+    apply(options, &socket).map_err(Error::io("cannot set the options of the given socket"))?;
+    prepare(socket, &text_of(&address), peer, options)
+}
+
+fn apply(options: &DatagramOptions, socket: &Socket) -> io::Result<()> {
+    if options.broadcast {
+        socket.set_broadcast(true)?;
+    }
+    options.receive_buffer_size.map_or(Ok(()), |size| socket.set_recv_buffer_size(size))?;
+    options.send_buffer_size.map_or(Ok(()), |size| socket.set_send_buffer_size(size))?;
+    options.device.as_ref().map_or(Ok(()), |name| socket.bind_device(Some(name.as_bytes())))
+}
+
+/// Connects a bound socket if it is to have a peer, and asks for the addresses that answers have to leave from.
+fn prepare(socket: Socket, name: &str, peer: Option<SocketAddr>, options: &DatagramOptions) -> Result<Opened, Error> {
+    let bound = socket.local_addr().map_err(Error::io("cannot read the bound address"))?.as_socket();
+    let is_v6 = bound.is_some_and(|address| address.is_ipv6());
+    if let Some(peer) = peer {
+        let to = if is_v6 { mapped(peer) } else { peer };
+        let context = format!("cannot connect {name} to {}", inet_text(&peer));
+        socket.connect(&to.into()).map_err(Error::io(context))?;
+    }
+    let reports_own = bound.is_some_and(|address| address.ip().is_unspecified()) && socket.peer_addr().is_err();
+    if reports_own {
+        report_to(&socket, is_v6).map_err(Error::io("cannot ask for the addresses of datagrams"))?;
+    }
+    Ok(Opened { socket, max_size: options.max_size, is_v6, reports_own })
 }
 
 /// The datagram socket of one event handler.
 pub(crate) struct DatagramSocket {
     pub socket: Socket,
     max_size: usize,
+    is_v6: bool,
+    reports_own: bool,
     received: VecDeque<Datagram>,
     /// Errors to report, mostly of an earlier datagram.
     errors: VecDeque<Error>,
     output: Vec<u8>,
     /// The end of each datagram in `output`, and its destination.
-    ends: Vec<(usize, Option<SocketAddr>)>,
+    queued_to: Vec<(usize, Option<Ends>)>,
     pub readable: bool,
     /// Whether the system was short of memory at the last read.
     pub short: bool,
@@ -120,14 +180,17 @@ pub(crate) enum Due {
 }
 
 impl DatagramSocket {
-    pub fn new(socket: Socket, max_size: usize) -> Self {
+    pub fn new(opened: Opened) -> Self {
+        let Opened { socket, max_size, is_v6, reports_own } = opened;
         Self {
             socket,
             max_size,
+            is_v6,
+            reports_own,
             received: VecDeque::new(),
             errors: VecDeque::new(),
             output: Vec::new(),
-            ends: Vec::new(),
+            queued_to: Vec::new(),
             readable: true,
             short: false,
             listed: false,
@@ -168,10 +231,13 @@ impl DatagramSocket {
             header.msg_iovlen = 1;
             header.msg_name = (&raw mut landing.addresses[index]).cast();
             header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            if self.reports_own {
+                landing.controls[index].receive_by(header);
+            }
         }
         let room = &mut headers[first..];
-        // SAFETY: the headers, vectors, places and addresses are ours and outlive the call, and their lengths are
-        // true. MSG_TRUNC makes the kernel report the whole length of a datagram that did not fit.
+        // SAFETY: the headers, vectors, places, addresses and control messages are ours and outlive the call, and their
+        // lengths are true. MSG_TRUNC makes the kernel report the whole length of a datagram that did not fit.
         let count = unsafe {
             libc::recvmmsg(
                 self.socket.as_raw_fd(),
@@ -191,14 +257,17 @@ impl DatagramSocket {
         for (index, header) in (first..).zip(room.iter().take(count)) {
             let size = header.msg_len as usize;
             // Only sockets of these two families are opened.
-            let Some(from) = address_at(&landing.addresses[index], header.msg_hdr.msg_namelen) else { continue };
+            let Some(peer) = address_at(&landing.addresses[index], header.msg_hdr.msg_namelen) else { continue };
+            let peer = unmapped(peer);
             if size > self.max_size {
-                self.errors.push_back(Error::Truncated { from, size, limit: self.max_size });
+                self.errors.push_back(Error::Truncated { from: peer, size, limit: self.max_size });
                 continue;
             }
+            // SAFETY: the call above has filled in the header and its control messages.
+            let own = if self.reports_own { unsafe { asked(&header.msg_hdr) } } else { None };
             bytes += size;
             let place = Place::Landed { at: index * MAX_DATAGRAM, len: size };
-            self.received.push_back(Datagram { from, place });
+            self.received.push_back(Datagram { from: Ends { peer, own }, place });
         }
         Ok(bytes)
     }
@@ -224,16 +293,16 @@ impl DatagramSocket {
 
     /// Queues a datagram for the end of the batch; returns true if the queue is so long that it should be sent at
     /// once.
-    pub fn push(&mut self, data: &[u8], to: Option<SocketAddr>) -> bool {
+    pub fn push(&mut self, data: &[u8], to: Option<Ends>) -> bool {
         self.output.extend_from_slice(data);
-        self.ends.push((self.output.len(), to));
-        self.output.len() > HIGH_WATER || self.ends.len() >= MOST_KEPT
+        self.queued_to.push((self.output.len(), to));
+        self.output.len() > HIGH_WATER || self.queued_to.len() >= MOST_KEPT
     }
 
     /// Sends the queue; returns the number of bytes sent and the number of datagrams dropped.
     pub fn flush(&mut self) -> (usize, usize) {
         let (mut sent, mut done) = (0, 0);
-        while done < self.ends.len() {
+        while done < self.queued_to.len() {
             match self.send_many(done) {
                 Ok(count) => {
                     sent += self.bytes_of(done, done + count);
@@ -244,48 +313,52 @@ impl DatagramSocket {
                 // The error is about the first datagram, or it is an ICMP answer to an earlier one. The first is lost
                 // either way.
                 Err(error) => {
-                    let to = self.ends[done].1.map_or_else(|| "the peer".into(), |to| to.to_string());
+                    let to = self.queued_to[done].1.map_or_else(|| "the peer".into(), |to| inet_text(&to.peer));
                     self.errors.push_back(Error::io(format!("a datagram to {to} was lost"))(error));
                     done += 1;
                 }
             }
         }
-        let dropped = self.ends.len() - done;
+        let dropped = self.queued_to.len() - done;
         self.output.clear();
         self.output.shrink_to(HIGH_WATER);
-        self.ends.clear();
-        self.ends.shrink_to(MOST_KEPT);
+        self.queued_to.clear();
+        self.queued_to.shrink_to(MOST_KEPT);
         (sent, dropped)
     }
 
     fn bytes_of(&self, from: usize, to: usize) -> usize {
-        let start = |index: usize| if index == 0 { 0 } else { self.ends[index - 1].0 };
+        let start = |index: usize| if index == 0 { 0 } else { self.queued_to[index - 1].0 };
         start(to) - start(from)
     }
 
     fn send_many(&self, first: usize) -> io::Result<usize> {
-        let count = BATCH.min(self.ends.len() - first);
+        let count = BATCH.min(self.queued_to.len() - first);
         // SAFETY: all zeroes is a valid value of these C structures.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
         // SAFETY: as above.
         let mut vectors: [libc::iovec; BATCH] = unsafe { std::mem::zeroed() };
         let mut addresses: [MaybeUninit<SockAddr>; BATCH] = [const { MaybeUninit::uninit() }; BATCH];
+        let mut controls = [Control::EMPTY; BATCH];
         for offset in 0..count {
             let index = first + offset;
-            let start = if index == 0 { 0 } else { self.ends[index - 1].0 };
-            let (end, to) = self.ends[index];
+            let start = if index == 0 { 0 } else { self.queued_to[index - 1].0 };
+            let (end, to) = self.queued_to[index];
             let data = &self.output[start..end];
             vectors[offset] = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
             let header = &mut headers[offset].msg_hdr;
             header.msg_iov = &raw mut vectors[offset];
             header.msg_iovlen = 1;
-            if let Some(to) = to {
-                let address = addresses[offset].write(to.into());
+            if let Some(Ends { peer, own }) = to {
+                let address = addresses[offset].write(if self.is_v6 { mapped(peer).into() } else { peer.into() });
                 header.msg_name = address.as_ptr().cast_mut().cast();
                 header.msg_namelen = address.len();
+                if let Some(own) = own.filter(|own| own.ip.is_ipv4() == peer.is_ipv4()) {
+                    controls[offset].send_from(own, header);
+                }
             }
         }
-        // SAFETY: headers, vectors, data and addresses outlive the call, and the kernel only reads what they point to.
+        // SAFETY: headers, vectors, data, addresses and control messages outlive the call, and the kernel only reads what they point to.
         let sent = unsafe {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             libc::sendmmsg(self.socket.as_raw_fd(), headers.as_mut_ptr(), count as libc::c_uint, flags)

@@ -54,7 +54,7 @@ pub(crate) fn http_date() -> [u8; 29] {
 }
 
 /// Seconds since 1970, as of the system's last tick. This coarse clock is cheaper because it reads no hardware.
-fn system_seconds() -> u64 {
+pub(crate) fn system_seconds() -> u64 {
     u64::try_from(read(libc::CLOCK_REALTIME_COARSE).tv_sec).unwrap_or(0)
 }
 

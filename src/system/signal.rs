@@ -2,6 +2,7 @@
 //!
 //! The pipe exists because a signal that arrives just before the wait would otherwise be lost.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -45,6 +46,15 @@ pub fn stack_signal() -> libc::c_int {
     libc::SIGRTMAX() - 2
 }
 
+/// The address of a signal's handler: `SIG_DFL`, `SIG_IGN` or a function. `None` if the system does not tell.
+pub fn handler_of(signal: libc::c_int) -> Option<libc::sighandler_t> {
+    // SAFETY: only reads the signal's action, into our own memory.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        (libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0).then_some(action.sa_sigaction)
+    }
+}
+
 /// Blocks asynchronous signals in this thread, and so in the threads that it starts meanwhile: the main thread
 /// handles them. Signals that a thread causes by its own fault are not blocked.
 pub(crate) struct BlockedSignals(libc::sigset_t);
@@ -65,6 +75,31 @@ impl BlockedSignals {
                 code => Err(io::Error::from_raw_os_error(code)),
             }
         }
+    }
+}
+
+thread_local! {
+    /// The signals that this thread would block if a poller did not run on it.
+    static BEFORE: Cell<Option<libc::sigset_t>> = const { Cell::new(None) };
+}
+
+impl BlockedSignals {
+    /// The signals that were blocked before.
+    pub fn before(&self) -> libc::sigset_t {
+        self.0
+    }
+}
+
+/// Notes the signals that a child which this thread forks is to block: there this thread is the main one.
+pub(crate) fn block_in_children(signals: Option<libc::sigset_t>) {
+    BEFORE.set(signals);
+}
+
+/// In a child that a poller's thread has forked: blocks no more signals than before.
+pub(super) fn unblock_in_child() {
+    if let Ok(Some(before)) = BEFORE.try_with(Cell::get) {
+        // SAFETY: only sets the mask of this thread, which is allowed after a fork.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
     }
 }
 

@@ -1,13 +1,83 @@
-//! System calls for stream sockets: options, receive and send. Listeners and outgoing connections share one list of
-//! options.
+//! System calls for sockets: made, taken from the user, options, receive and send. Listeners and outgoing connections
+//! share one list of options.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-use socket2::{Domain, Socket, TcpKeepalive};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
+use crate::error::Error;
 use crate::options::{Keepalive, SocketOptions};
+use crate::system::address::Inet;
+
+/// Makes a socket that is to be bound to `address`, and returns the address to bind.
+///
+/// An IPv6 socket takes IPv4 peers only for [`Inet::Every`]. So "[::]" and ":port" can be bound side by side. On a
+/// machine without IPv6, [`Inet::Every`] is every IPv4 address.
+pub(crate) fn make(address: Inet, kind: Type) -> io::Result<(Socket, SocketAddr)> {
+    let is_dual = matches!(address, Inet::Every(_));
+    let address = address.to_socket_address();
+    match Socket::new(Domain::for_address(address), kind.nonblocking(), None) {
+        Err(error) if is_dual && error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            make(Inet::One((Ipv4Addr::UNSPECIFIED, address.port()).into()), kind)
+        }
+        Ok(socket) if address.is_ipv6() => {
+            socket.set_only_v6(!is_dual)?;
+            Ok((socket, address))
+        }
+        made => made.map(|socket| (socket, address)),
+    }
+}
+
+/// Returns an error that names `argument` unless a socket of the user has this type and one of these families.
+pub(crate) fn check_kind(socket: &Socket, argument: &str, kind: Type, families: &[Domain]) -> Result<(), Error> {
+    let refuse = |why: &str| Err(Error::Argument(format!("{argument}: descriptor {} {why}", socket.as_raw_fd())));
+    let found = match socket.r#type() {
+        Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => return refuse("is no socket"),
+        found => found.map_err(Error::io("cannot read the type of the given socket"))?,
+    };
+    match found {
+        found if found == kind => {}
+        Type::DGRAM => return refuse("is a datagram socket, which Datagram.bind() takes"),
+        Type::STREAM => return refuse("is a stream socket, which Acceptor and Reactor.adopt() take"),
+        _ => return refuse("is neither a stream nor a datagram socket"),
+    }
+    let family = socket.domain().map_err(Error::io("cannot read the family of the given socket"))?;
+    match families.contains(&family) {
+        true => Ok(()),
+        false if families.contains(&Domain::UNIX) => refuse("is neither a TCP nor a Unix socket"),
+        false => refuse("is no UDP socket"),
+    }
+}
+
+/// Prepares a connected stream socket of the user, and returns the address of its peer.
+pub fn take_connected(socket: &Socket, options: &SocketOptions) -> Result<SockAddr, Error> {
+    check_kind(socket, "sock", Type::STREAM, &[Domain::IPV4, Domain::IPV6, Domain::UNIX])?;
+    if socket.is_listener().unwrap_or(false) {
+        return Err(Error::Argument("sock: the socket listens; an Acceptor takes such sockets".into()));
+    }
+    let peer = socket.peer_addr().map_err(|error| match socket.take_error() {
+        // The peer has reset the connection already.
+        Ok(Some(reset)) => Error::io("sock: the connection has ended")(reset),
+        _ if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            Error::Argument("sock: the socket is not connected".into())
+        }
+        _ => Error::io("cannot read the peer's address of the given socket")(error),
+    })?;
+    let prepared = socket.set_nonblocking(true).and_then(|()| apply(options, socket));
+    prepared.map_err(Error::io("cannot set the options of the given socket"))?;
+    Ok(peer)
+}
+
+/// Whether a socket of the user has an address of its own.
+pub(crate) fn is_bound(address: &SockAddr) -> bool {
+    match address.as_socket() {
+        Some(inet) => inet.port() != 0,
+        None => address.as_pathname().is_some() || address.as_abstract_namespace().is_some(),
+    }
+}
 
 /// Sets the options of a socket. Accepted connections inherit them from their listener on Linux, which saves system
 /// calls for each of them.
@@ -48,8 +118,6 @@ pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use socket2::Type;
-
     use super::*;
 
     #[test]

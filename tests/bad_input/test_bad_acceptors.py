@@ -36,7 +36,6 @@ from support import LOCAL, Client, Echo, names
         "[::1]80",
         "[::1:80",
         "[127.0.0.1]:80",
-        "[::1%nosuch]:80",
         "tcp://127.0.0.1:80",
         "unix:",
         "unix:" + "x" * 200,

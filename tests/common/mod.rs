@@ -49,7 +49,10 @@ pub fn name(reason: &Reason) -> &'static str {
         Reason::InputOverflow { .. } => "input overflow",
         Reason::OutputOverflow { .. } => "output overflow",
         Reason::Raised(_) => "raised",
+        Reason::Given(_) => "given",
+        Reason::Unframed(_) => "unframed",
         Reason::Expired(_) => "expired",
+        Reason::NoMemory => "no memory",
         Reason::Protocol(violation) => violation.protocol,
     }
 }

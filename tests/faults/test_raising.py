@@ -1,5 +1,7 @@
 """An exception in any callback ends its own connection with it; the other connections and the reactor go on."""
 
+import asyncio
+
 import pytest
 
 import goev
@@ -116,4 +118,51 @@ def test_in_on_connect_fail_it_is_logged(reactor, events, log):
 
     goev.connect(reactor, "127.0.0.1:1", Raises())
     assert "on_connect_fail of Raises" in log.next()[1]
+    assert on_poller(reactor, lambda: "goes on") == "goes on"
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit])
+@pytest.mark.parametrize("where", ["on_read", "a timer", "call_soon", "then", "on_close"])
+def test_an_end_of_coroutines_and_generators_ends_its_connection_and_not_the_reactor(start, events, log, kind, where):
+    def fails(*_args):
+        raise kind
+
+    class Raises(Recorder):
+        def on_read(self):
+            self.events("read", self.read())
+            if where == "on_read":
+                fails()
+
+        def on_close(self, error):
+            super().on_close(error)
+            if where == "on_close":
+                fails()
+
+    handlers = iter([Raises(events), Echo()])
+    server = start(handlers.__next__)
+    client, neighbour = server.connect(), server.connect()
+    connection = events.until("open")[1]
+    match where:
+        case "on_read":
+            client.send(b"x")
+        case "a timer":
+            on_poller(connection, lambda: connection.schedule(0.0, fails))
+        case "call_soon":
+            connection.call_soon(fails)
+        case "then":
+            connection.run_in_executor(None, list, then=fails)
+        case "on_close":
+            client.close()
+    error = events.until("close")[1]
+    assert where == "on_close" or type(error) is kind
+    assert kind.__name__ in log.next()[1]
+    assert neighbour.ask(b"hello") == b"hello"
+
+
+def test_a_call_of_the_reactor_that_is_cancelled_is_logged(reactor, log):
+    def fails():
+        raise asyncio.CancelledError
+
+    reactor.call_soon(fails)
+    assert "CancelledError" in log.next()[1]
     assert on_poller(reactor, lambda: "goes on") == "goes on"

@@ -6,7 +6,7 @@ import pytest
 
 import goev
 from http_support import BrokenError, Keeps, get, post
-from support import PATIENCE, eventually, in_thread, settle
+from support import PATIENCE, eventually, in_thread, names, settle
 
 
 class RaisesThere(Keeps):
@@ -211,17 +211,52 @@ def test_what_is_no_answer_to_a_callback_is_a_type_error(connected, events, log)
     assert isinstance(events.until("close")[1], TypeError)
 
 
-def test_a_request_let_go_of_at_once_gets_500_and_the_end(connected, events, log):
-    class Ignores(Keeps):
-        def on_request(self, request):
-            self.events("request")
+class Ignores(Keeps):
+    def on_request(self, request):
+        self.events("request")
 
+
+def test_a_request_let_go_of_at_once_gets_500_and_the_end_and_a_line_in_the_log(connected, events, log):
     client = connected(lambda: Ignores(events))
-    client.send(get() * 2)
+    name = client.raw.name
+    client.send(get("/forgotten?a=b") * 2)
     answer = client.answer()
     assert (answer.status, answer["connection"]) == (500, "close")
     assert client.rest() == b""
     events.until("close")
+    record, text = log.next()
+    assert record.levelname == "WARNING"
+    assert names(text, "Ignores", "'GET /forgotten?a=b HTTP/1.1'", name, "500")
+    settle(client.server.reactor)
+    assert len(log.texts()) == 1
+
+
+def test_a_request_let_go_of_in_a_thread_is_named_in_the_log(kept, events, log):
+    client = kept(get("/" + "x" * 1000))[0]
+    events.history.clear()
+    assert client.answer().status == 500
+    assert names(log.next()[1], "Keeps", "'GET /xxx", client.raw.name)
+    assert len(log.texts()[0]) < 400
+
+
+def test_a_request_let_go_of_amid_its_answer_is_named_in_the_log(connected, log):
+    class Begins(goev.http.Connection):
+        def on_request(self, request):
+            request.start()
+            request.write(b"part")
+
+    client = connected(Begins)
+    client.send(get("/begun"))
+    assert client.survives_until_end().endswith(b"part\r\n")
+    assert names(log.next()[1], "Begins", "GET /begun", "complete")
+
+
+def test_a_request_let_go_of_after_its_connection_has_ended_is_worth_no_line(kept, events):
+    client = kept(get())[0]
+    client.reset()
+    events.until("close")
+    events.history.clear()
+    settle(client.server.reactor)
 
 
 @pytest.mark.parametrize("how", ["here", "in a thread", "in a cycle"])
@@ -251,3 +286,54 @@ def test_a_request_let_go_of_later_gets_500_in_its_turn(connected, log, how):
     answer = client.answer()
     assert (answer.status, answer["connection"]) == (500, "close")
     assert client.rest() == b""
+
+
+@pytest.mark.parametrize("how", ["timer", "then", "close", "half-close"])
+def test_an_answer_that_only_the_end_would_complete_is_cut(kept, events, log, how):
+    class Stops(Keeps):
+        def on_request(self, request):
+            request.start()
+            request.write(b"part")
+            super().on_request(request)
+            if how == "timer":
+                self.schedule(0, self.fails)
+            elif how == "then":
+                self.run_in_executor(None, int, then=self.fails)
+            elif how == "close":
+                self.close()
+
+        def on_body(self, request, data):
+            pass
+
+        def fails(self, *_):
+            raise BrokenError
+
+    client, _request = kept(post("/", b"", version="1.0") if how != "half-close" else HALF, kind=Stops)
+    assert client.take_until(b"\r\n\r\n")
+    if how == "half-close":
+        client.finish()
+    with pytest.raises(ConnectionResetError):
+        client.rest()
+    events.until("close")
+
+
+HALF = post("/", b"12345", version="1.0")[:-2]
+
+
+@pytest.mark.parametrize("how", ["raises", "body"])
+def test_an_error_answer_to_head_has_no_body(connected, events, log, how):
+    class Takes(Keeps):
+        def on_request(self, request):
+            if how == "raises":
+                raise BrokenError
+
+        def on_body(self, request, data):
+            pass
+
+    client = connected(lambda: Takes(events))
+    client.send(get("/", "Transfer-Encoding: chunked", method="HEAD") + b"nonsense\r\n")
+    answer = client.answer("HEAD")
+    assert answer.status == (500 if how == "raises" else 400)
+    assert answer["content-length"] not in (None, "0"), "the length that a GET would have got"
+    assert client.rest() == b""
+    events.until("close")

@@ -82,7 +82,7 @@ def test_a_half_close_within_a_request_still_answers_those_before(kept, events):
 
 @pytest.mark.parametrize("writes", [True, False])
 @pytest.mark.parametrize("last", [get("/", "Connection: close"), get()], ids=["close", "keep-alive"])
-def test_a_reset_is_told_also_when_more_input_waits_than_may(kept, events, last, writes):
+def test_a_reset_is_told_also_when_more_input_waits_than_may(kept, events, log, last, writes):
     client, request = kept(last, max_input=100_000)
     request.start()
     handed_out = len(events.of("request"))

@@ -66,3 +66,39 @@ def test_a_stop_finishes_a_streamed_answer(start, stack, events):
     client.raw.close()
     idle.raw.close()
     assert report.result(PATIENCE).aborted == 0
+
+
+@pytest.mark.parametrize("how", ["stop", "stop in the callback", "False"])
+def test_the_last_answer_before_an_orderly_end_says_so(connected, events, how):
+    """RFC 9112 section 9.6: so a client sends no request that would be lost."""
+
+    class Ends(Keeps):
+        def on_request(self, request):
+            if how == "stop in the callback":
+                self.reactor.stop(PATIENCE)
+                request.respond(200, None, b"bye")
+            super().on_request(request)
+            return how != "False"
+
+    client = connected(lambda: Ends(events))
+    client.send(get())
+    request = events.until("request")[1]
+    if how == "stop":
+        client.server.reactor.stop(PATIENCE)
+    if how != "stop in the callback":
+        request.respond(200, None, b"bye")
+    answer = client.answer()
+    assert (answer["connection"], answer.body) == ("close", b"bye")
+    assert client.rest() == b""
+
+
+def test_only_the_last_of_the_answers_before_a_stop_says_the_end(kept):
+    client, first, second = kept(get("/first"), get("/second"))
+    second.respond(200, None, DATA)
+    client.server.reactor.stop(PATIENCE)
+    first.start()
+    first.end()
+    assert client.answer()["connection"] is None
+    answer = client.answer()
+    assert (answer["connection"], sha256(answer.body)) == ("close", sha256(DATA))
+    assert client.rest() == b""

@@ -1,10 +1,12 @@
 """Output that waits stays within max_output, and one answer always fits where nothing waits."""
 
+import sys
+
 import pytest
 
 import goev
 from http_support import DATA, HttpClient, Keeps, Target, get
-from support import PATIENCE, SMALL_BUFFERS, in_thread, on_poller, resident, settle, sha256
+from support import PATIENCE, SMALL_BUFFERS, eventually, in_thread, on_poller, resident, settle, sha256
 
 
 class Drains(Keeps):
@@ -88,3 +90,60 @@ def test_a_client_that_never_reads_its_answers_takes_no_memory(start, stack):
     assert client.raw.fill(flood) < len(flood)
     assert resident() - before < 8_000_000
     assert other.ask(get("/other")).body == b"/other"
+
+
+class Big(Keeps):
+    """Answers all requests but ``/slow`` with the same large object."""
+
+    body = bytes(1_000_000)
+
+    def on_request(self, request):
+        super().on_request(request)
+        if request.target != "/slow":
+            request.respond(200, None, self.body)
+
+
+def test_no_request_is_handed_out_while_the_answers_that_wait_exceed_high_water(connected, events):
+    client = connected(lambda: Big(events))
+    client.send(get("/slow") + get("/big") * 31)
+    slow = events.until("request")[1]
+    events.until("request")
+    settle(client.server.reactor)
+    assert events.names.count("request") == 2, "the answer to the second is as large as may wait"
+    slow.respond(200, None, b"slow")
+    assert client.answer().body == b"slow"
+    assert all(client.answer().body == Big.body for _ in range(31))
+    assert client.is_silent()
+
+
+def test_answers_that_wait_are_held_by_reference_and_a_peer_that_is_gone_frees_them(start, stack, events):
+    server = start(lambda: Big(events))
+    before = sys.getrefcount(Big.body)
+    clients = [HttpClient(stack, server) for _ in range(20)]
+    for client in clients:
+        client.send(get("/slow") + get("/big") * 31)
+    events.times("request", 40)
+    settle(server.reactor)
+    held = sys.getrefcount(Big.body) - before  # an assert would hold it, too
+    assert held == 20, "each connection holds it once"
+    memory = resident()
+    for client in clients:
+        client.reset()
+    events.times("close", 20)
+    eventually(lambda: sys.getrefcount(Big.body) == before, "the bodies are freed, though /slow was never answered")
+    assert resident() - memory < 5_000_000
+
+
+def test_output_in_the_queue_and_answers_that_wait_reach_max_output_together_only(kept, events):
+    client, first, second = kept(get("/first"), get("/second"), max_output=4_000_000, **SMALL_BUFFERS)
+
+    def fill():
+        first.start()
+        first.write(bytes(3_000_000))
+        second.start()
+        for _ in range(30):
+            second.write(bytes(100_000))
+
+    with pytest.raises(goev.ConnectionClosed):
+        on_poller(client.server.reactor, fill)
+    assert isinstance(events.until("close")[1], goev.OutputOverflow)

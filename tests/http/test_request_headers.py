@@ -38,6 +38,15 @@ def test_repeated_headers_are_joined_or_listed(headers):
     assert headers.get_all("none") == []
 
 
+def test_repeated_cookies_are_joined_as_a_cookie_is_written(kept):
+    """By "; ", as one field of them would be: RFC 6265 section 5.4, RFC 9113 section 8.2.3."""
+    headers = kept(get("/", "Cookie: a=1", "X: a", "cookie: b=2; c=3", "X: b"))[1].headers
+    assert headers["cookie"] == headers.get("COOKIE") == "a=1; b=2; c=3"
+    assert headers.get_all("cookie") == ["a=1", "b=2; c=3"]
+    assert dict(headers)["cookie"] == "a=1; b=2; c=3"
+    assert headers["x"] == "a, b"
+
+
 def test_headers_have_the_views_and_the_equality_of_a_mapping(headers):
     assert headers.keys() & {"host", "cookie", "none"} == {"host", "cookie"}
     assert ("cookie", "c=d") in headers.items()

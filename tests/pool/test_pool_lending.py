@@ -114,7 +114,7 @@ def test_acquire_gives_up_on_time_and_leaves_nothing_behind(make, timeout):
 
 def test_acquire_with_a_timeout_is_refused_on_a_poller(make, reactor):
     pool = filled(make(check_interval=60), 1)
-    with pytest.raises(goev.WrongThread, match=r"use acquire\(\) in callbacks"):
+    with pytest.raises(goev.WrongThread, match=r"use acquire\(then=…\) in callbacks"):
         on_poller(reactor, lambda: pool.acquire(timeout=1))
     with pytest.raises(goev.WrongThread):
         on_poller(reactor, lambda: pool.connection().__enter__())

@@ -98,6 +98,7 @@ def test_a_handler_must_answer_the_handshake_with_a_bool_or_none(connected, even
         (("v2", "v1"), ["v1, v2"], "v2"),
         (["v2", "v1"], ["v1", "v0 ,v2"], "v2"),
         (("v2", "v1"), ["V2, v3"], None),
+        (("v2", "v1"), ['x=",v2,", v1'], "v1"),
     ],
 )
 def test_the_first_of_our_subprotocols_that_is_offered_is_chosen(connected, events, ours, offered, chosen):
@@ -135,6 +136,17 @@ def test_the_first_of_our_subprotocols_that_is_offered_is_chosen(connected, even
         (["permessage-deflate; server_max_window_bits=10; server_max_window_bits=10"], None),
         (["permessage-deflate; unknown"], None),
         (["permessage-deflate; unknown, permessage-deflate"], ""),
+        # A quoted string hides commas and semicolons (RFC 9110 section 5.6.4).
+        (['x; y=",permessage-deflate; client_max_window_bits,"'], None),
+        (['x; y="\\",permessage-deflate,\\\\", permessage-deflate'], ""),
+        (['x; y=", permessage-deflate'], None),
+        (['x; y="a\\", permessage-deflate'], None),
+        (['x; y="b;c", permessage-deflate'], ""),
+        (['permessage-deflate; server_max_window_bits="1\\0"'], "; server_max_window_bits=10"),
+        (['permessage-deflate; server_max_window_bits="10'], None),
+        (['permessage-deflate; server_max_window_bits="'], None),
+        (['permessage-deflate; x=";server_no_context_takeover"'], None),
+        ([";, permessage-deflate"], ""),
     ],
 )
 def test_compression_is_agreed_on_by_the_first_offer_that_can_be_met(connected, events, offers, agreed):

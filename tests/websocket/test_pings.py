@@ -5,6 +5,7 @@ import time
 import pytest
 
 import goev
+import goev.testing
 from support import SMALL_BUFFERS, on_poller, settle
 from websocket_support import NOISE, PING, PONG, SIGN_OF_LIFE, Echo, Frame, Told, closed, frame, text
 
@@ -118,3 +119,44 @@ def test_without_an_interval_nobody_is_pinged_and_without_a_timeout_nobody_given
     patient.send(text("here"))
     events.until("message")
     assert events.names == ["open", "open", "message"]
+
+
+class Sends(goev.websocket.Connection):
+    """Sends a long message when asked."""
+
+    ping_interval, ping_timeout = 0.5, 1.0
+
+    def on_message(self, message):
+        self.send(bytes(3_000_000))
+
+
+def test_a_peer_that_takes_data_is_alive_before_the_ping_has_reached_it():
+    """The ping waits behind a message that the peer takes slowly, for longer than the interval and the timeout."""
+    clock = goev.testing.Clock()
+    peer = goev.testing.open(Sends(), clock=clock, auto_pause=False)
+    peer.take_only(0)
+    peer.send("go")
+    for _ in range(20):
+        clock.advance(0.9)
+        assert not peer.closed
+        peer.take_only(50_000)
+    clock.advance(1.3)  # a quarter of the timeout late at most
+    assert isinstance(peer.close_error, goev.PingTimeout)
+
+
+def test_a_peer_whose_kernel_holds_the_message_and_the_ping_is_alive_while_it_reads(opened, events):
+    """It takes two seconds: the peer has to be slower than the times of the ping, and those slower than the machine."""
+    client, handler = opened(Echo, {"ping_interval": 0.5, "ping_timeout": 1.0})
+    handler.send(bytes(3_000_000))
+    taken, began = 0, time.monotonic()
+    while taken < 1_500_000:
+        taken += len(client.socket.recv(15_000))
+        time.sleep(max(0.0, began + taken / 600_000 - time.monotonic()))
+    assert "close" not in events.names
+
+
+def test_the_time_of_a_ping_runs_when_the_peer_reads_no_more(opened, events):
+    client, handler = opened(Echo, {"ping_interval": 0.05, "ping_timeout": 0.1}, **SMALL_BUFFERS)
+    handler.send(bytes(len(NOISE)))
+    client.socket.recv(50_000)
+    assert closed(events)[0] is goev.PingTimeout

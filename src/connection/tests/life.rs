@@ -264,6 +264,25 @@ fn a_new_handler_begins_with_the_input_that_waits_and_with_its_own_pauses() {
 }
 
 #[test]
+fn an_old_remote_knows_the_current_token_and_keeps_no_remote_alive() {
+    let options = ConnectionOptions::default();
+    let named = |n: u64| {
+        let first = remote(&options);
+        Remote::new(first.handle.clone(), Slot::from_bits(n << 32), first.peer, &options)
+    };
+    let (old, mut current, mut passed) = (named(1), named(1), Vec::new());
+    old.hand_over(&current);
+    for n in 2..10 {
+        let next = named(n);
+        current.hand_over(&next);
+        passed.push(Arc::downgrade(&current));
+        current = next;
+        assert_eq!((old.current(), current.current()), (current.token, current.token));
+    }
+    assert!(passed.iter().all(|passed| passed.upgrade().is_none()));
+}
+
+#[test]
 fn a_new_handler_is_not_called_for_input_that_is_not_there() {
     let mut bench = Bench::open(ConnectionOptions::default());
     bench.connection.news = true;
@@ -296,9 +315,9 @@ fn a_protocol_can_be_taken_out_and_put_back() {
 #[test]
 fn a_connection_keeps_its_permit_as_long_as_it_lives() {
     let options = crate::options::AdmissionOptions { max_connections: Some(1), ..Default::default() };
-    let gate = crate::shared::admission::Admission::new(options, || {}).expect("there is a limit");
+    let gate = crate::shared::admission::Admission::new(options, || {});
     let Bench { connection, .. } = Bench::unopened(ConnectionOptions::default());
-    let connection = connection.with_permit(gate.reserve());
+    let connection = connection.with_permit(gate.reserve().and_then(|room| room.admit(None)).expect("there is room"));
     assert!(gate.reserve().is_none());
     drop(connection);
     assert!(gate.reserve().is_some());

@@ -13,6 +13,7 @@ mod line;
 mod output;
 
 use std::any::Any;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mio::{Poll, Token, Waker};
@@ -141,6 +142,7 @@ fn remote(options: &ConnectionOptions) -> Arc<Remote> {
         pulse: Pulse::new(None).expect("no timer"),
         mailbox: Mailbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker")),
         birth: fork::generation(),
+        stopping: AtomicBool::new(false),
     };
     Remote::new(Arc::new(handle), Slot::from_bits(1 << 32), Name::Unix, options)
 }
@@ -231,6 +233,9 @@ fn word(reason: &Reason) -> &'static str {
         Reason::InputOverflow { .. } => "input overflow",
         Reason::OutputOverflow { .. } => "output overflow",
         Reason::Raised(_) => "raised",
+        Reason::Given(_) => "given",
+        Reason::NoMemory => "no memory",
+        Reason::Unframed(_) => "unframed",
         Reason::Expired(_) => "expired",
         Reason::Protocol(_) => "protocol",
     }

@@ -112,6 +112,11 @@ impl Answer {
         self.stage == Stage::Due
     }
 
+    /// Notes that the answer was given by other means.
+    pub fn settle(&mut self) {
+        self.stage = Stage::Given;
+    }
+
     /// Whether the answer is complete.
     pub fn is_given(&self) -> bool {
         self.stage == Stage::Given
@@ -188,7 +193,11 @@ impl Answer {
         let (head, closes) = head.finish(framed, date, self.version, self.keeps_alive());
         let has_body = !self.is_head && framed != Framed::Empty;
         let framed = if has_body { framed } else { Framed::Empty };
-        let then = if closes { Then::MoreOfLast } else { Then::More };
+        let then = match framed {
+            Framed::UntilClose => Then::MoreUntilClose,
+            _ if closes => Then::MoreOfLast,
+            _ => Then::More,
+        };
         Ok(Ready { head, has_body, then, stage: Stage::Begun { framed, left, closes } })
     }
 
@@ -240,15 +249,7 @@ impl Answer {
     pub fn abandon(&mut self, date: &[u8]) -> Option<(Vec<u8>, Then)> {
         match std::mem::replace(&mut self.stage, Stage::Given) {
             Stage::Given => None,
-            Stage::Due => {
-                let mut answer = error_answer(Refusal::no_answer(), date);
-                if self.is_head
-                    && let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n")
-                {
-                    answer.truncate(end + 4);
-                }
-                Some((answer, Then::Close))
-            }
+            Stage::Due => Some((error_answer(Refusal::no_answer(), date, self.is_head), Then::Close)),
             // For such a peer only the end of the connection would mark the body as whole.
             Stage::Begun { framed: Framed::UntilClose, .. } => Some((Vec::new(), Then::Cut)),
             Stage::Begun { .. } => Some((Vec::new(), Then::Close)),

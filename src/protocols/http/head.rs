@@ -7,27 +7,11 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Request, Status};
 
+use super::authority::{is_authority, is_host_and_port};
+use super::characters::TOKEN;
 use super::limits::{Limits, MOST_HEADERS};
+use super::list::members;
 use super::refusal::Refusal;
-
-/// The set of all letters and digits, and of `others`.
-pub(super) const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
-    let mut set = [false; 256];
-    let mut byte = 0;
-    while byte < set.len() {
-        set[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut at = 0;
-    while at < others.len() {
-        set[others[at] as usize] = true;
-        at += 1;
-    }
-    set
-}
-
-/// The bytes of a name in a host (RFC 3986 section 3.2.2).
-static HOST: [bool; 256] = alphanumeric_and(b"-._~%!$&'()*+,;=");
 
 /// The minor version of HTTP/1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,12 +123,13 @@ struct Codings {
 
 impl Codings {
     fn note(&mut self, value: &[u8]) {
-        for coding in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+        for coding in members(value) {
             self.count += 1;
             self.ends_chunked = coding.eq_ignore_ascii_case(b"chunked");
             self.chunked += usize::from(self.ends_chunked);
-            // A coding may have parameters; only its form is checked here.
-            self.malformed |= coding.is_empty() || !coding.iter().all(u8::is_ascii_graphic);
+            // An unknown coding may have parameters; only the form of its name is checked.
+            let name = coding.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+            self.malformed |= name.is_empty() || !name.iter().all(|byte| TOKEN[usize::from(*byte)]);
         }
     }
 
@@ -240,7 +225,7 @@ fn parse_other_version(head: &[u8], limits: &Limits) -> Result<Facts, Refusal> {
 fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
     let is_clean = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') && is_escaped(target);
     let fits = match target.as_bytes() {
-        _ if method == "CONNECT" => is_authority(target.as_bytes(), true),
+        _ if method == "CONNECT" => is_host_and_port(target.as_bytes()),
         b"*" => method == "OPTIONS",
         [b'/', ..] => true,
         _ => is_absolute(target),
@@ -262,29 +247,8 @@ fn is_absolute(target: &str) -> bool {
     target.split_once("://").is_some_and(|(scheme, rest)| {
         let is_scheme = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
-        is_scheme && !authority.is_empty() && is_authority(authority.as_bytes(), false)
+        is_scheme && !authority.is_empty() && is_authority(authority.as_bytes())
     })
-}
-
-/// Whether `value` is a host, possibly with a port (RFC 3986 section 3.2). If the port is optional the host may be
-/// empty: a target without a host has an empty `Host` (RFC 9112 section 3.2).
-fn is_authority(value: &[u8], whole: bool) -> bool {
-    let is_name = |byte: &u8| HOST[usize::from(*byte)];
-    let is_address = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
-    let (host, rest) = match value {
-        [b'[', inside @ ..] => match memchr::memchr(b']', inside) {
-            Some(end) if end > 0 && inside[..end].iter().all(is_address) => inside.split_at(end + 1),
-            _ => return false,
-        },
-        _ => value.split_at(memchr::memchr(b':', value).unwrap_or(value.len())),
-    };
-    let port = match rest {
-        [] => None,
-        [b':', port @ ..] if port.iter().all(u8::is_ascii_digit) => Some(port),
-        _ => return false,
-    };
-    let is_port = |port: &[u8]| std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok());
-    (value.starts_with(b"[") || host.iter().all(is_name)) && (!whole || (!host.is_empty() && port.is_some_and(is_port)))
 }
 
 impl Fields {
@@ -313,17 +277,22 @@ impl Fields {
 
     fn note_host(&mut self, value: &[u8]) -> Result<(), Refusal> {
         self.hosts += 1;
-        if is_authority(value, false) { Ok(()) } else { Err(Refusal::bad("a malformed Host")) }
+        if is_authority(value) { Ok(()) } else { Err(Refusal::bad("a malformed Host")) }
     }
 
     fn note_expect(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        self.expects_continue = true;
-        // RFC 9110 section 10.1.1
-        if value.eq_ignore_ascii_case(b"100-continue") { Ok(()) } else { Err(Refusal::new(417, "an unknown Expect")) }
+        // RFC 9110 section 10.1.1; empty members are ignored (section 5.6.1.2).
+        for expectation in members(value).filter(|member| !member.is_empty()) {
+            if !expectation.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Refusal::new(417, "an unknown Expect"));
+            }
+            self.expects_continue = true;
+        }
+        Ok(())
     }
 
     fn note_connection(&mut self, value: &[u8]) {
-        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+        for option in members(value) {
             self.close |= option.eq_ignore_ascii_case(b"close");
             self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
             self.upgrade.0 |= option.eq_ignore_ascii_case(b"upgrade");

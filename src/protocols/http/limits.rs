@@ -1,6 +1,9 @@
-//! The size limits of a request.
+//! The limits of a request: its sizes, and the time that it may take.
+
+use std::time::Duration;
 
 use crate::error::{Error, within};
+use crate::options::Rate;
 
 /// The most fields that a head may have under any setting.
 pub(super) const MOST_HEADERS: usize = 256;
@@ -8,7 +11,7 @@ pub(super) const MOST_HEADERS: usize = 256;
 /// The largest value of a limit in bytes.
 const MOST: usize = 1 << 30;
 
-/// The size limits of a request.
+/// The limits of a request.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of the request line; a longer one gets 414.
@@ -21,11 +24,27 @@ pub struct Limits {
     pub max_body: usize,
     /// Number of unanswered requests at which no further request is looked at.
     pub max_pending: usize,
+    /// Time for a head, from its first byte; a slower one gets 408.
+    pub head_timeout: Option<Duration>,
+    /// Time for a body, and the number of bytes that give it a second more; a slower one gets 408.
+    pub body_min_rate: Option<Rate>,
 }
+
+/// The times of Apache's `mod_reqtimeout`: a body has 20 seconds, and one more for each 500 bytes.
+const PATIENCE: Duration = Duration::from_secs(20);
+const BODY_MIN_RATE: Rate = Rate { bytes_per_second: 500.0, window: PATIENCE };
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_line: 8192, max_headers: 100, max_head: 32 * 1024, max_body: 1024 * 1024, max_pending: 32 }
+        Self {
+            max_line: 8192,
+            max_headers: 100,
+            max_head: 32 * 1024,
+            max_body: 1024 * 1024,
+            max_pending: 32,
+            head_timeout: Some(PATIENCE),
+            body_min_rate: Some(BODY_MIN_RATE),
+        }
     }
 }
 
@@ -37,7 +56,10 @@ impl Limits {
         within("max_headers", self.max_headers, 1, MOST_HEADERS)?;
         within("max_body", self.max_body, 0, MOST)?;
         within("max_pending", self.max_pending, 1, 10_000)?;
-        Ok(())
+        if self.head_timeout == Some(Duration::ZERO) {
+            return Err(Error::Argument("head_timeout must be more than 0 seconds, not 0".into()));
+        }
+        self.body_min_rate.map_or(Ok(()), |rate| rate.validate("body_min_rate"))
     }
 }
 

@@ -4,22 +4,25 @@
 //!
 //! * Requests are numbered as they are handed out. Answers go out by number, in whatever order they are given.
 //! * The oldest answer that is due is written at once; parts of later answers wait, within `max_output`.
+//! * While more than `high_water` bytes wait so, no further request is handed out.
 //! * A refusal is an answer like any other: it follows the answers that are due, and the connection ends after it.
-//! * After an answer that ends the connection no further request is handed out (section 9.6).
+//! * After an answer that ends the connection no further request is handed out, and the answer says so (section 9.6).
 //! * `100 Continue` goes out only while nothing else is due.
 
 use std::any::Any;
 use std::sync::Arc;
 
 use super::answer::{Answer, NotNow, Piece};
-use super::answers::{Answers, Place, Then};
+use super::answers::{self, Answers, Place, Then};
 use super::limits::Limits;
 use super::refusal::Refusal;
-use super::requests::{Event, Requests};
-use super::response::{Head, Unfit, error_answer};
-use crate::data::{Data, Payload};
+use super::requests::{Event, Requests, Sent};
+use super::response::{Head, Unfit, closing, error_answer};
+use super::tally::Tally;
+use crate::data::{Data, Held, Payload};
 use crate::error::{Error, Foreign, Reason};
-use crate::protocols::{Closing, Protocol, Succession, Wire};
+use crate::options::Rate;
+use crate::protocols::{Closing, Protocol, Succession, Unfinished, Wire};
 
 /// RFC 9110 section 15.2.1
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -30,6 +33,8 @@ pub struct Http {
     answers: Answers,
     /// The reason with which the connection ends when the answers are given.
     reason: Option<Reason>,
+    /// The counts of the answer whose turn it is; `None` if the handler wants none.
+    tally: Option<Box<Tally>>,
 }
 
 /// A part of an answer that another thread posts ([`crate::shared::remote::Remote::post`]).
@@ -55,7 +60,12 @@ pub enum Kept {
 impl Http {
     /// With `streams`, a request is handed out as soon as its head has arrived, and its body in pieces.
     pub fn new(limits: Arc<Limits>, streams: bool) -> Self {
-        Self { requests: Requests::new(limits, streams), answers: Answers::default(), reason: None }
+        Self { requests: Requests::new(limits, streams), answers: Answers::default(), reason: None, tally: None }
+    }
+
+    /// Marks the end of each answer in the output from now on, by an [`super::Answered`].
+    pub fn observe(&mut self) {
+        self.tally = Some(Box::default());
     }
 
     // ---- requests -------------------------------------------------------------------------------------------------
@@ -75,7 +85,11 @@ impl Http {
         }
         let answers = &mut self.answers;
         let taken = self.requests.take(wire.input(), |event| {
-            let number = if matches!(event, Event::Request { .. }) { answers.expect() } else { answers.last() };
+            let Event::Request { facts, .. } = event else { return show(answers.last(), event) };
+            let number = answers.expect();
+            if facts.is_head {
+                answers.note_head();
+            }
             show(number, event)
         });
         if let Some((value, done)) = taken {
@@ -93,7 +107,7 @@ impl Http {
         if self.requests.finds_without_input() {
             return;
         }
-        let done = self.requests.look(wire.input(), self.answers.due());
+        let done = self.requests.look(wire.input(), self.answers.load());
         if done > 0 {
             wire.consume(done);
         }
@@ -102,6 +116,7 @@ impl Http {
     /// Refuses the input: the answers that are due go out first, then the answer of the refusal, then the connection
     /// ends.
     fn refuse(&mut self, refusal: Refusal, wire: &mut dyn Wire) {
+        let is_of_input = self.requests.is_head(wire.input());
         let number = if self.requests.is_in_body() {
             // The refusal answers the request with the malformed body, unless that answer was begun.
             self.answers.last_untouched()
@@ -111,7 +126,7 @@ impl Http {
         self.requests.give_up();
         self.reason.get_or_insert(Reason::Protocol(refusal.into()));
         let Some(number) = number else { return self.end_at_last(wire) };
-        let answer = error_answer(refusal, &wire.date());
+        let answer = error_answer(refusal, &wire.date(), is_of_input || self.answers.is_head(number));
         // Cannot be refused, because the number is that of the next or the last request.
         let _ = self.answer(number, [Data::Bytes(&answer)], Then::Close, wire);
     }
@@ -124,13 +139,17 @@ impl Http {
         match self.answers.place(last) {
             Place::Never if self.answers.due() == 0 => self.close_answered(wire),
             Place::Never => self.answers.finishing = true,
-            // Cannot be refused in this place.
-            Place::Now | Place::Later => _ = self.answer(last, [], Then::Close, wire),
+            Place::Now | Place::Later => {
+                let then = if self.answers.is_until_close(last) { Then::Cut } else { Then::Close };
+                // Cannot be refused in this place.
+                let _ = self.answer(last, [], then, wire);
+            }
         }
     }
 
     /// The handler wants the body of a request: sends `100 Continue` if the peer waits for it.
     pub fn continue_body(&mut self, number: u64, wire: &mut dyn Wire) {
+        self.requests.note_asked();
         if self.answers.last_untouched() == Some(number) && self.answers.due() == 1 {
             // Cannot fail: no part of the answer was given, and nothing has closed it.
             let _ = wire.write(Data::Bytes(CONTINUE));
@@ -195,48 +214,96 @@ impl Http {
         match place {
             Place::Never => {
                 parts.into_iter().for_each(|part| release(part, wire));
-                Err(Error::Closed)
+                return Err(Error::Closed);
             }
             Place::Later => {
                 self.keep(number, parts, wire);
                 if !then.is_more() {
                     self.answers.end(number, then);
                 }
-                Ok(())
             }
             Place::Now => {
-                self.answers.begin();
                 let mut parts = parts.into_iter();
                 // The wire releases a part that it refuses; the parts after it are released here.
-                let written = parts.try_for_each(|part| wire.write(part));
+                let written = if !self.answers.has_begun() && self.is_final(number, then, wire) {
+                    self.write_final(&mut parts, wire)
+                } else {
+                    self.write_each(&mut parts, wire)
+                };
+                self.answers.begin();
                 if written.is_err() {
                     parts.for_each(|part| release(part, wire));
                     return written;
                 }
                 self.advance(then, wire);
-                Ok(())
+            }
+        }
+        if then == Then::MoreUntilClose {
+            self.answers.note_until_close(number);
+        }
+        Ok(())
+    }
+
+    /// Keeps a part of an answer. A part always fits if no output waits.
+    fn keep<'a>(&mut self, number: u64, parts: impl IntoIterator<Item = Data<'a>>, wire: &mut dyn Wire) {
+        let is_first = self.answers.is_empty() && wire.queued() == 0;
+        for part in parts {
+            if let Some(held) = self.answers.keep(number, part) {
+                wire.release(held);
+            }
+        }
+        self.answers.weigh(wire.high_water());
+        if self.answers.held() + wire.queued() > wire.max_output() {
+            if is_first {
+                self.answers.exempt(number);
+            } else {
+                wire.overflow();
             }
         }
     }
 
-    /// Keeps a part of an answer. A part always fits if none is kept.
-    fn keep<'a>(&mut self, number: u64, parts: impl IntoIterator<Item = Data<'a>>, wire: &mut dyn Wire) {
-        let before = self.answers.held();
-        for part in parts {
-            match part {
-                Data::Bytes(bytes) => self.answers.keep(number, bytes),
-                Data::Own(bytes) => self.answers.keep(number, &bytes),
-                Data::Held(held) => {
-                    self.answers.keep(number, held.bytes());
-                    wire.release(held);
-                }
-                // An answer is never a file.
-                Data::File(_) => {}
-            }
-        }
-        if before > 0 && self.answers.held() > wire.max_output() {
-            wire.overflow();
-        }
+    /// Whether the connection ends after an answer that is about to begin, although its head does not say so: an
+    /// orderly end was asked for, and no later request was handed out.
+    fn is_final(&self, number: u64, then: Then, wire: &dyn Wire) -> bool {
+        number == self.answers.last()
+            && (self.answers.finishing || wire.is_stopping())
+            && matches!(then, Then::Next | Then::More)
+    }
+
+    /// Writes parts of the last answer; the first begins with its head.
+    #[cold]
+    fn write_final<'a>(
+        &mut self,
+        parts: &mut impl Iterator<Item = Data<'a>>,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Error> {
+        let Some(head) = parts.next() else { return Ok(()) };
+        let head = self.say_close(head);
+        self.write_each(&mut std::iter::once(head).chain(parts), wire)
+    }
+
+    /// Writes parts of the oldest answer.
+    #[inline]
+    fn write_each<'a>(&mut self, parts: &mut impl Iterator<Item = Data<'a>>, wire: &mut dyn Wire) -> Result<(), Error> {
+        let tally = &mut self.tally;
+        parts.try_for_each(|part| {
+            note(tally, &part);
+            wire.write(part)
+        })
+    }
+
+    /// Has the head of the last answer say that the connection ends (RFC 9112 section 9.6).
+    #[cold]
+    fn say_close<'a>(&mut self, head: Data<'a>) -> Data<'a> {
+        let said = match &head {
+            Data::Bytes(bytes) => closing(bytes),
+            Data::Own(bytes) => closing(bytes),
+            Data::Held(_) | Data::File(_) | Data::Mark(_) => None,
+        };
+        let Some(said) = said else { return head };
+        self.answers.finishing = true;
+        self.requests.end();
+        Data::Own(said)
     }
 
     /// Makes the step after a part of the oldest answer. After its last part, the kept parts of the next answers
@@ -244,18 +311,22 @@ impl Http {
     fn advance(&mut self, mut then: Then, wire: &mut dyn Wire) {
         let mut waits = false;
         while !then.is_more() {
-            waits |= self.requests.waits_for_answers(self.answers.due());
+            if then != Then::Cut {
+                self.mark_end(wire);
+            }
+            waits |= self.requests.waits_for_answers(self.answers.load());
+            self.answers.complete();
             match then {
                 Then::Close => return self.close_answered(wire),
                 Then::Cut => return wire.cut(),
                 Then::Switch => self.requests.end(),
-                Then::More | Then::MoreOfLast | Then::Next => {}
+                Then::More | Then::MoreOfLast | Then::MoreUntilClose | Then::Next => {}
             }
-            let (bytes, next) = self.answers.advance();
+            let (kept, next) = self.answers.advance();
             if self.answers.due() == 0 && self.answers.finishing {
                 return self.close_answered(wire);
             }
-            if !bytes.is_empty() && wire.write_kept(bytes).is_err() {
+            if !kept.parts.is_empty() && !self.write_kept(kept, next, wire) {
                 return;
             }
             then = next;
@@ -263,6 +334,35 @@ impl Http {
         if waits {
             // The next request may have waited for one of these answers.
             self.look_on(wire);
+        }
+    }
+
+    /// Writes the parts of an answer that have waited for their turn. False if the wire takes no more.
+    fn write_kept(&mut self, kept: answers::Kept, then: Then, wire: &mut dyn Wire) -> bool {
+        if self.answers.is_crowded() {
+            self.answers.weigh(wire.high_water());
+        }
+        let mut parts = kept.parts.into_iter().map(Data::from);
+        let mut first = parts.next();
+        if self.is_final(self.answers.first(), then, wire) {
+            first = first.map(|head| self.say_close(head));
+        }
+        let tally = &mut self.tally;
+        let mut write = |part| {
+            note(tally, &part);
+            if kept.is_exempt { wire.write_exempt(part) } else { wire.write(part) }
+        };
+        let written = first.into_iter().chain(&mut parts).try_for_each(&mut write);
+        parts.for_each(|part| release(part, wire));
+        written.is_ok()
+    }
+
+    /// The oldest answer is written whole.
+    fn mark_end(&mut self, wire: &mut dyn Wire) {
+        if let Some(tally) = &mut self.tally {
+            let answered = tally.take(self.answers.first());
+            // Fails only if the connection has ended, and then nobody waits for the mark.
+            let _ = wire.write(Data::Mark(Box::new(answered)));
         }
     }
 
@@ -309,6 +409,13 @@ impl From<NotNow> for Error {
     }
 }
 
+/// Counts a part of the oldest answer, if the handler wants to know of it.
+fn note(tally: &mut Option<Box<Tally>>, part: &Data<'_>) {
+    if let Some(tally) = tally {
+        tally.note(part);
+    }
+}
+
 fn release(part: Data<'_>, wire: &mut dyn Wire) {
     if let Data::Held(held) = part {
         wire.release(held);
@@ -317,11 +424,11 @@ fn release(part: Data<'_>, wire: &mut dyn Wire) {
 
 impl Protocol for Http {
     fn look(&mut self, input: &mut [u8]) -> usize {
-        self.requests.look(input, self.answers.due())
+        self.requests.look(input, self.answers.load())
     }
 
     fn has_news(&self) -> bool {
-        self.requests.has_news(self.answers.due())
+        self.requests.has_news(self.answers.load())
     }
 
     fn missing(&self, input: &[u8]) -> usize {
@@ -342,12 +449,33 @@ impl Protocol for Http {
 
     /// EOF waits if a request has arrived that waits for earlier answers.
     fn holds_eof(&self, input: usize) -> bool {
-        self.requests.waits_for_answers(self.answers.due()) && (self.requests.has_found() || input > 0)
+        self.requests.waits_for_answers(self.answers.load()) && (self.requests.has_found() || input > 0)
     }
 
     /// The peer has sent its whole request and waits for the answer.
     fn is_waited_for(&self) -> bool {
         self.answers.due() > 0 && !self.requests.is_amid_body()
+    }
+
+    #[inline]
+    fn unfinished(&self) -> Option<Unfinished> {
+        let (number, limits) = (self.answers.next(), self.requests.limits());
+        match self.requests.unfinished()? {
+            Sent::Head => Some(Unfinished { id: 2 * number, time: limits.head_timeout?, bytes_per_second: None }),
+            Sent::Body => {
+                let Rate { bytes_per_second, window } = limits.body_min_rate?;
+                Some(Unfinished { id: 2 * number + 1, time: window, bytes_per_second: Some(bytes_per_second) })
+            }
+        }
+    }
+
+    /// RFC 9110 section 15.5.9
+    fn took_too_long(&mut self, wire: &mut dyn Wire) {
+        match self.requests.unfinished() {
+            None => {}
+            Some(Sent::Head) => self.refuse(Refusal::new(408, "a head that took longer than head_timeout"), wire),
+            Some(Sent::Body) => self.refuse(Refusal::new(408, "a body that came slower than body_min_rate"), wire),
+        }
     }
 
     fn is_ending(&self) -> bool {
@@ -361,15 +489,30 @@ impl Protocol for Http {
     /// After an exception no handler may be left to answer, so the peer gets an error answer, unless a part of the
     /// answer was written.
     fn closing(&mut self, why: Closing<'_>, wire: &mut dyn Wire) {
+        if self.answers.is_until_close(self.answers.first()) {
+            // The answer is not complete, and must not look so.
+            return wire.cut();
+        }
         if let Closing::Failed(Reason::Raised(_)) = why
             && self.answers.due() > 0
             && !self.answers.has_begun()
         {
-            let answer = error_answer(Refusal::no_answer(), &wire.date());
+            let is_head = self.answers.is_head(self.answers.first());
+            let answer = Data::Own(error_answer(Refusal::no_answer(), &wire.date(), is_head));
+            note(&mut self.tally, &answer);
             // Fails only if the write side is shut down, and then no peer waits for the answer.
-            let _ = wire.write(Data::Own(answer));
+            let _ = wire.write(answer);
+            self.mark_end(wire);
             self.answers.begin();
         }
+    }
+
+    fn kept(&self) -> usize {
+        self.answers.held()
+    }
+
+    fn drop_output(&mut self, release: &mut dyn FnMut(Box<dyn Held>)) {
+        self.answers.lose(release);
     }
 
     /// Closes in order after the answers that are due.

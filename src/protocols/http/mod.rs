@@ -7,29 +7,38 @@
 //! |---|---|
 //! | `machine` | [`Http`]: both directions together, by the wire of the connection |
 //! | `requests` `head` `chunks` | the input: the position of the next request, or of a piece of its body |
+//! | `authority` `list` `characters` | the forms of a host, of a field with several members, and of a name |
 //! | `answers` | the output: parts of answers, put into the order of the requests |
 //! | `answer` | [`Answer`]: the rules of a single answer, from any thread |
-//! | `response` | the head of an answer |
-//! | `limits` `refusal` | the size limits of a request; the status of a refused one |
+//! | `response` `tally` | the head of an answer; its status and size, for logs |
+//! | `conditions` | the part of a file that answers a request, by its conditions and its range |
+//! | `limits` `refusal` | the limits of a request; the status of a refused one |
 
 mod answer;
 mod answers;
+mod authority;
+mod characters;
 mod chunks;
+mod conditions;
 mod head;
 mod limits;
+mod list;
 mod machine;
 mod refusal;
 mod requests;
 mod response;
+mod tally;
 
 pub use answer::{Answer, NotNow, Piece};
 pub use answers::Then;
+pub use conditions::{Representation, Selected, Tag, parse_date, select};
 pub use head::{Facts, Lines, Version};
 pub use limits::Limits;
 pub use machine::{Http, Kept, Part};
 pub use refusal::Refusal;
 pub use requests::Event;
 pub use response::{Framed, Head, Unfit, error_answer};
+pub use tally::Answered;
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,11 @@ impl Refusal {
         Self::new(400, text)
     }
 
+    /// There is no memory for a body.
+    pub(super) const fn no_memory() -> Self {
+        Self::new(503, "no memory for the body")
+    }
+
     /// The error answer for a request that the handler did not answer.
     pub const fn no_answer() -> Self {
         Self::new(500, "the server gave no answer")
@@ -29,7 +34,8 @@ impl Refusal {
 
 impl From<Refusal> for Violation {
     fn from(refusal: Refusal) -> Self {
-        Self { protocol: "http", kind: ViolationKind::Protocol, text: refusal.to_string() }
+        let kind = if refusal == Refusal::no_memory() { ViolationKind::NoMemory } else { ViolationKind::Protocol };
+        Self { protocol: "http", kind, text: refusal.to_string() }
     }
 }
 

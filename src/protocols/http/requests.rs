@@ -16,6 +16,17 @@ use super::refusal::Refusal;
 /// handlers lose no time by it.
 const MOST_AHEAD: usize = 32;
 
+/// Number of empty lines that may come before a request (RFC 9112 section 2.2). More would be a way to stay without
+/// asking.
+const MOST_EMPTY_LINES: u8 = 4;
+
+/// A part of a request that the peer sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Head,
+    Body,
+}
+
 /// A part that is handed out.
 pub enum Event<'a> {
     /// A request.
@@ -82,6 +93,8 @@ pub(crate) struct Requests {
     refusal: Option<Refusal>,
     /// Whether the peer waits for `100 Continue`.
     continues: bool,
+    /// Number of empty lines since the last request.
+    empty_lines: u8,
     /// A head, and its body as far as the chunks came.
     gathered: Option<Box<(Vec<u8>, Vec<u8>)>>,
 }
@@ -98,6 +111,7 @@ impl Requests {
             ahead: VecDeque::new(),
             refusal: None,
             continues: false,
+            empty_lines: 0,
             gathered: None,
         }
     }
@@ -142,6 +156,38 @@ impl Requests {
     /// The refusal after which nothing more is handed out; returned once.
     pub fn take_refusal(&mut self) -> Option<Refusal> {
         self.refusal.take()
+    }
+
+    /// The part that the peer has begun to send and not finished. `None` also while the peer waits for us.
+    #[inline]
+    pub fn unfinished(&self) -> Option<Sent> {
+        let sent = match self.state {
+            State::Head(0) | State::Streaming(0) | State::Held | State::Over => return None,
+            State::Head(_) => Sent::Head,
+            State::Awaiting { .. } | State::Gathering(..) => Sent::Body,
+            // The handler has not asked for the body yet.
+            State::Streaming(_) | State::StreamingChunks(_) if self.continues => return None,
+            State::Streaming(_) | State::StreamingChunks(_) => Sent::Body,
+        };
+        (self.found.is_none() && self.refusal.is_none()).then_some(sent)
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Notes that the peer was asked for the body.
+    pub fn note_asked(&mut self) {
+        self.continues = false;
+    }
+
+    /// Whether the request at the front of the input, which was not handed out, is a `HEAD`.
+    pub fn is_head(&self, input: &[u8]) -> bool {
+        match self.state {
+            State::Head(_) => input.starts_with(b"HEAD "),
+            State::Awaiting { facts, .. } | State::Gathering(facts, _) => facts.is_head,
+            State::Streaming(_) | State::StreamingChunks(_) | State::Held | State::Over => false,
+        }
     }
 
     /// Whether a request was handed out before its body has arrived whole.
@@ -235,7 +281,7 @@ impl Requests {
     fn step(&mut self, input: &[u8], due: usize) -> Result<Option<usize>, Refusal> {
         match self.state {
             // RFC 9112 section 2.2: empty lines before a request are skipped.
-            State::Head(0) if input.starts_with(b"\r\n") => Ok(Some(2)),
+            State::Head(0) if input.starts_with(b"\r\n") => self.skip_empty_line(),
             State::Head(0) if input == b"\r" => Ok(None),
             // No new bytes came. This is the common case: each answer asks whether a request waits after its own.
             State::Head(searched) if searched == input.len() => Ok(None),
@@ -263,6 +309,14 @@ impl Requests {
         Some(used)
     }
 
+    fn skip_empty_line(&mut self) -> Result<Option<usize>, Refusal> {
+        self.empty_lines += 1;
+        if self.empty_lines > MOST_EMPTY_LINES {
+            return Err(Refusal::bad("too many empty lines before a request"));
+        }
+        Ok(Some(2))
+    }
+
     fn ask_for_body(&mut self) -> Option<usize> {
         if std::mem::take(&mut self.continues) { self.find(Found::Continue, 0) } else { None }
     }
@@ -279,7 +333,7 @@ impl Requests {
                 }
             },
         };
-        self.continues = facts.expects_continue;
+        (self.continues, self.empty_lines) = (facts.expects_continue, 0);
         match facts.body {
             _ if self.streams => return Ok(self.find(Found::Whole { head: end, body: 0, facts }, 0)),
             Body::Length(body) => self.state = State::Awaiting { head: end, body: body as usize, facts },
@@ -298,6 +352,7 @@ impl Requests {
         Ok(match next {
             Chunk::Data { skip, len } => {
                 if let Some(gathered) = &mut self.gathered {
+                    gathered.1.try_reserve(len).map_err(|_| Refusal::no_memory())?;
                     gathered.1.extend_from_slice(&input[skip..skip + len]);
                 }
                 Some(skip + len)
@@ -380,7 +435,14 @@ mod tests {
     }
 
     fn limits() -> Arc<Limits> {
-        Arc::new(Limits { max_line: 64, max_headers: 4, max_head: 200, max_body: 40, max_pending: 1000 })
+        Arc::new(Limits {
+            max_line: 64,
+            max_headers: 4,
+            max_head: 200,
+            max_body: 40,
+            max_pending: 1000,
+            ..Limits::default()
+        })
     }
 
     /// The parts found in a stream that arrives in the given pieces; pieces of one body are put together.

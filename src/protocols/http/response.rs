@@ -2,8 +2,13 @@
 
 use std::io::Write;
 
-use super::head::{Version, alphanumeric_and};
+use super::characters::TOKEN;
+use super::head::Version;
+use super::list::members;
 use super::refusal::{Refusal, reason};
+
+const CLOSE: &[u8] = b"Connection: close\r\n";
+const KEEP_ALIVE: &[u8] = b"Connection: keep-alive\r\n";
 
 /// The reason why an answer cannot be sent in this form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,7 +66,7 @@ impl Head {
             4 => self.has_date |= name.eq_ignore_ascii_case(b"date"),
             7 => self.has_upgrade |= name.eq_ignore_ascii_case(b"upgrade"),
             10 if name.eq_ignore_ascii_case(b"connection") => {
-                for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                for option in members(value) {
                     self.closes |= option.eq_ignore_ascii_case(b"close");
                     self.keeps |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
@@ -145,8 +150,8 @@ impl Head {
         let closes = self.closes || !keep_alive || framed == Framed::UntilClose;
         let field: &[u8] = match peer {
             _ if self.status < 200 => b"",
-            _ if closes && !self.closes => b"Connection: close\r\n",
-            Version::Http10 if !closes && !self.keeps => b"Connection: keep-alive\r\n",
+            _ if closes && !self.closes => CLOSE,
+            Version::Http10 if !closes && !self.keeps => KEEP_ALIVE,
             _ => b"",
         };
         self.bytes.extend_from_slice(field);
@@ -155,23 +160,40 @@ impl Head {
     }
 }
 
-/// A whole answer to input that is no request; the connection ends after it.
-pub fn error_answer(refusal: Refusal, date: &[u8]) -> Vec<u8> {
+/// A whole answer that reports an error; the connection ends after it. With `is_head` it answers a `HEAD`, and has no
+/// body.
+pub fn error_answer(refusal: Refusal, date: &[u8], is_head: bool) -> Vec<u8> {
     let body = format!("{refusal}\n");
     let mut head = Head::new(Vec::new(), refusal.status);
     // Cannot fail: nothing in the field comes from outside.
     let _ = head.field(b"Content-Type", b"text/plain; charset=utf-8");
     let (mut bytes, _) = head.finish(Framed::Length(body.len() as u64), date, Version::Http11, false);
-    bytes.extend_from_slice(body.as_bytes());
+    if !is_head {
+        bytes.extend_from_slice(body.as_bytes());
+    }
     bytes
+}
+
+/// Adds `Connection: close` to the head at the front of the first part of an answer, because no answer follows (RFC
+/// 9112 section 9.6). `None` if the part has no whole head, or the head is one of an interim answer.
+pub(super) fn closing(part: &[u8]) -> Option<Vec<u8>> {
+    let end = memchr::memmem::find(part, b"\r\n\r\n")? + 2;
+    if part.get(b"HTTP/1.1 ".len()) == Some(&b'1') {
+        return None;
+    }
+    let mut closing = Vec::with_capacity(part.len() + CLOSE.len());
+    for line in part[..end].split_inclusive(|byte| *byte == b'\n').filter(|line| !line.eq_ignore_ascii_case(KEEP_ALIVE))
+    {
+        closing.extend_from_slice(line);
+    }
+    closing.extend_from_slice(CLOSE);
+    closing.extend_from_slice(&part[end..]);
+    Some(closing)
 }
 
 fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
-
-/// `tchar` (RFC 9110 section 5.6.2)
-static TOKEN: [bool; 256] = alphanumeric_and(b"!#$%&'*+-.^_`|~");
 
 #[cfg(test)]
 mod tests {

@@ -89,7 +89,7 @@ fn inflate_with(
     }
     for (mut rest, is_tail) in [(payload, false), (&TAIL[..], true)] {
         loop {
-            make_room(&mut out, payload.len(), limit);
+            make_room(&mut out, payload.len(), limit)?;
             let (read, written) = (inflater.total_in(), out.len());
             let status =
                 inflater.decompress_vec(rest, &mut out, FlushDecompress::None).map_err(|_| Violation::Deflate)?;
@@ -117,11 +117,13 @@ fn inflate_with(
 }
 
 /// Makes room for at least one byte, but for no more than one byte above the limit.
-fn make_room(out: &mut Vec<u8>, came: usize, limit: usize) {
+fn make_room(out: &mut Vec<u8>, came: usize, limit: usize) -> Result<(), Violation> {
     if out.len() == out.capacity() {
         let wanted = out.len().max(came.saturating_mul(FIRST_ROOM)).max(64);
-        out.reserve_exact(wanted.min(limit.saturating_add(1) - out.len()));
+        let room = wanted.min(limit.saturating_add(1) - out.len());
+        out.try_reserve_exact(room).map_err(|_| Violation::NoMemory)?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -212,7 +214,7 @@ mod tests {
         for (len, limit, room) in [(0, 1000, 64), (64, 1000, 128), (64, 100, 101), (100, 100, 101)] {
             let mut out = vec![0; len];
             out.shrink_to_fit();
-            make_room(&mut out, 1, limit);
+            make_room(&mut out, 1, limit).expect("there is memory");
             assert_eq!(out.capacity(), room, "{len} {limit}");
         }
     }
@@ -252,7 +254,7 @@ mod tests {
         let mut out = Vec::new();
         for limit in [0, 1, 1000, 9_999_999] {
             assert_eq!(inflate(&bomb, limit, None), Err(Violation::InflatesTooFar { limit }));
-            make_room(&mut out, bomb.len(), limit);
+            make_room(&mut out, bomb.len(), limit).expect("there is memory");
             assert!(out.capacity() <= limit + 1);
             out = Vec::new();
         }

@@ -194,6 +194,7 @@ impl Messages {
     }
 
     fn move_fragment(&mut self, mut frame: Frame, piece: &[u8]) -> Result<Option<usize>, Violation> {
+        self.store.try_reserve(piece.len()).map_err(|_| Violation::NoMemory)?;
         self.store.extend_from_slice(piece);
         frame.len -= piece.len();
         if frame.len > 0 {

@@ -59,6 +59,9 @@ pub enum Violation {
         /// to gain.
         limit: usize,
     },
+    /// There is no memory for a message.
+    #[error("no memory for a message")]
+    NoMemory,
     /// A compressed message inflates to more than `max_message`.
     #[error("a compressed message of more than max_message={limit} bytes")]
     InflatesTooFar {
@@ -69,7 +72,11 @@ pub enum Violation {
 
 impl From<&Violation> for Broken {
     fn from(violation: &Violation) -> Self {
-        Self { protocol: "websocket", kind: ViolationKind::Protocol, text: violation.to_string() }
+        let kind = match violation {
+            Violation::NoMemory => ViolationKind::NoMemory,
+            _ => ViolationKind::Protocol,
+        };
+        Self { protocol: "websocket", kind, text: violation.to_string() }
     }
 }
 
@@ -78,6 +85,7 @@ impl Violation {
     pub fn code(&self) -> u16 {
         match self {
             Self::TooLong { .. } | Self::InflatesTooFar { .. } => 1009,
+            Self::NoMemory => 1011,
             Self::TextNotUtf8 | Self::ReasonNotUtf8 | Self::Deflate => 1007,
             _ => 1002,
         }

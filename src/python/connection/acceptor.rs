@@ -3,30 +3,35 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{IntoPyDict, PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::options::AcceptorOptions;
 use crate::python::callbacks::{CALLBACKS, check_callbacks};
 use crate::python::connection::Connection;
 use crate::python::connection::reactor::Reactor;
-use crate::python::values::arguments::{address_object, callable, endpoints, integer, size};
+use crate::python::values::arguments::{address_object, callable, endpoints, integer, optional_integer, size};
 use crate::python::values::options::{set_admission_option, set_connection_option, set_socket_option, take_keywords};
 use crate::shared::acceptor::Acceptor as CoreAcceptor;
+use crate::shared::admission::Counted;
 use crate::system::fork;
 
 /// Listen on ``address`` and make a handler by ``factory()`` for each connection.
 ///
 /// Args:
 ///     reactor: its poller 0 accepts; with ``reuse_port`` each of its pollers does.
-///     address: ``"127.0.0.1:8080"``, ``":8080"`` (every IPv4 address), ``"[::1]:8080"``, ``"unix:/path"``,
-///         ``"unix:@abstract"``, a bound ``socket.socket``, or a list of these. Port 0 picks a free one.
+///     address: ``"127.0.0.1:8080"``, ``":8080"`` (every IPv4 address), ``"*:8080"`` (every address of both versions of
+///         IP), ``"[::1]:8080"``, ``"[fe80::1%eth0]:8080"``, ``"unix:/path"``, ``"unix:@abstract"``, a bound
+///         ``socket.socket``, or a list of these. Port 0 picks a free one. Of a socket goev uses a copy that shares its
+///         mode, so the socket becomes non-blocking. It goes on listening until you and all other processes close theirs.
 ///     factory: a ``Connection`` subclass, or any callable that returns a fresh handler; it runs on the poller that
 ///         will own the connection.
 ///     reuse_port: one listener per poller (``SO_REUSEPORT``): no poller hands connections to another.
 ///     reuse_address: ``SO_REUSEADDR``.
 ///     cpu_steering: with ``reuse_port``, hand each connection to the poller of the CPU on which it arrived, and pin the
 ///         pollers. Not for a network card with a single queue, which would send everything to one poller.
+///     unix_mode: the permissions of the file of ``"unix:/path"``, ``0o660`` say, also while it is made; ``None``: those
+///         that the umask leaves.
 ///     backlog: connections that the kernel queues until they are accepted, 1 to 65,535.
 ///     nodelay: ``TCP_NODELAY``.
 ///     receive_buffer_size, send_buffer_size: ``SO_RCVBUF`` and ``SO_SNDBUF`` in bytes.
@@ -42,14 +47,18 @@ use crate::system::fork;
 ///     max_output: queued output in bytes above which the connection ends with ``OutputOverflow``.
 ///     linger_timeout: seconds for which a closed connection discards further input from the peer.
 ///     idle_timeout: seconds in which no byte moves either way, and no answer to an HTTP request is due; ends with
-///         ``IdleTimeout``. This limit and the next four are ``None`` or more than 0. They hold for outgoing connections as
+///         ``IdleTimeout``. This limit and the next five are ``None`` or more than 0. They hold for outgoing connections as
 ///         well, and ``set_limits`` may change them for one connection.
+///     receive_timeout: seconds in which the peer sends nothing, whatever is sent to it; ends with ``ReceiveTimeout``.
+///         Time does not count while reading is paused or an answer to an HTTP request is due.
 ///     first_byte_timeout: seconds until the peer's first byte; ends with ``FirstByteTimeout``.
 ///     write_timeout: seconds in which the peer takes none of the waiting output, after ``close()`` too; ends with
 ///         ``WriteTimeout``, at most a quarter later.
 ///     lifetime: seconds for which the connection may be open; ends with ``LifetimeExceeded``.
 ///     min_rate: ``(bytes per second, seconds)``: the least rate of the peer in each window of so many seconds, unless
 ///         reading is paused; ends with ``TooSlow``.
+///     min_write_rate: ``(bytes per second, seconds)``: the least rate at which the peer takes output that waits, in each
+///         window of so many seconds; ends with ``TooSlow``, at the latest when two windows are over.
 ///     max_connections: connections of this acceptor at once, lingering ones included. ``None`` is no limit.
 ///     when_full: ``"wait"``: further peers wait in the backlog; ``"refuse"``: they are accepted and closed.
 ///     max_connections_per_address: connections at once of one IPv4 address, or of one IPv6 network of 64 bits; further
@@ -75,10 +84,11 @@ impl Acceptor {
     #[pyo3(
         signature = (reactor, address, factory, **options),
         text_signature = "(reactor, address, factory, *, reuse_port=False, reuse_address=True, cpu_steering=False, \
-            backlog=1024, nodelay=True, receive_buffer_size=None, send_buffer_size=None, keepalive=(60, 15, 4), \
+            backlog=1024, unix_mode=None, nodelay=True, receive_buffer_size=None, send_buffer_size=None, keepalive=(60, 15, 4), \
             device=None, max_input=1048576, high_water=65536, low_water=16384, auto_pause=True, max_output=67108864, \
-            linger_timeout=2.0, idle_timeout=None, first_byte_timeout=None, write_timeout=60.0, lifetime=None, \
-            min_rate=None, max_connections=None, when_full='wait', max_connections_per_address=None, \
+            linger_timeout=2.0, idle_timeout=None, receive_timeout=None, first_byte_timeout=None, write_timeout=60.0, \
+            lifetime=None, min_rate=None, min_write_rate=None, max_connections=None, when_full='wait', \
+            max_connections_per_address=None, \
             accept_rate=None, connection_reactor=None)"
     )]
     fn new(
@@ -96,15 +106,16 @@ impl Acceptor {
         }
         let (options, connection_reactor) = options_of(options)?;
         let endpoints = endpoints(address)?;
-        let accepting = reactor.open_handles()?;
-        let serving = connection_reactor.as_ref().map(|reactor| reactor.get().open_handles()).transpose()?;
+        let accepting = reactor.handles_for_sources()?;
+        let serving = connection_reactor.as_ref().map(|reactor| reactor.get().handles_for_sources()).transpose()?;
         let factory: Py<PyAny> = factory.clone().unbind();
         // Binding and listening may block for a moment, for example on a path in a slow file system.
         let core = py.detach(|| CoreAcceptor::open(accepting, serving, endpoints, &options, Box::new(factory)))?;
         Ok(Self { core, birth: fork::generation() })
     }
 
-    /// The address it listens on, with the port that the system chose; of several addresses the first.
+    /// The address it listens on, with the port that the system chose; of several addresses the first. ``"*:8080"`` is
+    /// ``("::", 8080, 0, 0)``, and on a machine without IPv6 ``("0.0.0.0", 8080)``.
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         address_object(py, &self.core.addresses[0])
@@ -116,7 +127,30 @@ impl Acceptor {
         self.core.addresses.iter().map(|address| address_object(py, address)).collect()
     }
 
+    /// The counters of this acceptor's connections, on whatever pollers they are. From any thread, also after ``close``.
+    ///
+    /// ``accepted`` is ``open`` + ``closed`` at all times. A connection is ``open`` until its socket is closed, so one that
+    /// lingers is, and so is one that another handler took over. ``refused`` counts peers that were closed at once
+    /// because of ``max_connections`` or ``max_connections_per_address``; ``accepted`` does not. ``rejected`` are
+    /// accepted connections that got no handler, because the factory raised. ``errors`` counts calls of accept(2) that
+    /// failed for lack of descriptors or memory: the peers wait in the backlog.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        fork::check(self.birth, "acceptor")?;
+        let Counted { accepted, open, refused, rejected, failed } = self.core.counted();
+        [
+            ("accepted", accepted),
+            ("open", open),
+            ("closed", accepted - open),
+            ("refused", refused),
+            ("rejected", rejected),
+            ("errors", failed),
+        ]
+        .into_py_dict(py)
+    }
+
     /// Stop listening. Accepted connections stay open. May be called any number of times, from any thread.
+    ///
+    /// Of a ``socket.socket`` of yours only goev's copy is closed: other processes that share the socket go on accepting.
     fn close(&self) -> PyResult<()> {
         fork::check(self.birth, "acceptor")?;
         self.core.close();
@@ -140,6 +174,7 @@ fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<(AcceptorOptions
             "reuse_address" => options.reuse_address = value.extract()?,
             "cpu_steering" => options.cpu_steering = value.extract()?,
             "backlog" => options.backlog = size(name, integer(value)?)?,
+            "unix_mode" => options.unix_mode = unix_mode_of(value)?,
             "connection_reactor" => connection_reactor = value.extract()?,
             _ => {
                 return Ok(set_socket_option(&mut options.socket, name, value)?
@@ -150,4 +185,10 @@ fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<(AcceptorOptions
         Ok(true)
     })?;
     Ok((options, connection_reactor))
+}
+
+/// `None`, or a mode; one that is far too large becomes one that the check of the options refuses.
+fn unix_mode_of(value: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
+    let Some(mode) = optional_integer(value)? else { return Ok(None) };
+    Ok(Some(size("unix_mode", mode)?.try_into().unwrap_or(u32::MAX)))
 }

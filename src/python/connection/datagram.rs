@@ -5,8 +5,10 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use socket2::{InterfaceIndexOrAddress, Socket};
 
 use crate::error::{Error, Reason};
@@ -16,10 +18,14 @@ use crate::python::callbacks::check_callbacks;
 use crate::python::connection::event_handler::EventHandler;
 use crate::python::connection::reactor::Reactor;
 use crate::python::tables::{Caller, PyTask, Tables, Task, with_poller};
-use crate::python::values::arguments::{address_object, bytes_of, inet, integer, optional_integer, size};
+use crate::python::values::arguments::{
+    address_object, bytes_of, inet, inet_object, inet_to_bind, integer, optional_integer, own_bound_socket, size,
+};
 use crate::slots::Token;
-use crate::sources::datagram;
+use crate::sources::datagram::{self, Ends, Opened};
+use crate::system::address::{Inet, ip_text, parse_ip, zone_index};
 use crate::system::fork;
+use crate::system::packet_info::Own;
 
 /// Called for each datagram of a UDP socket: subclass it and define ``on_datagram(data, address)``.
 ///
@@ -67,7 +73,7 @@ impl Datagram {
                 return Err(PyValueError::new_err(text));
             }
             Self::local(slf, method, |poller, tables, token| {
-                let to = to.map(|to| tables.peer_of(to, inet_of)).transpose()?;
+                let to = to.map(|to| tables.ends_of(to, ends_of)).transpose()?;
                 Ok(poller.send_datagram(token, data, to)?)
             })
         })
@@ -108,11 +114,14 @@ impl Datagram {
     ///
     /// Args:
     ///     reactor: inside one of its callbacks the socket belongs to the same poller, otherwise to poller 0.
-    ///     address: ``":9999"``, ``"127.0.0.1:9999"``, ``"[::1]:9999"``; port 0 picks a free one.
+    ///     address: ``":9999"`` (every IPv4 address), ``"*:9999"`` (every address of both versions of IP),
+    ///         ``"127.0.0.1:9999"``, ``"[fe80::1%eth0]:9999"``, or a bound UDP ``socket.socket``. Port 0 picks a free one.
+    ///         goev works on a copy of the socket's descriptor, so yours may be closed at any time, and ``close`` leaves it
+    ///         open.
     ///     peer: connect the socket to this address: only datagrams of this peer come in, ``send`` needs no address, and ICMP
     ///         messages about it reach ``on_error``.
     ///     reuse_address, reuse_port: ``SO_REUSEADDR``, for several receivers of a multicast group, and
-    ///         ``SO_REUSEPORT``, by which the kernel spreads the peers over several sockets.
+    ///         ``SO_REUSEPORT``, by which the kernel spreads the peers over several sockets. Not for a bound socket.
     ///     broadcast: ``SO_BROADCAST``.
     ///     receive_buffer_size, send_buffer_size: ``SO_RCVBUF`` and ``SO_SNDBUF`` in bytes.
     ///     max_size: bytes of the largest datagram that is delivered, 1 to 65,535.
@@ -122,15 +131,22 @@ impl Datagram {
     ///     OSError: the address cannot be bound; ``errno`` is kept.
     ///     ValueError, TypeError: an argument is wrong, or the handler was used before.
     ///     RuntimeError: the reactor has stopped.
-    #[pyo3(signature = (
-        reactor, address = ":0", *, peer = None, reuse_address = false, reuse_port = false, broadcast = false,
-        receive_buffer_size = None, send_buffer_size = None, max_size = 65535, device = None,
-    ))]
+    ///
+    /// A socket for every address reports the address that each datagram was sent to, and an answer leaves from there:
+    /// ``on_datagram`` gets a ``goev.DatagramAddress``, and ``send_to`` obeys it (IP_PKTINFO, ip(7)).
+    #[pyo3(
+        signature = (
+            reactor, address = Place::default(), *, peer = None, reuse_address = false, reuse_port = false,
+            broadcast = false, receive_buffer_size = None, send_buffer_size = None, max_size = 65535, device = None,
+        ),
+        text_signature = "($self, reactor, address=':0', *, peer=None, reuse_address=False, reuse_port=False, \
+            broadcast=False, receive_buffer_size=None, send_buffer_size=None, max_size=65535, device=None)"
+    )]
     #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, where it is the natural form")]
     fn bind(
         slf: &Bound<'_, Self>,
         reactor: &Reactor,
-        address: &str,
+        #[pyo3(from_py_with = place)] address: Place,
         peer: Option<&str>,
         reuse_address: bool,
         reuse_port: bool,
@@ -150,12 +166,18 @@ impl Datagram {
             device,
         };
         let peer = peer.map(|peer| inet("peer", peer)).transpose()?;
+        reactor.handles_for_sources()?;
         let poller = reactor.nearest()?;
         let base: &Bound<'_, EventHandler> = slf.as_super();
         base.get().check_unused()?;
-        let socket = datagram::open(inet("address", address)?, peer, &options)?;
-        base.get().bind_to(poller.clone(), socket.as_raw_fd())?;
-        let task = Watch { socket, max_size: options.max_size, handler: slf.clone().unbind() };
+        // Before the first datagram, because a fork during the import of a class would leave a child without it.
+        address_class(slf.py())?;
+        let opened = match address {
+            Place::Address(address) => datagram::open(address, peer, &options)?,
+            Place::Socket(socket) => datagram::take(socket, peer, &options)?,
+        };
+        base.get().bind_to(poller.clone(), opened.socket.as_raw_fd())?;
+        let task = Watch { opened, handler: slf.clone().unbind() };
         poller.post_task(PyTask::other(task)).map_err(|_| Error::stopped().into())
     }
 
@@ -164,7 +186,9 @@ impl Datagram {
     /// The socket is on its poller: called first.
     fn on_open(&self) {}
 
-    /// A datagram has arrived from ``address``: ``(host, port)``, a 4-tuple for IPv6. ``False`` closes the socket.
+    /// A datagram has arrived from ``address``: ``(host, port)``, a 4-tuple for IPv6. ``False`` closes the socket. On a
+    /// socket for every address it is a ``goev.DatagramAddress``, a tuple that also has ``asked``, our address that the
+    /// datagram was sent to.
     fn on_datagram(&self, data: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) {
         let _ = (data, address);
     }
@@ -177,7 +201,8 @@ impl Datagram {
     // ---- output ---------------------------------------------------------------------------------------------------
 
     /// Send a datagram at the end of the batch. ``address`` is the one that ``on_datagram`` got, or a tuple of that
-    /// form.
+    /// form, whose host may have a zone (``"fe80::1%eth0"``). A ``goev.DatagramAddress`` also says from which of our
+    /// addresses the datagram leaves; otherwise the system chooses.
     fn send_to(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::queue(slf, "send_to()", data, Some(address))
     }
@@ -231,14 +256,13 @@ impl Datagram {
 
 /// A socket to watch, as the mailbox carries it.
 struct Watch {
-    socket: Socket,
-    max_size: usize,
+    opened: Opened,
     handler: Py<Datagram>,
 }
 
 impl Task for Watch {
     fn run(self: Box<Self>, py: Python<'_>, poller: &Poller, caller: &dyn Caller) {
-        let (handler, opened) = (self.handler.bind(py), poller.watch_datagrams(self.socket, self.max_size));
+        let (handler, opened) = (self.handler.bind(py), poller.watch_datagrams(self.opened));
         match opened {
             Ok(token) => {
                 handler.get().bind_to(token);
@@ -253,8 +277,46 @@ impl Task for Watch {
     }
 }
 
-/// Reads an address in the form of the socket module.
-fn inet_of(address: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {
+/// The place of a datagram socket.
+enum Place {
+    Address(Inet),
+    Socket(Socket),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Address(Inet::One((Ipv4Addr::UNSPECIFIED, 0).into()))
+    }
+}
+
+fn place(value: &Bound<'_, PyAny>) -> PyResult<Place> {
+    match value.cast::<PyString>() {
+        Ok(text) => inet_to_bind("address", text.to_str()?).map(Place::Address),
+        Err(_) => own_bound_socket(value, "a str or a bound socket", "bind").map(Place::Socket),
+    }
+}
+
+// ---- addresses of peers -----------------------------------------------------------------------------------------------
+
+/// `goev.DatagramAddress`.
+fn address_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "goev.datagrams", "DatagramAddress")
+}
+
+/// The peer of a datagram in the form of the socket module, with our address that it asked.
+pub fn peer_object<'py>(py: Python<'py>, tables: &Tables, ends: &Ends) -> PyResult<Bound<'py, PyAny>> {
+    tables.peer_object(py, ends, || {
+        let peer = inet_object(py, &ends.peer)?;
+        let Some(own) = ends.own else { return Ok(peer) };
+        let peer = address_class(py)?.call1((peer,))?;
+        peer.setattr(intern!(py, "asked"), ip_text(own.ip, own.interface))?;
+        Ok(peer.unbind())
+    })
+}
+
+/// Reads an address in the form of the socket module. A `goev.DatagramAddress` also has the source of the answer.
+fn ends_of(address: &Bound<'_, PyAny>) -> PyResult<Ends> {
     let wrong = || PyTypeError::new_err("address must be a tuple of host and port, as on_datagram gets it");
     let tuple = address.cast::<PyTuple>().map_err(|_| wrong())?;
     if !matches!(tuple.len(), 2 | 4) {
@@ -269,15 +331,29 @@ fn inet_of(address: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {
         fits.ok_or_else(|| PyValueError::new_err(text()))
     };
     let port = number(1, "port", u32::from(u16::MAX))? as u16;
-    let ip: IpAddr = host
-        .parse()
-        .map_err(|_| PyValueError::new_err(format!("address must have an IP address as its host, not {host:?}")))?;
-    let mut address = SocketAddr::new(ip, port);
-    if let (SocketAddr::V6(v6), 4) = (&mut address, tuple.len()) {
-        v6.set_flowinfo(number(2, "flow info", 0xf_ffff)?);
-        v6.set_scope_id(number(3, "scope", u32::MAX)?);
+    let (ip, zone) = ip_of("an IP address as its host", host)?;
+    let mut peer = SocketAddr::new(ip, port);
+    if let SocketAddr::V6(v6) = &mut peer {
+        v6.set_scope_id(zone);
+        if tuple.len() == 4 {
+            v6.set_flowinfo(number(2, "flow info", 0xf_ffff)?);
+            let scope = number(3, "scope", u32::MAX)?;
+            v6.set_scope_id(if scope == 0 { zone } else { scope });
+        }
     }
-    Ok(address)
+    let own = if address.is_instance(address_class(address.py())?)? { asked(address)? } else { None };
+    Ok(Ends { peer, own })
+}
+
+fn asked(address: &Bound<'_, PyAny>) -> PyResult<Option<Own>> {
+    let asked: String = address.getattr(intern!(address.py(), "asked"))?.extract()?;
+    let (ip, interface) = ip_of("an IP address as asked", &asked)?;
+    Ok(Some(Own { ip, interface }))
+}
+
+fn ip_of(what: &str, text: &str) -> PyResult<(IpAddr, u32)> {
+    let wrong = || PyValueError::new_err(format!("address must have {what}, not {text:?}"));
+    Ok(parse_ip(text).ok_or_else(wrong)?.map_err(Error::io(format!("address {text:?}: no such network interface")))?)
 }
 
 fn multicast(text: &str) -> PyResult<IpAddr> {
@@ -289,10 +365,8 @@ fn multicast(text: &str) -> PyResult<IpAddr> {
 
 fn interface_index(name: Option<&str>) -> PyResult<u32> {
     let Some(name) = name else { return Ok(0) };
-    let text = std::ffi::CString::new(name).map_err(|_| PyValueError::new_err("interface must not contain a zero"))?;
-    // SAFETY: the name is a C string that outlives the call.
-    match unsafe { libc::if_nametoindex(text.as_ptr()) } {
-        0 => Err(Error::io(format!("no interface {name:?}"))(std::io::Error::last_os_error()).into()),
-        index => Ok(index),
+    if name.contains('\0') {
+        return Err(PyValueError::new_err("interface must not contain a zero"));
     }
+    Ok(zone_index(name).map_err(Error::io(format!("no interface {name:?}")))?)
 }

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 
 use crate::python::connection::Connection;
 use crate::python::protocols::framing::Framing;
+use crate::python::protocols::http::HttpConnection;
 use crate::python::protocols::websocket::{WebSocketConnection, WebSocketFraming};
 use crate::python::tables::with_current;
 use crate::python::values::arguments::{bytes_of, type_name};
@@ -49,6 +50,15 @@ impl Group {
             Err(_) if framing.is_some_and(|framing| framing.is_instance_of::<WebSocketFraming>()) => {
                 format!("goev.websocket.Framing() is for WebSockets, not for {}", type_name(connection))
             }
+            // An object with the user's own framing may well make chunks of answers that were begun.
+            Err(_)
+                if connection.is_instance_of::<HttpConnection>()
+                    && framing.is_none_or(|framing| framing.is_instance_of::<Framing>()) =>
+            {
+                "an HTTP connection can be a member only of a Group whose own framing makes chunks of answers that \
+                 were begun; request.write() sends to a single one"
+                    .into()
+            }
             _ => return Ok(()),
         };
         Err(PyTypeError::new_err(text))
@@ -83,7 +93,8 @@ impl Group {
     ///
     /// Raises ``ConnectionClosed`` before ``on_open`` and after the end. Raises ``TypeError`` for a WebSocket in a group with
     /// another framing, and for another connection in a group for WebSockets. A client's WebSocket cannot be a member,
-    /// because it masks each message with a new key.
+    /// because it masks each message with a new key. Raises ``TypeError`` for an HTTP connection, unless the group has a
+    /// framing of your own; each member must then have begun an answer in chunks, and the framing makes the chunks.
     fn add(&self, connection: &Bound<'_, Connection>) -> PyResult<()> {
         fork::check(self.birth, "group")?;
         self.check_framing(connection)?;

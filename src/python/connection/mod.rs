@@ -4,6 +4,8 @@
 //! Longer than other files, because Python's methods of one class must be in one `#[pymethods]` block.
 
 pub mod acceptor;
+pub mod adopt;
+pub mod at_exit;
 pub mod claim;
 pub mod connector;
 pub mod datagram;
@@ -11,14 +13,13 @@ pub mod event_handler;
 pub mod group;
 pub mod held;
 pub mod reactor;
+pub mod stop_report;
 pub mod testing;
 pub mod timer;
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -28,8 +29,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple, PyType};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
-use crate::data::{Data, FileRange, Payload};
-use crate::error::Error;
+use crate::data::{Data, Payload};
+use crate::error::{Error, Foreign, Reason};
 use crate::options::MAX_SOCKET_BUFFER;
 use crate::poller::Poller;
 use crate::protocols::framing::Framing;
@@ -37,18 +38,25 @@ use crate::python::callbacks::{CALLBACKS, check_callbacks, goes_on, is_inherited
 use held::{HeldBytes, gather, held};
 use timer::Timer;
 
+use crate::python::contexts::Later;
 use crate::python::protocols::FaceRef;
+use crate::python::running::logs::{self, About};
 use crate::python::running::offload::run_in_executor;
-use crate::python::tables::{PyTask, Tables, with_poller};
+use crate::python::tables::{CALL_SOON, PyTask, Tables, with_current, with_poller};
 use crate::python::values::arguments::{
     self, address_object, bytes_of, inet_object, integer, nanoseconds, optional_integer, peer_text, period, size,
     size_within, whole_seconds,
 };
-use crate::python::values::errors::{ConnectionClosed, InputOverflow};
+use crate::python::values::errors::{ConnectionClosed, FramingError, InputOverflow};
+use crate::python::values::files;
+use crate::python::values::objects::{bytes_object, copied};
 use crate::python::values::options::{set_connection_option, take_keywords};
 use crate::shared::remote::{Peer, Remote};
 use crate::slots::Token;
 use crate::system::fork;
+
+/// From this size on there may be no memory for a copy of the data.
+const LARGE: usize = 64 * 1024;
 
 /// Up to this size a message is joined with its frame into one write.
 const SMALL_FRAME: usize = 512;
@@ -56,11 +64,11 @@ const SMALL_FRAME: usize = 512;
 /// Up to this size less memory is cleared for that. Most messages of games and devices are that small.
 const TINY_FRAME: usize = 128;
 
-/// Up to this size a part of a file is read at once, because each part that waits to be sent costs a descriptor.
-const FILE_COPIED_TO: u64 = 16 * 1024;
-
 /// The local address of a connection in a test: an address for documentation (RFC 5737).
 const LOCAL_IN_TESTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 80);
+
+/// The line for the log when `feed` raises a `FramingError`: peer, handler, error.
+const UNFRAMED: &str = "%s broke the framing of %s: %r";
 
 /// The most memory for frames that a thread keeps.
 const MOST_KEPT: usize = 64 * 1024;
@@ -83,11 +91,18 @@ thread_local! {
 ///
 /// ``write``, ``writelines``, ``send``, ``send_messages``, ``close``, ``abort`` and ``call_soon`` may be called from any
 /// thread. Every other method raises ``WrongThread`` on a thread other than the poller's, unless its text says otherwise.
+/// A greenlet other than the one that the callbacks run on counts as another thread. Import greenlet or gevent before the
+/// reactor runs. While a callback waits on its greenlet, its poller serves nobody.
 ///
 /// With a ``framing`` the stream is cut into messages, and ``on_message`` is called instead of ``on_read``. A framing is a
 /// ``LengthPrefixed``, ``Delimited`` or ``FixedSize``, or your own object with two methods. ``feed(data)`` returns the list
-/// of messages that ``data`` completes; ``frame(message)`` returns the bytes to send. A class is called for each
-/// connection, so that its state belongs to this connection alone. Set ``framing`` in the class or in ``__init__``.
+/// of messages that ``data`` completes; ``frame(message)`` returns the bytes to send. If the peer breaks its rules,
+/// ``feed`` raises ``FramingError``, or a subclass: the connection ends with that error, and one INFO line is logged. A class
+/// is called for each connection, so that its state belongs to this connection alone. Set ``framing`` in the class or in
+/// ``__init__``.
+///
+/// Each connection has a context of its own (``contextvars``), a copy of that of its poller's thread; each request a copy of
+/// it. Timers, ``call_soon`` and ``then`` run in a copy of the context of the code that asked for them.
 ///
 /// Go: ``EvHandler`` with ``IOHandle``.
 #[pyclass(subclass, frozen, module = "goev")]
@@ -163,7 +178,12 @@ impl Connection {
 
     /// The peer's name in log lines.
     pub fn peer_text(&self) -> String {
-        self.remote.get().map_or("no peer yet".into(), |remote| peer_text(&remote.peer))
+        self.peer().unwrap_or_else(|| "no peer yet".into())
+    }
+
+    /// The address of the peer, for the attribute of log records.
+    pub fn peer(&self) -> Option<String> {
+        self.remote.get().map(|remote| peer_text(&remote.peer))
     }
 
     /// The connection that it serves or has served.
@@ -208,24 +228,43 @@ impl Connection {
     /// Has a framing in Python cut all the input, and hands out the messages until a callback returns `False` or the
     /// connection is closed.
     fn feed<'py>(&self, slf: &Bound<'py, Self>, framing: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let fed = framing.call_method1("feed", (self.read(slf.py(), -1)?,))?;
-        let Ok(messages) = fed.cast::<PyList>() else {
-            return Err(PyTypeError::new_err(format!(
-                "feed(data) must return a list of messages, not {}",
-                arguments::type_name(&fed)
-            )));
+        let py = slf.py();
+        let data = self.read(py, -1)?;
+        let messages = match as_callback(py, &"feed", || list_of(&framing.call_method1("feed", (data,))?)) {
+            Err(error) if error.is_instance_of::<FramingError>(py) => return self.end_unframed(slf, error),
+            messages => messages?,
         };
-        let (one, several) = (PyString::new(slf.py(), "on_message"), PyString::new(slf.py(), "on_messages"));
+        let (one, several) = (PyString::new(py, "on_message"), PyString::new(py, "on_messages"));
         if !is_inherited_from::<Self>(slf, &several) {
-            return if messages.is_empty() { Ok(None) } else { slf.call_method1(several, (messages,)).map(Some) };
+            if messages.is_empty() {
+                return Ok(None);
+            }
+            return as_callback(py, &"on_messages", || slf.call_method1(several, (messages,)).map(Some));
         }
         for message in messages {
-            let answer = slf.call_method1(&one, (message,))?;
-            if !goes_on(&one, &answer)? || !self.local("feed()", |local| Ok(local.poller.is_open(local.token())))? {
+            let (answer, continues) = as_callback(py, &"on_message", || {
+                let answer = slf.call_method1(&one, (message,))?;
+                let continues = goes_on(&one, &answer)?;
+                Ok((answer, continues))
+            })?;
+            if !continues || !self.local("feed()", |local| Ok(local.poller.is_open(local.token())))? {
                 return Ok(Some(answer));
             }
         }
         Ok(None)
+    }
+
+    /// Ends the connection, the peer of which broke the rules of a framing in Python. One line, because any peer can
+    /// cause it at any time.
+    fn end_unframed<'py>(&self, slf: &Bound<'py, Self>, error: PyErr) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (py, name) = (slf.py(), arguments::type_name(slf));
+        let about = About { peer: self.peer(), callback: Some("feed") };
+        let logged = logs::log(py, "info", &about, (UNFRAMED, self.peer_text(), name, error.value(py)), None);
+        logs::settle(py, logged, Some(slf))?;
+        self.local("feed()", |local| {
+            drop(local.poller.close_because(local.token(), Reason::Unframed(Box::new(error))));
+            Ok(None)
+        })
     }
 
     fn write_held(&self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
@@ -297,6 +336,12 @@ impl Connection {
 
     pub fn write_copied(&self, data: &[u8]) -> PyResult<()> {
         let remote = self.remote()?;
+        if data.len() > LARGE {
+            let mut data = Some(copied(data)?);
+            let mut take = || data.take().unwrap_or_default();
+            let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Own(take())));
+            return Ok(written.unwrap_or_else(|| remote.write(Payload::Copied(take())))?);
+        }
         let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Bytes(data)));
         Ok(written.unwrap_or_else(|| remote.write(Payload::Copied(data.to_vec())))?)
     }
@@ -316,7 +361,7 @@ pub fn hand_over(py: Python<'_>, remote: &Arc<Remote>, other: &Bound<'_, Connect
         if !is_claimed {
             other.get().claim(argument)?;
         }
-        let handed = poller.hand_over(token, Box::new(PyTask::HandedOver(old.clone_ref(py))));
+        let handed = poller.hand_over(token, |marks| Box::new(PyTask::HandedOver(old.clone_ref(py), marks)));
         let (remote, timers) = handed.inspect_err(|_| other.get().release())?;
         if let Some(face) = face {
             // Done here, so that the protocol sends its closing message even if the connection is closed before it
@@ -324,12 +369,38 @@ pub fn hand_over(py: Python<'_>, remote: &Arc<Remote>, other: &Bound<'_, Connect
             face.took_over(poller, remote.token, old.bind(py), other);
         }
         tables.move_observer(token, remote.token);
+        tables.contexts.hand_over(py, token, remote.token);
         tables.put_handler(remote.token, other.clone().into_any().unbind(), face);
         other.get().bind_to(remote);
         tables.forget_timers(timers);
         Ok(())
     };
     with_poller(&remote.handle, work).unwrap_or_else(|| Err(Error::WrongThread("hand_over()").into()))
+}
+
+/// Closes in order; `on_close` gets `error`, if there is one.
+pub fn close_with(poller: &Poller, token: Token, error: Option<Foreign>) {
+    match error {
+        None => poller.close(token),
+        Some(error) => drop(poller.close_because(token, Reason::Given(error))),
+    }
+}
+
+/// Runs `call`, which calls back from inside `on_read`, under the name of that callback: for the watchdog, and for the
+/// log if it raises.
+fn as_callback<R>(py: Python<'_>, name: &'static &'static str, call: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    with_current(|poller, _| poller.handle().pulse.rename(name));
+    call().inspect_err(|error| {
+        with_current(|_, tables| tables.blame(py, name, error));
+    })
+}
+
+/// The messages that `feed` returned.
+fn list_of<'py>(fed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    fed.cast::<PyList>().cloned().map_err(|_| {
+        let text = format!("feed(data) must return a list of messages, not {}", arguments::type_name(fed));
+        PyTypeError::new_err(text)
+    })
 }
 
 pub fn used_twice(argument: &str) -> PyErr {
@@ -345,6 +416,13 @@ fn count(n: i64, have: usize) -> PyResult<usize> {
     }
 }
 
+/// An object with `count` bytes of the input. They stay there if it could not be made.
+#[inline]
+fn taken<T>(object: PyResult<T>, count: usize) -> (PyResult<T>, usize) {
+    let count = if object.is_ok() { count } else { 0 };
+    (object, count)
+}
+
 /// The position of a separator: the first one, or the last.
 fn find(input: &[u8], separator: &[u8], last: bool) -> Option<usize> {
     if last {
@@ -353,13 +431,6 @@ fn find(input: &[u8], separator: &[u8], last: bool) -> Option<usize> {
         return at_end.or_else(|| memchr::memmem::rfind(input, separator));
     }
     memchr::memmem::find(input, separator)
-}
-
-fn part_of(file: OwnedFd, offset: u64, count: u64) -> PyResult<Vec<u8>> {
-    let mut bytes = vec![0; count as usize];
-    let read = File::from(file).read_exact_at(&mut bytes, offset);
-    read.map_err(Error::io("cannot read the file to send"))?;
-    Ok(bytes)
 }
 
 fn no_separator(separator: &[u8], limit: usize) -> PyErr {
@@ -451,8 +522,8 @@ impl Connection {
     /// The connection has ended: called last and once.
     ///
     /// ``error`` is ``None`` after an orderly close by either side, otherwise the exception that ended it:
-    /// ``ConnectionResetError``, ``OutputOverflow``, the exception of a callback, ``ConnectionAbortedError`` after
-    /// ``abort()`` or at the deadline of a stop.
+    /// ``ConnectionResetError``, ``OutputOverflow``, the exception of a callback, the one given to ``close()``,
+    /// ``ConnectionAbortedError`` after ``abort()`` or at the deadline of a stop.
     ///
     /// Go: ``OnClose``.
     fn on_close(&self, error: &Bound<'_, PyAny>) {
@@ -468,7 +539,7 @@ impl Connection {
     fn read<'py>(&self, py: Python<'py>, #[pyo3(from_py_with = integer)] n: i64) -> PyResult<Bound<'py, PyBytes>> {
         self.read_by("read()", |input| match count(n, input.len()) {
             // Making a bytes object runs no Python code, so the borrow of the input may last.
-            Ok(count) => (Ok(PyBytes::new(py, &input[..count])), count),
+            Ok(count) => taken(bytes_object(py, &input[..count]), count),
             Err(error) => (Err(error), 0),
         })
     }
@@ -476,7 +547,7 @@ impl Connection {
     /// Look at up to ``n`` bytes of the unread input, all of it by default, without taking them.
     #[pyo3(signature = (n = -1), text_signature = "($self, n=-1)")]
     fn peek<'py>(&self, py: Python<'py>, #[pyo3(from_py_with = integer)] n: i64) -> PyResult<Bound<'py, PyBytes>> {
-        self.read_by("peek()", |input| (count(n, input.len()).map(|count| PyBytes::new(py, &input[..count])), 0))
+        self.read_by("peek()", |input| (count(n, input.len()).and_then(|count| bytes_object(py, &input[..count])), 0))
     }
 
     /// Discard up to ``n`` bytes of the unread input; returns their number.
@@ -496,7 +567,7 @@ impl Connection {
         let n = size("n", n)?;
         within_max_input("n", n, self.remote()?)?;
         self.read_by("read_exactly()", |input| match input.get(..n) {
-            Some(bytes) => (Ok(Some(PyBytes::new(py, bytes))), n),
+            Some(bytes) => taken(bytes_object(py, bytes).map(Some), n),
             None => (Ok(None), 0),
         })
     }
@@ -519,7 +590,10 @@ impl Connection {
         self.read_by("read_until()", |input| {
             let within = &input[..input.len().min(limit)];
             match find(within, separator, last) {
-                Some(at) => (Ok(Some(PyBytes::new(py, &within[..at + separator.len()]))), at + separator.len()),
+                Some(at) => {
+                    let count = at + separator.len();
+                    taken(bytes_object(py, &within[..count]).map(Some), count)
+                }
                 None if within.len() == limit => (Err(no_separator(separator, limit)), 0),
                 None => (Ok(None), 0),
             }
@@ -578,7 +652,8 @@ impl Connection {
     /// ``write`` a message with its frame by the connection's ``framing``. From any thread.
     ///
     /// Raises ``MessageTooLong`` above its ``max_size``, ``ValueError`` when the framing cannot frame it, ``TypeError`` without
-    /// a framing.
+    /// a framing or if ``framing`` was set to a class after the opening, ``ConnectionClosed`` before the opening and after the
+    /// end.
     fn send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<()> {
         let this = slf.get();
         if let Some((framing, _)) = this.messages.get() {
@@ -587,6 +662,13 @@ impl Connection {
         let framing = slf.getattr("framing")?;
         if framing.is_none() {
             return Err(PyTypeError::new_err("send() needs a framing; write() sends bytes as they are"));
+        }
+        // Before the opening, a class that `framing` names has made no framing of this connection yet.
+        this.remote()?;
+        if let Ok(class) = framing.cast::<PyType>() {
+            let text =
+                format!("framing must be an instance of {0} to send a message, as {0}(), not the class", class.name()?);
+            return Err(PyTypeError::new_err(text));
         }
         this.write(&framing.call_method1("frame", (message,))?)
     }
@@ -620,21 +702,13 @@ impl Connection {
         #[pyo3(from_py_with = integer)] offset: i64,
         #[pyo3(from_py_with = optional_integer)] count: Option<i64>,
     ) -> PyResult<()> {
-        let (file, length) = arguments::regular_file(file)?;
-        let offset = size("offset", offset)? as u64;
-        let rest = length.checked_sub(offset).ok_or_else(|| {
-            PyValueError::new_err(format!("offset must be at most the file's {length} bytes, not {offset}"))
-        })?;
-        let remaining = count.map_or(Ok(rest), |count| size("count", count).map(|count| count as u64))?;
-        if remaining > rest {
-            let text = format!("count must be at most the {rest} bytes from offset on, not {remaining}");
-            return Err(PyValueError::new_err(text));
-        }
+        let (file, metadata) = files::regular_file(file)?;
+        let (offset, count) = files::part(metadata.len(), offset, count)?;
         self.local("sendfile()", |local| {
-            let data = match remaining {
-                0 => return Ok(()),
-                1..=FILE_COPIED_TO => Data::Bytes(&part_of(file, offset, remaining)?),
-                _ => Data::File(FileRange { file, offset, remaining }),
+            let data = match files::Part::new(file, offset, count)? {
+                files::Part::Read(bytes) if bytes.is_empty() => return Ok(()),
+                files::Part::Read(bytes) => Data::Own(bytes),
+                files::Part::Unread(range) => Data::File(range),
             };
             Ok(local.poller.write(local.token(), data)?)
         })
@@ -659,13 +733,19 @@ impl Connection {
 
     // ---- the end --------------------------------------------------------------------------------------------------
 
-    /// Send the queued output, then close; only ``on_close`` follows. From any thread, any number of times.
+    /// Send the queued output, then close; only ``on_close`` follows. From any thread, any number of times: the first call
+    /// counts.
+    ///
+    /// ``on_close`` gets ``error``, any exception: the reason for which the handler ends the connection. Nothing is logged.
     ///
     /// Unread input does not reset the peer: further input is discarded until the peer has shut down its write side, or for
     /// ``linger_timeout`` seconds.
-    fn close(&self) -> PyResult<()> {
+    #[pyo3(signature = (error = None, /))]
+    fn close(&self, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let mut error = arguments::exception("error", error)?;
         let remote = self.remote()?;
-        with_poller(&remote.handle, |poller, _| poller.close(remote.token)).unwrap_or_else(|| remote.close());
+        with_poller(&remote.handle, |poller, _| close_with(poller, remote.token, error.take()))
+            .unwrap_or_else(|| remote.close_with(None, error));
         Ok(())
     }
 
@@ -720,11 +800,12 @@ impl Connection {
             None => slf.getattr("on_timeout")?,
         };
         arguments::callable("callback", &callback)?;
+        let callback = Later::new(&callback)?;
         slf.get().local("schedule()", |local| {
             let deadline = local.poller.now() + delay;
             let owner = Some(local.token());
-            let id = local.tables.set_timer(local.poller, deadline, every, owner, callback.unbind())?;
-            Timer::new(slf.py(), local.remote.handle.clone(), id)
+            let id = local.tables.set_timer(local.poller, deadline, every, owner, callback)?;
+            Timer::new(slf.py(), local.remote.handle.clone(), id, delay)
         })
     }
 
@@ -738,8 +819,8 @@ impl Connection {
         if remote.is_closed() {
             return Err(Error::Closed.into());
         }
-        let (function, args) = (r#fn.clone().unbind(), args.clone().unbind());
-        let task = PyTask::Call { owner: Some(remote.clone()), function, args };
+        let (function, args) = (Later::new(r#fn)?, args.clone().unbind());
+        let task = PyTask::Call { name: CALL_SOON, owner: Some(remote.clone()), function, args };
         remote.handle.post_task(Box::new(task)).map_err(|_| Error::Closed.into())
     }
 
@@ -781,8 +862,9 @@ impl Connection {
 
     // ---- the socket -----------------------------------------------------------------------------------------------
 
-    /// Our own address in the form of the socket module: ``(host, port)``, a 4-tuple for IPv6, a path for Unix
-    /// sockets.
+    /// Our own address in the form of the socket module: ``(host, port)``, a 4-tuple for IPv6, whose last number is the zone
+    /// (the index of the interface, RFC 4007), a path or ``"@abstract"`` for Unix sockets. An IPv4 address on a listener for
+    /// both versions of IP (``"*:8080"``) is shown as IPv4.
     #[getter]
     fn local_address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.local("local_address", |local| match local.socket(Socket::local_addr)? {
@@ -791,7 +873,7 @@ impl Connection {
         })
     }
 
-    /// The peer's address; ``""`` for a Unix socket. From any thread, also after the end.
+    /// The peer's address, in the form of ``local_address``; ``""`` for a Unix socket. From any thread, also after the end.
     #[getter]
     fn remote_address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.remote()?.peer {
@@ -807,15 +889,16 @@ impl Connection {
 
     /// Change limits of this connection, by the keyword arguments of ``Acceptor`` that concern connections: ``max_input``,
     /// ``high_water``, ``low_water``, ``auto_pause``, ``max_output``, ``linger_timeout``, ``idle_timeout``,
-    /// ``first_byte_timeout``, ``write_timeout``, ``lifetime``, ``min_rate``. Limits that are not named keep their values.
+    /// ``receive_timeout``, ``first_byte_timeout``, ``write_timeout``, ``lifetime``, ``min_rate``, ``min_write_rate``. Limits
+    /// that are not named keep their values.
     ///
     /// An error changes none of them. ``first_byte_timeout`` and ``lifetime`` count from the opening, the others from the last
     /// activity, a window of ``min_rate`` from now.
     #[pyo3(
         signature = (**limits),
         text_signature = "($self, *, max_input=..., high_water=..., low_water=..., auto_pause=..., max_output=..., \
-            linger_timeout=..., idle_timeout=..., first_byte_timeout=..., write_timeout=..., lifetime=..., \
-            min_rate=...)"
+            linger_timeout=..., idle_timeout=..., receive_timeout=..., first_byte_timeout=..., write_timeout=..., \
+            lifetime=..., min_rate=..., min_write_rate=...)"
     )]
     fn set_limits(&self, limits: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         self.local("set_limits()", |local| {

@@ -1,50 +1,40 @@
 //! `goev.Reactor`.
+//!
+//! Longer than other files, because Python's methods of one class must be in one `#[pymethods]` block.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple, PyWeakrefReference};
 
 use crate::error::Error;
 use crate::options::ReactorOptions;
 use crate::poller::Poller;
+use crate::python::connection::Connection;
+use crate::python::connection::adopt::{adopt, next_turn};
+use crate::python::connection::at_exit;
 use crate::python::connection::event_handler::{Descriptors, EventHandler, Place, interests};
+use crate::python::connection::stop_report::StopReport;
 use crate::python::connection::timer::Timer;
+use crate::python::contexts::Later;
 use crate::python::dispatch::PyDispatch;
 use crate::python::running::fairness::has_lock;
-use crate::python::running::offload::run_in_executor;
+use crate::python::running::offload::{run_in_executor, when_done};
 use crate::python::running::signals::{StopSignals, WakeupFd, check_signals};
 use crate::python::running::stalls;
-use crate::python::tables::{Caller, PyTask, Tables, Task, is_dispatching, with_current};
+use crate::python::tables::{CALL_SOON, Caller, PyTask, Tables, Task, is_dispatching, with_current};
 use crate::python::values::arguments::{
     callable, descriptor, integer, nanoseconds, optional_integer, period, seconds, size,
 };
 use crate::python::values::errors::of_outcome;
 use crate::reactor::{Outcome, Reactor as CoreReactor, Stepper};
-use crate::shared::handle::PollerHandle;
+use crate::shared::handle::{PollerHandle, Waiting};
 use crate::sources::descriptor::Interests;
-
-/// Reactors that run in their own threads and must end before the interpreter does. The threads keep them alive.
-static IN_BACKGROUND: Mutex<Vec<Weak<CoreReactor<PyDispatch>>>> = Mutex::new(Vec::new());
-
-/// Stop all reactors in the background. Registered with atexit.
-#[pyfunction]
-#[pyo3(name = "_stop_all")]
-pub fn stop_all(py: Python<'_>) {
-    let reactors = std::mem::take(&mut *IN_BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner));
-    py.detach(|| {
-        let reactors = reactors.iter().filter_map(Weak::upgrade);
-        let reactors: Vec<_> = reactors.filter(|reactor| reactor.check_process().is_ok()).collect();
-        reactors.iter().for_each(|reactor| reactor.stop(Duration::ZERO));
-        for reactor in reactors {
-            // A callback that does not return must not keep the process from ending.
-            let _ = reactor.join(None, &mut || Ok(()));
-        }
-    });
-}
 
 /// A fixed number of pollers, each an OS thread with an epoll instance, started and stopped together. It runs once.
 ///
@@ -68,28 +58,73 @@ pub fn stop_all(py: Python<'_>) {
 pub struct Reactor {
     core: Arc<CoreReactor<PyDispatch>>,
     descriptors: Arc<Descriptors>,
+    /// Set when it begins to run or is stopped, always attached: from then on the garbage collector does not look at what
+    /// it holds. The collector looks twice, and must see the same.
+    is_in_use: AtomicBool,
 }
 
 impl Reactor {
+    fn new_with(core: Arc<CoreReactor<PyDispatch>>, descriptors: Arc<Descriptors>) -> Self {
+        Self { core, descriptors, is_in_use: AtomicBool::new(false) }
+    }
+
+    /// Whether it holds what it will run with, in this process.
+    fn is_waiting(&self) -> bool {
+        !self.is_in_use.load(Ordering::Relaxed) && self.core.check_process().is_ok()
+    }
+
+    fn show(&self, see: &mut dyn FnMut(&Py<PyAny>)) {
+        self.core.each_parked(|parked| parked.dispatch.tables().show(see));
+        let mut seen = Vec::new();
+        for handle in self.core.handles() {
+            handle.each_waiting(&mut |waiting| match waiting {
+                Waiting::Task(task) => {
+                    if let Some(task) = task.downcast_ref::<PyTask>() {
+                        task.show(see);
+                    }
+                }
+                Waiting::Acceptor(acceptor) => {
+                    let is_new = !seen.contains(&Arc::as_ptr(acceptor));
+                    seen.push(Arc::as_ptr(acceptor));
+                    if let Some(factory) = acceptor.factory.downcast_ref::<Py<PyAny>>().filter(|_| is_new) {
+                        see(factory);
+                    }
+                }
+            });
+        }
+    }
+
     fn prepare_watchdog(&self, py: Python<'_>) {
         if self.core.has_watchdog() {
             stalls::prepare(py);
         }
     }
 
-    /// The pollers of a reactor that may still get work.
+    /// The pollers of a reactor that may still get work: until the grace of a stop is over.
     pub fn open_handles(&self) -> PyResult<&[Arc<PollerHandle>]> {
         self.core.check_process()?;
-        if self.core.is_stopped() {
+        if self.core.has_ended() {
             return Err(Error::stopped().into());
         }
         Ok(self.core.handles())
     }
 
+    /// The pollers of a reactor that may still get new sources of events. A stop closes those, and takes no others.
+    pub fn handles_for_sources(&self) -> PyResult<&[Arc<PollerHandle>]> {
+        if self.core.is_stopping() {
+            return Err(Error::stopped().into());
+        }
+        self.open_handles()
+    }
+
     /// The poller for a new connection: inside a callback the same poller, otherwise one poller after the other.
     pub fn next_in_turn(&self, turn: impl FnOnce() -> usize) -> PyResult<Arc<PollerHandle>> {
         let handles = self.open_handles()?;
-        Ok(self.current(handles).unwrap_or_else(|| handles[turn() % handles.len()].clone()))
+        let next = || {
+            let (before, behind) = handles.split_at(turn() % handles.len());
+            first_open(behind.iter().chain(before))
+        };
+        Ok(self.current(handles).or_else(next).ok_or_else(Error::stopped)?)
     }
 
     /// The time on the pollers' clock; `None` if the reactor does not run.
@@ -104,7 +139,8 @@ impl Reactor {
         let options = ReactorOptions { stall_warning: None, ..ReactorOptions::default() };
         let make = |handle: &Arc<PollerHandle>| PyDispatch::new(py, handle, &descriptors);
         let stepper = CoreReactor::by_hand(time, &options, make)?;
-        let reactor = Bound::new(py, Self { core: stepper.reactor().clone(), descriptors })?;
+        let reactor = Bound::new(py, Self::new_with(stepper.reactor().clone(), descriptors))?;
+        reactor.get().is_in_use.store(true, Ordering::Relaxed);
         if let Some(parked) = stepper.parked() {
             parked.dispatch.tables().set_reactor(PyWeakrefReference::new(&reactor)?.unbind());
         }
@@ -134,7 +170,7 @@ impl Reactor {
     /// The poller that gets a call from this thread.
     pub fn nearest(&self) -> PyResult<Arc<PollerHandle>> {
         let handles = self.open_handles()?;
-        Ok(self.current(handles).unwrap_or_else(|| handles[0].clone()))
+        Ok(self.current(handles).or_else(|| first_open(handles.iter())).ok_or_else(Error::stopped)?)
     }
 
     fn find(&self, fd: RawFd) -> PyResult<Place> {
@@ -174,11 +210,16 @@ impl Reactor {
     }
 }
 
+/// The first poller that has not ended. During a stop, one without connections ends before the others.
+fn first_open<'a>(mut handles: impl Iterator<Item = &'a Arc<PollerHandle>>) -> Option<Arc<PollerHandle>> {
+    handles.find(|handle| handle.is_open()).cloned()
+}
+
 /// A call of `schedule` from another thread.
 struct Schedule {
     deadline: u64,
     every: u64,
-    callback: Py<PyAny>,
+    callback: Later,
     timer: Py<Timer>,
 }
 
@@ -200,6 +241,11 @@ struct CacheSet {
 }
 
 impl Task for CacheSet {
+    fn show(&self, see: &mut dyn FnMut(&Py<PyAny>)) {
+        see(&self.key);
+        see(&self.value);
+    }
+
     fn run(self: Box<Self>, py: Python<'_>, poller: &Poller, caller: &dyn Caller) {
         if let Err(error) = caller.tables().set_cached(py, &self.key, &self.value) {
             caller.report(py, poller, self.key.bind(py), "cache_set", error);
@@ -210,36 +256,6 @@ impl Task for CacheSet {
 /// The useful number of pollers: one under the interpreter lock, because callbacks run one at a time.
 fn default_pollers(py: Python<'_>) -> i64 {
     if has_lock(py) { 1 } else { std::thread::available_parallelism().map_or(1, |count| count.get() as i64) }
-}
-
-/// The ends of the connections that were open when a reactor was stopped.
-///
-/// ``closed`` is the number of connections that were closed in order, with all their output sent; ``aborted`` the number of
-/// those that were not, because the grace was over or the peer was gone.
-#[pyclass(frozen, eq, get_all, module = "goev")]
-#[derive(PartialEq)]
-pub struct StopReport {
-    closed: u64,
-    aborted: u64,
-}
-
-impl StopReport {
-    fn of(core: &CoreReactor<PyDispatch>) -> Self {
-        let (closed, aborted) = core.stop_report();
-        Self { closed, aborted }
-    }
-}
-
-#[pymethods]
-impl StopReport {
-    #[new]
-    fn new(closed: u64, aborted: u64) -> Self {
-        Self { closed, aborted }
-    }
-
-    fn __repr__(&self) -> String {
-        format!("StopReport(closed={}, aborted={})", self.closed, self.aborted)
-    }
 }
 
 #[pymethods]
@@ -281,7 +297,7 @@ impl Reactor {
             stall_warning: stall_warning.map(|limit| seconds("stall_warning", limit)).transpose()?,
         };
         let core = CoreReactor::new(pollers, &options, |handle| PyDispatch::new(py, handle, &descriptors))?;
-        Ok(Self { core, descriptors })
+        Ok(Self::new_with(core, descriptors))
     }
 
     /// The number of pollers.
@@ -318,6 +334,7 @@ impl Reactor {
         }
         Self::introduce(slf)?;
         slf.get().prepare_watchdog(py);
+        at_exit::stop(core);
         let mut wakeup = None;
         let prepare = |poller: &Poller| {
             wakeup = Some(WakeupFd::set(poller).map_err(Outcome::Error)?);
@@ -325,6 +342,7 @@ impl Reactor {
             check_signals()
         };
         let stopping = if signals { StopSignals::set(py, core, grace)? } else { StopSignals::default() };
+        slf.get().is_in_use.store(true, Ordering::Relaxed);
         let result = py.detach(|| core.run(prepare, &mut check_signals));
         let restored = wakeup.map_or(Ok(()), |wakeup| wakeup.restore(py)).and(stopping.restore(py));
         result.map_err(of_outcome)?;
@@ -338,10 +356,9 @@ impl Reactor {
         core.check_process()?;
         Self::introduce(slf)?;
         slf.get().prepare_watchdog(slf.py());
+        slf.get().is_in_use.store(true, Ordering::Relaxed);
         slf.py().detach(|| core.start())?;
-        let mut background = IN_BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
-        background.retain(|reactor| reactor.strong_count() > 0);
-        background.push(Arc::downgrade(core));
+        at_exit::stop(core);
         Ok(())
     }
 
@@ -349,10 +366,15 @@ impl Reactor {
     /// seconds the remaining connections are aborted. With ``grace=0`` no connection gets ``on_stopping``. Every ``on_close``
     /// runs. From any thread, a callback or a signal handler; twice is harmless, and the shorter grace counts. A reactor that
     /// was stopped before it ran calls nothing.
+    ///
+    /// Until the grace is over, callbacks may use the reactor as before: ``connect``, ``call_soon``, ``schedule``,
+    /// ``run_in_executor``, ``cache_set``. A connection that is opened meanwhile gets ``on_stopping`` when the last of the
+    /// others has ended, and without any connection ``connect`` is refused. New acceptors, datagram sockets and descriptors are refused.
     #[pyo3(signature = (grace = 5.0))]
     fn stop(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
         let grace = seconds("grace", grace)?;
         self.core.check_process()?;
+        self.is_in_use.store(true, Ordering::Relaxed);
         py.detach(|| self.core.stop(grace));
         Ok(())
     }
@@ -378,7 +400,8 @@ impl Reactor {
     #[pyo3(signature = (r#fn, *args))]
     fn call_soon(&self, r#fn: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
         callable("fn", r#fn)?;
-        let task = PyTask::Call { owner: None, function: r#fn.clone().unbind(), args: args.clone().unbind() };
+        let task =
+            PyTask::Call { name: CALL_SOON, owner: None, function: Later::new(r#fn)?, args: args.clone().unbind() };
         let posted = self.nearest()?.post_task(Box::new(task));
         posted.map_err(|_| Error::stopped().into())
     }
@@ -401,21 +424,22 @@ impl Reactor {
         let (delay, every) = (nanoseconds("delay", delay)?, period(every)?);
         callable("callback", callback)?;
         self.core.check_process()?;
-        let deadline = self.core.now() + delay;
+        let (deadline, mut callback) = (self.core.now() + delay, Some(Later::new(callback)?));
         let set = self.on_own_poller(|poller, tables| {
-            let id = tables.set_timer(poller, deadline, every, None, callback.clone().unbind());
-            (poller.handle().clone(), id)
+            let id = tables.set_timer(poller, deadline, every, None, callback.take()?);
+            Some((poller.handle().clone(), id))
         });
-        if let Some((poller, id)) = set {
+        if let Some((poller, id)) = set.flatten() {
             // Made outside of the closure: making an object may run other code, which may need the lock of a parked
             // poller.
-            return Timer::new(py, poller, id?);
+            return Timer::new(py, poller, id?, delay);
         }
-        let poller = self.open_handles()?[0].clone();
-        let timer = Timer::posted(py, poller.clone())?;
-        let callback = callback.clone().unbind();
-        let task = Schedule { deadline, every, callback, timer: timer.clone_ref(py) };
-        poller.post_task(PyTask::other(task)).map_err(|_| Error::stopped())?;
+        let poller = self.nearest()?;
+        let timer = Timer::posted(py, poller.clone(), delay)?;
+        if let Some(callback) = callback {
+            let task = Schedule { deadline, every, callback, timer: timer.clone_ref(py) };
+            poller.post_task(PyTask::other(task)).map_err(|_| Error::stopped())?;
+        }
         Ok(timer)
     }
 
@@ -436,6 +460,11 @@ impl Reactor {
         run_in_executor(executor, r#fn, args, then, self.nearest()?, None)
     }
 
+    /// Calls ``then(future)`` when the future is done, on the poller that ``run_in_executor`` would use.
+    fn _when_done(&self, future: &Bound<'_, PyAny>, then: &Bound<'_, PyAny>) -> PyResult<()> {
+        when_done(future, Later::new(then)?, self.nearest()?, None)
+    }
+
     /// Set ``key`` in the cache of every poller, where ``connection.cache`` reads it without a lock.
     ///
     /// From any thread; each poller sees the values in the order set.
@@ -443,11 +472,13 @@ impl Reactor {
     /// Go: ``PollSyncOpt`` with ``PollSyncCache``.
     fn cache_set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         key.hash()?;
+        let mut is_set = false;
         for handle in self.open_handles()? {
             let task = CacheSet { key: key.clone().unbind(), value: value.clone().unbind() };
-            handle.post_task(PyTask::other(task)).map_err(|_| Error::stopped())?;
+            // During a stop, a poller without connections has ended already.
+            is_set |= handle.post_task(PyTask::other(task)).is_ok();
         }
-        Ok(())
+        if is_set { Ok(()) } else { Err(Error::stopped().into()) }
     }
 
     /// The counters of each poller: a list of dicts. Reading them costs the pollers nothing.
@@ -490,6 +521,40 @@ impl Reactor {
             all.append(stats)?;
         }
         Ok(all)
+    }
+
+    /// Make ``handler`` the handler of a connected socket, as an acceptor would: ``on_open`` follows, never inside this call.
+    ///
+    /// Args:
+    ///     handler: an unused ``Connection``; a ``goev.websocket.Connection`` waits for the client's handshake.
+    ///     sock: a connected TCP or Unix stream socket: one end of ``socket.socketpair()``, an inherited or received one. Also
+    ///         its descriptor. goev works on a copy that shares its mode, so the socket becomes non-blocking; close yours at
+    ///         any time. The end of the connection shuts the socket down, whether yours is open or not.
+    ///     **options: the keyword arguments of ``Connector``, without ``local_address``.
+    ///
+    /// Inside a callback of the reactor the connection is made on the same poller, otherwise on each poller in turn. May be
+    /// called from any thread, before the reactor runs or while it does. ``on_connect_fail(error)`` comes instead of
+    /// ``on_open`` when the reactor stops meanwhile. ``stats()`` counts the connection as accepted.
+    ///
+    /// Raises:
+    ///     ValueError, TypeError: a wrong argument: the socket is not connected, listens (``Acceptor`` takes those), is for
+    ///         datagrams (``Datagram.bind``), or belongs to ``ssl``; the handler has been used.
+    ///     OSError: the connection has ended already; ``errno`` is kept.
+    ///     RuntimeError: the reactor has stopped.
+    #[pyo3(
+        signature = (handler, sock, **options),
+        text_signature = "($self, handler, sock, *, nodelay=True, receive_buffer_size=None, send_buffer_size=None, \
+            keepalive=(60, 15, 4), device=None, max_input=1048576, high_water=65536, low_water=16384, auto_pause=True, \
+            max_output=67108864, linger_timeout=2.0, idle_timeout=None, first_byte_timeout=None, write_timeout=60.0, \
+            lifetime=None, min_rate=None)"
+    )]
+    fn adopt(
+        &self,
+        handler: &Bound<'_, Connection>,
+        sock: &Bound<'_, PyAny>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        adopt(&self.next_in_turn(next_turn)?, handler, sock, options)
     }
 
     /// Watch a descriptor: ``events`` is ``EV_IN``, ``EV_OUT`` or both, with ``EV_ET`` for edge-triggered.
@@ -540,6 +605,26 @@ impl Reactor {
             writable: now.writable && !less.writable,
             edge: now.edge && !less.edge,
         })
+    }
+
+    /// A reactor that never ran may hold an object that refers to it.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut result = Ok(());
+        if self.is_waiting() {
+            self.show(&mut |object| {
+                if result.is_ok() {
+                    result = visit.call(object);
+                }
+            });
+        }
+        result
+    }
+
+    fn __clear__(&self) {
+        if self.is_waiting() {
+            self.is_in_use.store(true, Ordering::Relaxed);
+            self.core.stop(Duration::ZERO);
+        }
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::prelude::*;
 
+use crate::error::Error;
 use crate::python::tables::with_poller;
 use crate::shared::handle::PollerHandle;
 use crate::slots::Token;
@@ -20,16 +21,18 @@ const CANCELLED: u64 = u64::MAX;
 pub struct Timer {
     poller: Arc<PollerHandle>,
     id: AtomicU64,
+    /// The argument of ``schedule``, nanoseconds.
+    delay: u64,
 }
 
 impl Timer {
-    pub fn new(py: Python<'_>, poller: Arc<PollerHandle>, id: TimerId) -> PyResult<Py<Self>> {
-        Self { poller, id: AtomicU64::new(id.to_bits()) }.untracked(py)
+    pub fn new(py: Python<'_>, poller: Arc<PollerHandle>, id: TimerId, delay: u64) -> PyResult<Py<Self>> {
+        Self { poller, id: AtomicU64::new(id.to_bits()), delay }.untracked(py)
     }
 
     /// A timer that the poller sets when it reads its mailbox.
-    pub fn posted(py: Python<'_>, poller: Arc<PollerHandle>) -> PyResult<Py<Self>> {
-        Self { poller, id: AtomicU64::new(NOT_YET_SET) }.untracked(py)
+    pub fn posted(py: Python<'_>, poller: Arc<PollerHandle>, delay: u64) -> PyResult<Py<Self>> {
+        Self { poller, id: AtomicU64::new(NOT_YET_SET), delay }.untracked(py)
     }
 
     /// Removes the object from the garbage collector, because it can be part of no cycle. PyO3 makes a tracked class
@@ -63,5 +66,24 @@ impl Timer {
                 .unwrap_or_else(|| self.poller.cancel_timer(id));
         }
         Ok(())
+    }
+
+    /// Start the delay anew: the next call comes as many seconds from now as ``schedule`` was given.
+    ///
+    /// A repeating timer counts its later calls from there, also when it is reset inside its own callback. A timer that has
+    /// fired for the last time, was cancelled, or ended with its connection stays as it is; schedule a new one.
+    ///
+    /// Only on the thread of its poller, inside a callback: elsewhere it raises ``WrongThread``.
+    ///
+    /// Returns: whether the timer is set.
+    ///
+    /// Go: ``time.Timer.Reset``; unlike that, it does not start a timer that has fired.
+    fn reset(&self) -> PyResult<bool> {
+        fork::check(self.poller.birth, "timer")?;
+        let reset = with_poller(&self.poller, |poller, _| match self.id.load(Ordering::Acquire) {
+            CANCELLED | NOT_YET_SET => false,
+            bits => poller.reset_timer(Token::from_bits(bits), poller.now() + self.delay),
+        });
+        reset.ok_or_else(|| Error::WrongThread("reset()").into())
     }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
+use super::report::text_of;
 use super::{PyDispatch, or_messages};
 use crate::poller::Poller;
 use crate::python::connection::Connection;
 use crate::python::protocols::FaceRef;
+use crate::python::running::logs::About;
 use crate::python::values::arguments::{peer_text, type_name};
 use crate::shared::acceptor::Acceptor;
 use crate::shared::remote::Remote;
@@ -19,15 +21,20 @@ impl PyDispatch {
         let Some(factory) = acceptor.factory.downcast_ref::<Py<PyAny>>() else {
             return poller.reject(remote.token);
         };
+        self.tables.contexts.enter(py, remote.token);
         match self.make_handler(factory.bind(py), remote) {
             Ok((handler, face)) => {
                 self.tables.put_handler(remote.token, handler, face);
                 self.begin(py, poller, remote.token);
             }
             Err(error) => {
+                self.tables.contexts.forget(remote.token);
                 poller.reject(remote.token);
-                let doing = format!("the factory for {}", peer_text(&remote.peer));
-                self.report_and_keep(py, poller, factory.bind(py), &doing, error);
+                acceptor.note_rejected();
+                let (peer, factory) = (peer_text(&remote.peer), factory.bind(py));
+                let text = format!("the factory for {peer} {}", text_of(factory));
+                let about = About { peer: Some(peer), callback: Some("factory") };
+                self.report_about(py, poller, factory, &about, &text, error);
             }
         }
     }
@@ -55,6 +62,8 @@ impl PyDispatch {
     pub(super) fn begin(&self, py: Python<'_>, poller: &Poller, token: Token) {
         let Some((handler, face)) = self.tables.handler_and_face(py, token) else { return };
         let handler = handler.bind(py);
+        // The protocol may be set by code of the user: the class of a framing.
+        self.tables.contexts.enter(py, token);
         // A handler gets `on_open` and `on_close` even if its connection was closed before. It needs no protocol then.
         let ready = match poller.is_open(token) {
             true => or_messages(face).set_up(poller, &self.tables.names, token, handler),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::error::Reason;
+use crate::error::{Foreign, Reason};
 use crate::poller::call::Call;
 use crate::poller::watchdog::Stall;
 use crate::poller::{Dispatch, Poller};
@@ -28,14 +28,18 @@ use crate::python::callbacks::{goes_on, is_inherited_from, is_none};
 use crate::python::connection::Connection;
 use crate::python::connection::event_handler::Descriptors;
 use crate::python::protocols::{Called, FaceRef, framing};
+use crate::python::running::attach::{attach, attach_beside_greenlets, detached, wanted_stack};
 use crate::python::running::fairness::{Attached, Share, has_lock};
+use crate::python::running::logs::About;
 use crate::python::running::stalls;
+use crate::python::running::threads::Listed;
 use crate::python::tables::{Caller, Dispatching, PyTask, Tables};
 use crate::python::values::arguments::type_name;
 use crate::python::values::errors;
 use crate::shared::handle::PollerHandle;
 use crate::shared::remote::Remote;
 use crate::slots::Token;
+use crate::system::thread_exit;
 use crate::timer::TimerId;
 
 /// Calls the handlers of one poller.
@@ -48,22 +52,20 @@ pub struct PyDispatch {
 }
 
 impl Dispatch for PyDispatch {
-    fn on_thread(&self, body: &mut dyn FnMut()) {
-        // Attached for the thread's whole life, so that each batch finds the thread state and makes none. `detach`
-        // requires a `Send` closure, because a closure could bring Python objects along; the body holds none.
-        struct Body<'a>(&'a mut dyn FnMut());
-        // SAFETY: `detach` runs the closure on this very thread.
-        unsafe impl Send for Body<'_> {}
-        impl Body<'_> {
-            fn run(self) {
-                (self.0)();
-            }
-        }
-        let body = Body(body);
-        Python::attach(|py| {
-            py.detach(move || body.run());
+    fn on_thread(&self, name: Option<&str>, body: &mut dyn FnMut()) {
+        thread_exit::guard();
+        // Attached for the thread's whole life, so that each batch finds the thread state and makes none.
+        attach(|py| {
+            let _listed = name.map(|name| Listed::new(py, name));
+            let _values = self.tables.contexts.begin(py);
+            self.tables.greenlets.look(py);
+            detached(py, body);
             self.tables.forget_everything();
         });
+    }
+
+    fn stack_size(&self) -> Option<usize> {
+        wanted_stack()
     }
 
     fn stalled(stall: &Stall<'_>) {
@@ -72,14 +74,10 @@ impl Dispatch for PyDispatch {
 
     fn dispatch(&self, poller: &Poller) {
         let began = self.share.as_ref().map(Share::wait);
-        Python::attach(|py| {
-            let _attached = began.map(|_| Attached::new());
-            let _dispatching = Dispatching::new(poller, &self.tables);
-            drop(poller.take_released());
-            while let Some(call) = poller.next_call() {
-                self.call(py, poller, call);
-            }
-        });
+        match self.tables.greenlets.are_used() {
+            false => attach(|py| self.run_batch(py, poller)),
+            true => attach_beside_greenlets(|py| self.run_batch(py, poller)),
+        }
         if let (Some(share), Some(began)) = (&self.share, began) {
             share.done(began);
         }
@@ -100,16 +98,45 @@ impl PyDispatch {
         &self.tables
     }
 
+    fn run_batch(&self, py: Python<'_>, poller: &Poller) {
+        let _attached = self.share.as_ref().map(|_| Attached::new());
+        let greenlets = &self.tables.greenlets;
+        if greenlets.are_used() {
+            greenlets.begin(py);
+        }
+        let dispatching = Dispatching::new(poller, &self.tables);
+        // A poller that a test turns by hand has a thread only during its turns.
+        let contexts = &self.tables.contexts;
+        let values = (!contexts.has_begun()).then(|| contexts.begin(py));
+        drop(poller.take_released());
+        while let Some(call) = poller.next_call() {
+            self.call(py, poller, call);
+        }
+        contexts.leave(py);
+        drop(values);
+        drop(dispatching);
+        greenlets.end();
+        greenlets.look(py);
+    }
+
     fn call(&self, py: Python<'_>, poller: &Poller, call: Call) {
-        let names = &self.tables.names;
+        let (names, contexts) = (&self.tables.names, &self.tables.contexts);
         match call {
             Call::Read(token) => self.call_deciding(py, poller, token, names.on_read.bind(py)),
             Call::News(token, _) => self.call_face(py, poller, token),
+            Call::Passed(token, mark) => {
+                contexts.enter(py, token);
+                if let Some(handler) = self.tables.handler(py, token) {
+                    self.call_passed(py, poller, Some(token), handler.bind(py), mark);
+                }
+            }
             Call::Accept(remote, acceptor) => self.accept(py, poller, &remote, &acceptor),
             Call::Open(remote) => self.call_open(py, poller, remote),
             Call::ConnectFailed(token, error) => {
+                contexts.enter(py, token);
                 if let Some((handler, _)) = self.tables.take_handler(token) {
                     self.call_connect_fail(py, poller, handler.bind(py), error.into());
+                    contexts.forget(token);
                 }
             }
             Call::Eof(token) => self.call_or_finish(py, poller, token, names.on_eof.bind(py)),
@@ -118,7 +145,10 @@ impl PyDispatch {
             Call::Close { token, reason, protocol, timers } => {
                 self.end(py, poller, token, reason, protocol, timers);
             }
-            Call::AcceptFailed(acceptor, error) => self.warn_of_shortage(py, poller, &acceptor, &error),
+            Call::AcceptFailed(acceptor, error) => {
+                contexts.enter_nothing(py);
+                self.warn_of_shortage(py, poller, &acceptor, &error);
+            }
             Call::TimerCancelled(id) => self.tables.forget_timer(id),
             Call::Timer { id, owner, again } => self.call_timer(py, poller, id, owner, again),
             Call::DescriptorReadable(token) => self.call_descriptor(py, poller, token, names.on_read.bind(py)),
@@ -126,9 +156,11 @@ impl PyDispatch {
             Call::Datagram(token, datagram) => self.call_datagram(py, poller, token, &datagram),
             Call::DatagramError(token, error) => self.call_datagram_error(py, poller, token, error.into()),
             Call::DescriptorRemoved(token, reason) => {
+                contexts.enter(py, token);
                 if let Some((handler, _)) = self.tables.take_handler(token) {
                     self.descriptors.remove(token, self.handle.index);
                     self.call_close(py, poller, handler.bind(py), reason);
+                    contexts.forget(token);
                 }
             }
             Call::Task(task) => {
@@ -137,6 +169,7 @@ impl PyDispatch {
                 }
             }
             Call::Signal => {
+                contexts.enter_nothing(py);
                 if let Err(error) = py.check_signals() {
                     poller.halt(Box::new(error));
                 }
@@ -150,6 +183,7 @@ impl PyDispatch {
     fn call_deciding(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
         let Some(handler) = self.tables.handler(py, token) else { return };
         let handler = handler.bind(py);
+        self.tables.contexts.enter(py, token);
         match handler.call_method0(name).and_then(|answer| goes_on(name, &answer)) {
             Ok(true) => {}
             Ok(false) => poller.close(token),
@@ -161,7 +195,8 @@ impl PyDispatch {
     fn call_face(&self, py: Python<'_>, poller: &Poller, token: Token) {
         let Some((handler, face)) = self.tables.handler_and_face(py, token) else { return };
         let (handler, face) = (handler.bind(py), or_messages(face));
-        let Some(Called { name, answer, about }) = face.call(poller, &self.tables.names, token, handler) else {
+        let (names, contexts) = (&self.tables.names, &self.tables.contexts);
+        let Some(Called { name, answer, about }) = face.call(poller, names, contexts, token, handler) else {
             return;
         };
         let name = name.bind(py);
@@ -173,6 +208,26 @@ impl PyDispatch {
                     face.fail(py, poller, token, about, error);
                 }
             }
+        }
+    }
+
+    /// Calls a handler because the output before a mark was sent; without a token it has no connection any more.
+    fn call_passed(
+        &self,
+        py: Python<'_>,
+        poller: &Poller,
+        token: Option<Token>,
+        handler: &Bound<'_, PyAny>,
+        mark: Foreign,
+    ) {
+        let face = handler.cast::<Connection>().ok().and_then(|connection| connection.get().face());
+        let called = or_messages(face).passed(poller, &self.tables.names, handler, mark);
+        let Some(Called { name, answer, .. }) = called else { return };
+        let name = name.bind(py);
+        let Err(error) = answer.and_then(|answer| is_none(name, &answer)) else { return };
+        match token {
+            Some(token) => self.end_by(poller, token, handler, name, error),
+            None => self.report(py, poller, handler, &name.to_string(), error),
         }
     }
 
@@ -197,6 +252,7 @@ impl PyDispatch {
     fn call_drain(&self, py: Python<'_>, poller: &Poller, token: Token) {
         let Some(handler) = self.tables.handler(py, token) else { return };
         let name = self.tables.names.on_drain.bind(py);
+        self.tables.contexts.enter(py, token);
         let answer = handler.bind(py).call_method0(name).and_then(|answer| is_none(name, &answer));
         if let Err(error) = answer {
             self.end_by(poller, token, handler.bind(py), name, error);
@@ -216,6 +272,7 @@ impl PyDispatch {
         self.tables.forget_timers(timers);
         if let Some((handler, face)) = handler {
             let handler = handler.bind(py);
+            self.tables.contexts.enter(py, token);
             or_messages(face).end(handler, protocol);
             match self.tables.take_observer(token) {
                 None => self.call_close(py, poller, handler, reason),
@@ -227,6 +284,7 @@ impl PyDispatch {
                 }
             }
         }
+        self.tables.contexts.forget(token);
     }
 
     fn call_on_close(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
@@ -253,7 +311,8 @@ impl Caller for PyDispatch {
         let name = self.tables.names.on_connect_fail.bind(py);
         if is_inherited_from::<Connection>(handler, name) {
             let text = format!("{} without on_connect_fail", type_name(handler));
-            return self.log(py, poller, handler, &text, &error);
+            let about = About { callback: Some("on_connect_fail"), ..About::default() };
+            return self.log(py, poller, handler, &about, &text, &error);
         }
         let answer = handler.call_method1(name, (error.into_value(py),)).and_then(|answer| is_none(name, &answer));
         if let Err(error) = answer {
@@ -271,6 +330,7 @@ impl Caller for PyDispatch {
 
     fn open_datagrams(&self, py: Python<'_>, poller: &Poller, token: Token, handler: &Bound<'_, PyAny>) {
         let name = self.tables.names.on_open.bind(py);
+        self.tables.contexts.enter(py, token);
         let answer = handler.call_method0(name);
         self.settle_datagrams(py, poller, token, handler, name, answer);
     }

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyString, PyTuple};
 
 use super::PyDispatch;
 use crate::error::Reason;
 use crate::poller::Poller;
-use crate::python::callbacks::goes_on;
+use crate::python::callbacks::{goes_on, is_false};
+use crate::python::connection::Connection;
+use crate::python::connection::datagram::peer_object;
+use crate::python::contexts::Later;
 use crate::python::tables::{Caller, PyTask};
+use crate::python::values::objects::bytes_object;
 use crate::shared::remote::Remote;
 use crate::slots::Token;
 use crate::sources::datagram::Datagram;
@@ -22,13 +26,13 @@ impl PyDispatch {
             return;
         }
         let name = self.tables.names.timer_callback.bind(py);
-        match callback.bind(py).call0().and_then(|answer| goes_on(name, &answer)) {
-            Ok(true) => {}
-            Ok(false) => self.tables.cancel_timer(poller, id),
+        match callback.call(py, &self.tables.contexts, &PyTuple::empty(py)) {
+            Ok(answer) if is_false(&answer) => self.tables.cancel_timer(poller, id),
+            Ok(_) => {}
             Err(error) => {
                 self.tables.cancel_timer(poller, id);
                 let Some(owner) = owner else {
-                    return self.report(py, poller, callback.bind(py), "timer callback", error);
+                    return self.report(py, poller, callback.function.bind(py), "timer callback", error);
                 };
                 if let Some(handler) = self.tables.handler(py, owner) {
                     self.end_by(poller, owner, handler.bind(py), name, error);
@@ -39,28 +43,47 @@ impl PyDispatch {
 
     pub(super) fn run_task(&self, py: Python<'_>, poller: &Poller, task: PyTask) {
         match task {
-            PyTask::Call { owner, function, args } => self.run_call(py, poller, owner, &function, &args),
-            PyTask::HandedOver(handler) => self.call_close(py, poller, handler.bind(py), Reason::Orderly),
-            PyTask::Other(task) => task.run(py, poller, self),
+            PyTask::Call { name, owner, function, args } => {
+                poller.describe_task(name, owner.as_ref().map(|owner| owner.token));
+                self.run_call(py, poller, name, owner, &function, &args);
+            }
+            PyTask::HandedOver(handler, marks) => {
+                for mark in marks {
+                    self.call_passed(py, poller, None, handler.bind(py), mark);
+                }
+                self.call_handed_over(py, poller, handler.bind(py));
+            }
+            PyTask::Other(task) => {
+                self.tables.contexts.enter_nothing(py);
+                task.run(py, poller, self);
+            }
         }
+    }
+
+    /// The values of the connection are those of its new handler, which goes on with them.
+    fn call_handed_over(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>) {
+        if let Some(remote) = handler.cast::<Connection>().ok().and_then(|connection| connection.get().bound()) {
+            self.tables.contexts.enter(py, remote.current());
+        }
+        self.call_close(py, poller, handler, Reason::Orderly);
     }
 
     fn run_call(
         &self,
         py: Python<'_>,
         poller: &Poller,
+        name: &str,
         owner: Option<Arc<Remote>>,
-        function: &Py<PyAny>,
+        function: &Later,
         args: &Py<PyTuple>,
     ) {
         if owner.as_ref().is_some_and(|owner| !poller.is_open(owner.token)) {
             return;
         }
-        let Err(error) = function.bind(py).call1(args.bind(py)) else { return };
-        let name = self.tables.names.call_soon_function.bind(py);
+        let Err(error) = function.call(py, &self.tables.contexts, args.bind(py)) else { return };
         match owner.and_then(|owner| Some((owner.token, self.tables.handler(py, owner.token)?))) {
-            Some((token, handler)) => self.end_by(poller, token, handler.bind(py), name, error),
-            None => self.report(py, poller, function.bind(py), "call_soon function", error),
+            Some((token, handler)) => self.end_by(poller, token, handler.bind(py), &PyString::new(py, name), error),
+            None => self.report(py, poller, function.function.bind(py), name, error),
         }
     }
 
@@ -69,6 +92,7 @@ impl PyDispatch {
     pub(super) fn call_descriptor(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
         let Some(handler) = self.tables.handler(py, token) else { return };
         let handler = handler.bind(py);
+        self.tables.contexts.enter(py, token);
         match handler.call_method0(name).and_then(|answer| goes_on(name, &answer)) {
             Ok(true) => {}
             Ok(false) => poller.remove_descriptor(token, Reason::Orderly),
@@ -85,16 +109,18 @@ impl PyDispatch {
     pub(super) fn call_datagram(&self, py: Python<'_>, poller: &Poller, token: Token, datagram: &Datagram) {
         let Some(handler) = self.tables.handler(py, token) else { return };
         // Making a bytes object runs no Python code, so the poller's state may stay borrowed.
-        let data = poller.with_datagram(datagram, |data| PyBytes::new(py, data));
+        let data = poller.with_datagram(datagram, |data| bytes_object(py, data));
         let name = self.tables.names.on_datagram.bind(py);
-        let address = self.tables.address_of(py, &datagram.from);
-        let answer = address.and_then(|address| handler.bind(py).call_method1(name, (data, address)));
+        self.tables.contexts.enter(py, token);
+        let args = data.and_then(|data| Ok((data, peer_object(py, &self.tables, &datagram.from)?)));
+        let answer = args.and_then(|args| handler.bind(py).call_method1(name, args));
         self.settle_datagrams(py, poller, token, handler.bind(py), name, answer);
     }
 
     pub(super) fn call_datagram_error(&self, py: Python<'_>, poller: &Poller, token: Token, error: PyErr) {
         let Some(handler) = self.tables.handler(py, token) else { return };
         let name = self.tables.names.on_error.bind(py);
+        self.tables.contexts.enter(py, token);
         let answer = handler.bind(py).call_method1(name, (error.into_value(py),));
         self.settle_datagrams(py, poller, token, handler.bind(py), name, answer);
     }

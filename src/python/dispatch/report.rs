@@ -2,14 +2,15 @@
 
 use std::io;
 
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyGeneratorExit, PyRuntimeError};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyString;
 
 use super::PyDispatch;
 use crate::poller::Poller;
 use crate::python::connection::Connection;
+use crate::python::running::logs::{self, About};
 use crate::python::values::arguments::type_name;
 use crate::python::values::errors::ConnectionClosed;
 use crate::shared::acceptor::Acceptor;
@@ -44,11 +45,15 @@ impl PyDispatch {
             // handler could not know.
             return None;
         }
-        self.report_and_keep(handler.py(), poller, handler, &name.to_string(), error)
+        let name = match self.tables.culprit_of(handler.py(), &error) {
+            Some(callback) => callback.to_owned(),
+            None => name.to_string(),
+        };
+        self.report_and_keep(handler.py(), poller, handler, &name, error)
     }
 
-    /// Logs an `Exception` and returns it. Any other exception (`KeyboardInterrupt`, `SystemExit`, …) stops the
-    /// reactor.
+    /// Logs an exception that concerns its connection only, and returns it. Any other exception (`KeyboardInterrupt`,
+    /// `SystemExit`, …) stops the reactor.
     pub(super) fn report_and_keep(
         &self,
         py: Python<'_>,
@@ -57,19 +62,36 @@ impl PyDispatch {
         doing: &str,
         error: PyErr,
     ) -> Option<PyErr> {
+        let about = About { callback: Some(doing), peer: None };
+        let (about, text) = match subject.cast::<Connection>().map(Bound::get) {
+            Ok(connection) => {
+                let text = format!("{doing} of {} with {}", type_name(subject), connection.peer_text());
+                (About { peer: connection.peer(), ..about }, text)
+            }
+            Err(_) => (about, format!("{doing} {}", text_of(subject))),
+        };
+        self.report_about(py, poller, subject, &about, &text, error)
+    }
+
+    /// As [`Self::report_and_keep`], with these attributes and this text.
+    pub(super) fn report_about(
+        &self,
+        py: Python<'_>,
+        poller: &Poller,
+        subject: &Bound<'_, PyAny>,
+        about: &About<'_>,
+        text: &str,
+        error: PyErr,
+    ) -> Option<PyErr> {
         if error.is_instance_of::<PanicException>(py) {
             poller.halt(Box::new(PyRuntimeError::new_err(format!("goev panicked: {error}"))));
             return None;
         }
-        if !error.is_instance_of::<PyException>(py) {
+        if !ends_connection(py, &error) {
             poller.halt(Box::new(error));
             return None;
         }
-        let subject_text = match subject.cast::<Connection>() {
-            Ok(connection) => format!("{} of {} with {}", doing, type_name(subject), connection.get().peer_text()),
-            Err(_) => format!("{doing} {}", subject.repr().map_or_else(|_| "?".into(), |text| text.to_string())),
-        };
-        self.log(py, poller, subject, &subject_text, &error);
+        self.log(py, poller, subject, about, text, &error);
         Some(error)
     }
 
@@ -78,10 +100,12 @@ impl PyDispatch {
         py: Python<'_>,
         poller: &Poller,
         subject: &Bound<'_, PyAny>,
-        subject_text: &str,
+        about: &About<'_>,
+        text: &str,
         error: &PyErr,
     ) {
-        self.settle_log(py, poller, Some(subject), log(py, subject_text, error));
+        let logged = logs::log(py, "error", about, ("exception in %s", text), Some(error));
+        self.settle_log(py, poller, Some(subject), logged);
     }
 
     pub(super) fn warn_of_shortage(&self, py: Python<'_>, poller: &Poller, acceptor: &Acceptor, error: &io::Error) {
@@ -90,28 +114,32 @@ impl PyDispatch {
             None => "a Unix socket".into(),
         });
         let text = "cannot accept on %s: %s; new connections wait in the backlog";
-        let logged = logger(py).and_then(|logger| logger.call_method1("warning", (text, place, error.to_string())));
-        self.settle_log(py, poller, None, logged.map(drop));
+        let logged = logs::log(py, "warning", &About::default(), (text, place, error.to_string()), None);
+        self.settle_log(py, poller, None, logged);
     }
 
     fn settle_log(&self, py: Python<'_>, poller: &Poller, subject: Option<&Bound<'_, PyAny>>, logged: PyResult<()>) {
-        match logged {
-            Err(failed) if failed.is_instance_of::<PyException>(py) => failed.write_unraisable(py, subject),
-            // Ctrl-C may interrupt the logging.
-            Err(failed) => poller.halt(Box::new(failed)),
-            Ok(()) => {}
+        // Ctrl-C may interrupt the logging.
+        if let Err(interrupt) = logs::settle(py, logged, subject) {
+            poller.halt(Box::new(interrupt));
         }
     }
 }
 
-fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    py.import("logging")?.call_method1("getLogger", ("goev",))
+/// The text of an object for the log.
+pub(super) fn text_of(subject: &Bound<'_, PyAny>) -> String {
+    subject.repr().map_or_else(|_| "?".into(), |text| text.to_string())
 }
 
-fn log(py: Python<'_>, subject_text: &str, error: &PyErr) -> PyResult<()> {
-    let arguments = PyDict::new(py);
-    // With the value alone, the log would lack the traceback before Python 3.12.
-    arguments.set_item("exc_info", error.clone_ref(py).into_value(py))?;
-    logger(py)?.call_method("error", ("exception in %s", subject_text), Some(&arguments))?;
-    Ok(())
+/// Whether an exception of a callback ends the connection, and not the reactor: an `Exception`, and those two others by
+/// which Python code ends a coroutine or a generator.
+fn ends_connection(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyGeneratorExit>(py) || is_cancelled(py, error)
+}
+
+/// Whether an exception is an `asyncio.CancelledError`. Nothing has raised one if the module was never imported.
+fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
+    let modules = PyModule::import(py, "sys").and_then(|sys| sys.getattr("modules"));
+    let module = modules.and_then(|modules| modules.get_item("asyncio.exceptions"));
+    module.and_then(|module| module.getattr("CancelledError")).is_ok_and(|class| error.is_instance(py, &class))
 }

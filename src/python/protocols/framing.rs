@@ -13,8 +13,10 @@ use crate::protocols::Wire;
 use crate::protocols::framing::{Frames, Framing as Core, FramingError, Length};
 use crate::python::callbacks::{Names, is_inherited_from};
 use crate::python::connection::Connection;
+use crate::python::contexts::Contexts;
 use crate::python::values::arguments::{self, bytes_of, integer, size, type_name};
 use crate::python::values::errors::{self, MessageTooLong};
+use crate::python::values::objects::bytes_object;
 use crate::slots::Token;
 
 /// Base of the framings, which cut a stream into messages and put messages into a stream. Has no state: one object
@@ -179,29 +181,33 @@ impl Face for Messages {
         &self,
         poller: &Poller,
         names: &'a Names,
+        contexts: &Contexts,
         token: Token,
         handler: &Bound<'py, PyAny>,
     ) -> Option<Called<'a, 'py>> {
         let py = handler.py();
+        contexts.enter(py, token);
         // Making bytes runs no Python code, so the input may stay borrowed. Making a list may run some, by a garbage
         // collection.
         if handler.cast::<Connection>().is_ok_and(|connection| connection.get().takes_batches()) {
             let messages = poller.with::<Frames, _>(token, |frames, wire| {
                 let mut messages = Vec::with_capacity(USUAL_BATCH);
-                while let Some(message) = frames.take(wire, |message| PyBytes::new(py, message)) {
-                    messages.push(message);
+                while let Some(message) = frames.take(wire, |message| bytes_object(py, message)) {
+                    messages.push(message?);
                 }
-                messages
+                PyResult::Ok(messages)
             });
-            let messages = messages.filter(|messages| !messages.is_empty())?;
+            let messages = messages.filter(|messages| !messages.as_ref().is_ok_and(Vec::is_empty))?;
             let name = &names.on_messages;
-            let answer = PyList::new(py, messages).and_then(|messages| handler.call_method1(name, (messages,)));
+            let messages = messages.and_then(|messages| PyList::new(py, messages));
+            let answer = messages.and_then(|messages| handler.call_method1(name, (messages,)));
             return Some(Called { name, answer, about: None });
         }
-        let take = |frames: &mut Frames, wire: &mut dyn Wire| frames.take(wire, |message| PyBytes::new(py, message));
+        let take = |frames: &mut Frames, wire: &mut dyn Wire| frames.take(wire, |message| bytes_object(py, message));
         let message = poller.with(token, take)??;
         let name = &names.on_message;
-        Some(Called { name, answer: handler.call_method1(name.bind(py), (message,)), about: None })
+        let answer = message.and_then(|message| handler.call_method1(name.bind(py), (message,)));
+        Some(Called { name, answer, about: None })
     }
 }
 

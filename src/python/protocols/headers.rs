@@ -9,10 +9,11 @@ use pyo3::types::{PyIterator, PyList, PyMapping, PyString};
 
 use crate::protocols::http::Lines;
 
-/// The fields of a request: a read-only mapping of ``str`` to ``str``; a name matches in any case.
+/// The fields of a request or an answer: a read-only mapping of ``str`` to ``str``; a name matches in any case.
 ///
-/// Iteration gives each name once, in lower case. The values of a repeated name are joined by ``", "``; ``get_all``
-/// returns them separately. Bytes are read as ISO-8859-1 (RFC 9110 section 5.5).
+/// Iteration gives each name once, in lower case. The values of a repeated name are joined by ``", "``, those of
+/// ``Cookie`` by ``"; "`` (RFC 6265 section 5.4); ``get_all`` returns them separately. Bytes are read as ISO-8859-1
+/// (RFC 9110 section 5.5).
 #[pyclass(frozen, mapping, module = "goev.http")]
 pub struct Headers {
     head: Arc<[u8]>,
@@ -33,10 +34,12 @@ impl Headers {
     }
 
     fn joined(&self, name: &str) -> Option<Vec<u8>> {
+        // A comma may be a part of a cookie's value (RFC 9113 section 8.2.3).
+        let separator: &[u8] = if name.eq_ignore_ascii_case("cookie") { b"; " } else { b", " };
         let mut values = self.values(name);
         let mut joined = values.next()?.to_vec();
         for value in values {
-            joined.extend_from_slice(b", ");
+            joined.extend_from_slice(separator);
             joined.extend_from_slice(value);
         }
         Some(joined)
@@ -59,6 +62,12 @@ impl Headers {
 
 #[pymethods]
 impl Headers {
+    /// The fields of a head of any message, with its first line.
+    #[staticmethod]
+    fn _of(head: &[u8]) -> Self {
+        Self::new(head.into())
+    }
+
     fn __getitem__(&self, name: &Bound<'_, PyAny>) -> PyResult<String> {
         let text = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
         let value = text.and_then(|name| self.joined(name));

@@ -1,19 +1,27 @@
 //! `goev.http`: limits, the handler class, and its face. `src/protocols/http/` holds the rules of the wire.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 
+use super::observer::{Expected, Observer};
 use super::request::Request;
 use super::{Called, Face};
+use crate::error::Foreign;
+use crate::options::Rate;
 use crate::poller::Poller;
+use crate::protocols::Protocol;
 use crate::protocols::http::Limits as Core;
-use crate::protocols::http::{Event, Http, Kept};
+use crate::protocols::http::{Answered, Event, Http, Kept};
 use crate::python::callbacks::{Names, is_inherited_from};
 use crate::python::connection::Connection;
+use crate::python::contexts::Contexts;
 use crate::python::values::arguments::{integer, size, type_name};
+use crate::python::values::objects::bytes_object;
+use crate::python::values::options::{optional_seconds, rate_of};
 use crate::slots::Token;
 
 /// The most exceptions of a chain that [`clear_frames`] visits.
@@ -27,6 +35,11 @@ const MOST_CHAINED: usize = 32;
 ///     max_head: bytes of a head, at most 1 MiB; 431 above.
 ///     max_body: bytes of a body, at most 1 GiB; 413 above.
 ///     max_pending: requests that may wait for their answers; further ones are not read before an answer is given.
+///     head_timeout: seconds for a head, from its first byte, > 0; 408 above (RFC 9110 section 15.5.9). ``None``: no limit.
+///         The time between two requests does not count; ``idle_timeout`` limits that.
+///     body_min_rate: ``(bytes per second, seconds)``: a body has so many seconds, and one more for each so many bytes of
+///         it that come after its head; 408 above. Time in which the handler has paused reading does not count.
+///         ``None``: no limit.
 #[pyclass(frozen, module = "goev.http")]
 pub struct Limits {
     core: Arc<Core>,
@@ -36,8 +49,12 @@ pub struct Limits {
 impl Limits {
     #[new]
     #[pyo3(
-        signature = (*, max_line = 8192, max_headers = 100, max_head = 32_768, max_body = 1_048_576, max_pending = 32),
-        text_signature = "(*, max_line=8192, max_headers=100, max_head=32768, max_body=1048576, max_pending=32)"
+        signature = (
+            *, max_line = 8192, max_headers = 100, max_head = 32_768, max_body = 1_048_576, max_pending = 32,
+            head_timeout = Core::default().head_timeout, body_min_rate = Core::default().body_min_rate
+        ),
+        text_signature = "(*, max_line=8192, max_headers=100, max_head=32768, max_body=1048576, max_pending=32, \
+            head_timeout=20.0, body_min_rate=(500.0, 20.0))"
     )]
     fn new(
         #[pyo3(from_py_with = integer)] max_line: i64,
@@ -45,6 +62,8 @@ impl Limits {
         #[pyo3(from_py_with = integer)] max_head: i64,
         #[pyo3(from_py_with = integer)] max_body: i64,
         #[pyo3(from_py_with = integer)] max_pending: i64,
+        #[pyo3(from_py_with = head_timeout_of)] head_timeout: Option<Duration>,
+        #[pyo3(from_py_with = body_min_rate_of)] body_min_rate: Option<Rate>,
     ) -> PyResult<Self> {
         let core = Core {
             max_line: size("max_line", max_line)?,
@@ -52,6 +71,8 @@ impl Limits {
             max_head: size("max_head", max_head)?,
             max_body: size("max_body", max_body)?,
             max_pending: size("max_pending", max_pending)?,
+            head_timeout,
+            body_min_rate,
         };
         core.validate()?;
         Ok(Self { core: Arc::new(core) })
@@ -82,19 +103,39 @@ impl Limits {
         self.core.max_pending
     }
 
+    #[getter]
+    fn head_timeout(&self) -> Option<f64> {
+        self.core.head_timeout.map(|timeout| timeout.as_secs_f64())
+    }
+
+    #[getter]
+    fn body_min_rate(&self) -> Option<(f64, f64)> {
+        self.core.body_min_rate.map(|rate| (rate.bytes_per_second, rate.window.as_secs_f64()))
+    }
+
     fn __repr__(&self) -> String {
-        let Core { max_line, max_headers, max_head, max_body, max_pending } = &*self.core;
+        let Core { max_line, max_headers, max_head, max_body, max_pending, .. } = &*self.core;
+        let head_timeout = self.head_timeout().map_or("None".into(), |timeout| format!("{timeout:?}"));
+        let body_min_rate = self.body_min_rate().map_or("None".into(), |rate| format!("{rate:?}"));
         format!(
             "goev.http.Limits(max_line={max_line}, max_headers={max_headers}, max_head={max_head}, \
-             max_body={max_body}, max_pending={max_pending})"
+             max_body={max_body}, max_pending={max_pending}, head_timeout={head_timeout}, body_min_rate={body_min_rate})"
         )
     }
 }
 
+fn head_timeout_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+    optional_seconds("head_timeout", value)
+}
+
+fn body_min_rate_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Rate>> {
+    rate_of("body_min_rate", value)
+}
+
 /// One connection of an HTTP/1.1 server: subclass it and define ``on_request``.
 ///
-/// Like ``goev.Connection``, except that the input is read as requests. A malformed request is answered here (400, 413,
-/// 414, 417, 431, 501, 505) after the answers that are due. Then the connection is closed, and ``on_close`` gets
+/// Like ``goev.Connection``, except that the input is read as requests. A malformed or slow request is answered here
+/// (400, 408, 413, 414, 417, 431, 501, 505) after the answers that are due. Then the connection is closed, and ``on_close`` gets
 /// ``ProtocolError``.
 ///
 /// A class that defines ``on_body`` gets ``on_request`` as soon as the head of a request has arrived, and its body in
@@ -105,6 +146,8 @@ impl Limits {
 pub struct HttpConnection {
     /// The request whose body comes in pieces.
     receiving: Mutex<Option<Py<Request>>>,
+    /// The requests that `on_answered` will be called for; unset if the class does not define it.
+    observer: OnceLock<Arc<Observer>>,
 }
 
 impl HttpConnection {
@@ -128,6 +171,14 @@ fn check_limits(limits: &Bound<'_, PyAny>) -> PyResult<Arc<Core>> {
     }
 }
 
+/// The error of a method that would write bytes between answers.
+fn only_answers(method: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "{method}(): an HTTP connection has answers: use respond(), start() or respond_file() of the request; for \
+         another protocol, hand_over() to its handler"
+    ))
+}
+
 #[pymethods]
 impl HttpConnection {
     #[new]
@@ -142,7 +193,8 @@ impl HttpConnection {
         // The subclass's __init__ takes them.
         let _ = (args, kwargs);
         let connection = Connection::with_face(class, Some(&FACE))?;
-        Ok(PyClassInitializer::from(connection).add_subclass(Self { receiving: Mutex::default() }))
+        Ok(PyClassInitializer::from(connection)
+            .add_subclass(Self { receiving: Mutex::default(), observer: OnceLock::new() }))
     }
 
     /// The default limits: ``goev.http.Limits()``.
@@ -153,10 +205,27 @@ impl HttpConnection {
 
     /// A request came: answer it by ``request.respond`` or ``request.start``, now or later. ``False`` closes.
     ///
-    /// The base class answers 404. A request that is dropped without an answer gets 500, and so does a request if its
-    /// callback raises.
+    /// The base class answers 404. A request that is dropped without an answer gets 500, with a warning in the log, and
+    /// so does a request if its callback raises.
     fn on_request(&self, request: &Bound<'_, Request>) -> PyResult<()> {
-        request.get().respond(404, None, None)
+        Request::respond(request, 404, None, None)
+    }
+
+    /// The answer to ``request`` was sent: called once, when the kernel has taken its last byte.
+    ///
+    /// Args:
+    ///     request: the one that ``on_request`` got; if it was dropped without an answer, an equal one.
+    ///     status: of the answer, also of one that goev gave: 500 for an exception or a forgotten request, 400 and the like
+    ///         for a malformed body.
+    ///     bytes_sent: of the answer: status line, fields and body as sent, chunk sizes included.
+    ///     seconds: since the request was handed to ``on_request``.
+    ///
+    /// Calls come in the order of the requests, before ``on_close``. An answer that another protocol follows counts as sent
+    /// when the connection is handed over. There is no call for an answer that was given up half-way, or that the end of
+    /// the connection cut, nor for refused input that became no request: ``on_close`` tells of those. An exception ends
+    /// the connection. Only called if a class defines it; a class that does not pays nothing.
+    fn on_answered(&self, request: &Bound<'_, PyAny>, status: u16, bytes_sent: u64, seconds: f64) {
+        let _ = (request, status, bytes_sent, seconds);
     }
 
     /// A piece of the body of ``request`` came; ``b""`` is its end, also for a request without a body. ``False``
@@ -165,6 +234,37 @@ impl HttpConnection {
     /// Only called if a class defines it; otherwise ``request.body`` has the whole body.
     fn on_body(&self, request: &Bound<'_, Request>, data: &Bound<'_, PyAny>) {
         let _ = (request, data);
+    }
+
+    /// Raises ``RuntimeError``: bytes of the connection would land between answers, which are given by requests.
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _ = data;
+        Err(only_answers("write"))
+    }
+
+    /// Raises ``RuntimeError``, as ``write`` does.
+    fn writelines(&self, lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _ = lines;
+        Err(only_answers("writelines"))
+    }
+
+    /// Raises ``RuntimeError``, as ``write`` does.
+    fn send(&self, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _ = message;
+        Err(only_answers("send"))
+    }
+
+    /// Raises ``RuntimeError``, as ``write`` does.
+    fn send_messages(&self, messages: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _ = messages;
+        Err(only_answers("send_messages"))
+    }
+
+    /// Raises ``RuntimeError``, as ``write`` does; ``Request.respond_file`` answers with a file.
+    #[pyo3(signature = (file, *, offset = 0, count = None))]
+    fn sendfile(&self, file: &Bound<'_, PyAny>, offset: i64, count: Option<i64>) -> PyResult<()> {
+        let _ = (file, offset, count);
+        Err(only_answers("sendfile"))
     }
 }
 
@@ -175,7 +275,7 @@ struct Requests;
 
 /// A part that the protocol has taken from the input.
 enum Came<'py> {
-    Request(Bound<'py, Request>),
+    Request(Request),
     Body(Bound<'py, PyBytes>),
     End,
 }
@@ -184,7 +284,12 @@ impl Face for Requests {
     fn set_up(&self, poller: &Poller, names: &Names, token: Token, handler: &Bound<'_, PyAny>) -> PyResult<()> {
         let streams = !is_inherited_from::<HttpConnection>(handler, names.on_body.bind(handler.py()));
         let limits = check_limits(&handler.getattr("limits")?)?;
-        Ok(poller.set_protocol(token, Http::new(limits, streams))?)
+        let mut http = Http::new(limits, streams);
+        if !is_inherited_from::<HttpConnection>(handler, names.on_answered.bind(handler.py())) {
+            http.observe();
+            handler.cast::<HttpConnection>()?.get().observer.get_or_init(Arc::default);
+        }
+        Ok(poller.set_protocol(token, http)?)
     }
 
     /// Calls the handler with the next request, or with a piece of a body.
@@ -192,30 +297,66 @@ impl Face for Requests {
         &self,
         poller: &Poller,
         names: &'a Names,
+        contexts: &Contexts,
         token: Token,
         handler: &Bound<'py, PyAny>,
     ) -> Option<Called<'a, 'py>> {
         let py = handler.py();
         let http = handler.cast::<HttpConnection>().ok()?;
         let remote = http.as_super().get().bound()?;
+        let observer = http.get().observer.get().map(|observer| (observer, poller.now()));
         let mut came = None;
-        // Making bytes and an object of a class of goev runs no Python code, so the input may stay borrowed.
+        // Making bytes runs no Python code, so the input may stay borrowed. Making any other object may run some, by a
+        // garbage collection.
         let mut show = |number, event: Event<'_>| {
             came = Some(match event {
                 Event::Request { head, facts, body } => {
-                    let body = body.map(|body| PyBytes::new(py, body));
-                    Bound::new(py, Request::new(remote, number, head, facts, body)).map(Came::Request)
+                    let body = body.map(|body| bytes_object(py, body)).transpose();
+                    body.map(|body| {
+                        let mut request = Request::new(remote, number, head, facts, body);
+                        if let Some((observer, now)) = observer {
+                            request.observe(observer, now, py);
+                        }
+                        Came::Request(request)
+                    })
                 }
-                Event::Body(piece) => Ok(Came::Body(PyBytes::new(py, piece))),
+                Event::Body(piece) => bytes_object(py, piece).map(Came::Body),
                 Event::End => Ok(Came::End),
             });
         };
         poller.with::<Http, _>(token, |http, wire| http.take(wire, &mut show))?;
+        let failed = |error| Some(Called { name: &names.on_request, answer: Err(error), about: None });
         match came? {
-            Ok(Came::Request(request)) => Some(call_on_request(poller, names, token, http, request)),
-            Ok(Came::Body(piece)) => call_on_body(names, http, &piece),
-            Ok(Came::End) => call_on_body(names, http, &PyBytes::new(py, b"")),
-            Err(error) => Some(Called { name: &names.on_request, answer: Err(error), about: None }),
+            Ok(Came::Request(request)) => match Bound::new(py, request) {
+                Ok(request) => Some(call_on_request(poller, names, contexts, token, http, request)),
+                Err(error) => failed(error),
+            },
+            Ok(Came::Body(piece)) => call_on_body(names, contexts, token, http, &piece),
+            Ok(Came::End) => call_on_body(names, contexts, token, http, &PyBytes::new(py, b"")),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn passed<'a, 'py>(
+        &self,
+        poller: &Poller,
+        names: &'a Names,
+        handler: &Bound<'py, PyAny>,
+        mark: Foreign,
+    ) -> Option<Called<'a, 'py>> {
+        let Answered { number, status, bytes } = *mark.downcast::<Answered>().ok()?;
+        let http = handler.cast::<HttpConnection>().ok()?;
+        let expected = http.get().observer.get()?.take(number)?;
+        let seconds = poller.now().saturating_sub(expected.began) as f64 / 1e9;
+        let name = &names.on_answered;
+        let answer = object_of(http, number, expected)
+            .and_then(|request| handler.call_method1(name.bind(handler.py()), (request, status, bytes, seconds)));
+        Some(Called { name, answer, about: None })
+    }
+
+    fn end(&self, handler: &Bound<'_, PyAny>, _protocol: Option<Box<dyn Protocol>>) {
+        if let Some(observer) = handler.cast::<HttpConnection>().ok().and_then(|http| http.get().observer.get()) {
+            observer.clear();
         }
     }
 
@@ -229,7 +370,7 @@ impl Face for Requests {
         let Some(request) = request else { return poller.fail(token, Box::new(error)) };
         clear_frames(py, &error);
         let waits = request.get().is_posted();
-        request.get().fail();
+        Request::fail_with(&request);
         let mut error = Some(error);
         let kept = poller
             .with::<Http, _>(token, |http, _| error.take().map(|error| http.keep_failure(Box::new(error), waits)));
@@ -250,11 +391,13 @@ impl Face for Requests {
 fn call_on_request<'a, 'py>(
     poller: &Poller,
     names: &'a Names,
+    contexts: &Contexts,
     token: Token,
     handler: &Bound<'py, HttpConnection>,
     request: Bound<'py, Request>,
 ) -> Called<'a, 'py> {
     let (py, name) = (handler.py(), &names.on_request);
+    contexts.enter_request(py, token, request.get().is_streamed());
     if request.get().is_streamed() {
         handler.get().receive(Some(request.clone().unbind()));
     }
@@ -266,12 +409,33 @@ fn call_on_request<'a, 'py>(
     Called { name, answer, about: Some(request.into_any()) }
 }
 
+/// The object of a request whose answer was sent. If it was dropped without an answer, it is made once more.
+fn object_of<'py>(
+    handler: &Bound<'py, HttpConnection>,
+    number: u64,
+    expected: Expected,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = handler.py();
+    if let Some(request) = expected.request {
+        return Ok(request.into_bound(py));
+    }
+    let receiving = handler.get().receiving(py).filter(|request| request.get().number() == number);
+    match (receiving, handler.as_super().get().bound()) {
+        (Some(request), _) => Ok(request.into_bound(py).into_any()),
+        (None, Some(remote)) => Ok(Bound::new(py, Request::remade(remote, number, expected.twin))?.into_any()),
+        (None, None) => Ok(py.None().into_bound(py)),
+    }
+}
+
 fn call_on_body<'a, 'py>(
     names: &'a Names,
+    contexts: &Contexts,
+    token: Token,
     handler: &Bound<'py, HttpConnection>,
     piece: &Bound<'py, PyBytes>,
 ) -> Option<Called<'a, 'py>> {
     let (py, name) = (handler.py(), &names.on_body);
+    contexts.enter_body(py, token, piece.as_bytes().is_empty());
     let request = handler.get().receiving(py)?.into_bound(py);
     if piece.as_bytes().is_empty() {
         handler.get().receive(None);

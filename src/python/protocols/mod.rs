@@ -5,9 +5,12 @@
 //! made, so the dispatch and the connection name no protocol. The names of new callbacks go into `callbacks`, and
 //! `python/mod` registers the class.
 
+pub mod files;
+pub mod forgotten;
 pub mod framing;
 pub mod headers;
 pub mod http;
+pub mod observer;
 pub mod request;
 pub mod websocket;
 pub mod websocket_peer;
@@ -15,9 +18,11 @@ pub mod websocket_peer;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::error::Foreign;
 use crate::poller::Poller;
 use crate::protocols::Protocol;
 use crate::python::callbacks::Names;
+use crate::python::contexts::Contexts;
 use crate::slots::Token;
 
 /// A callback that was called, and its answer.
@@ -36,14 +41,28 @@ pub trait Face: Sync {
     /// Sets the protocol of a connection, just before `on_open`, because input may have arrived already.
     fn set_up(&self, poller: &Poller, names: &Names, token: Token, handler: &Bound<'_, PyAny>) -> PyResult<()>;
 
-    /// Takes one part out of the protocol and calls the handler with it. `None` if there was no part for the handler.
+    /// Takes one part out of the protocol, and calls the handler with it in its context. `None` if there was no part for
+    /// the handler.
     fn call<'a, 'py>(
         &self,
         poller: &Poller,
         names: &'a Names,
+        contexts: &Contexts,
         token: Token,
         handler: &Bound<'py, PyAny>,
     ) -> Option<Called<'a, 'py>>;
+
+    /// Calls the handler because the output before `mark`, of its protocol, was sent. `None` if it wants no call.
+    fn passed<'a, 'py>(
+        &self,
+        poller: &Poller,
+        names: &'a Names,
+        handler: &Bound<'py, PyAny>,
+        mark: Foreign,
+    ) -> Option<Called<'a, 'py>> {
+        let _ = (poller, names, handler, mark);
+        None
+    }
 
     /// Acts on a callback that returned `False`.
     fn decline(&self, poller: &Poller, token: Token) {

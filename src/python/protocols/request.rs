@@ -8,17 +8,22 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 
+use super::files::{self, FileAnswer};
+use super::forgotten;
 use super::headers::Headers;
-use crate::data::{Data, Payload};
+use super::observer::{Observer, Twin};
+use crate::data::{Data, FileRange, Payload};
 use crate::error::Error;
 use crate::protocols::Wire;
 use crate::protocols::http::{Answer, Facts, Head, Http, NotNow, Part, Piece, Then, Unfit, Version};
 use crate::python::connection::held::{HeldBytes, held};
 use crate::python::connection::{Connection, hand_over};
 use crate::python::tables::with_poller;
-use crate::python::values::arguments::{bytes_of, integer, type_name};
+use crate::python::values::arguments::{bytes_of, each_item, integer, optional_integer, type_name};
+use crate::python::values::files::Part as FilePart;
 use crate::shared::remote::Remote;
 use crate::system::clock::http_date;
+use crate::system::fork;
 
 /// Up to this size a body is copied behind its head, so that one write queues both.
 const SMALL_BODY: usize = 2048;
@@ -38,6 +43,8 @@ pub struct Request {
     answer: Mutex<Answer>,
     /// Whether another thread gave a part of the answer. Later parts must not overtake it.
     is_posted: AtomicBool,
+    /// Hears when the answer is given; `None` if the handler does not want to know when it is sent.
+    observer: Option<Arc<Observer>>,
 }
 
 impl Request {
@@ -51,7 +58,40 @@ impl Request {
             answer: Mutex::new(Answer::new(number, head, facts, body.is_some())),
             body: body.map(Bound::unbind),
             is_posted: AtomicBool::new(false),
+            observer: None,
         }
+    }
+
+    /// Has `observer` expect the answer from `now` on.
+    pub fn observe(&mut self, observer: &Arc<Observer>, now: u64, py: Python<'_>) {
+        let body = self.body.as_ref().map(|body| body.clone_ref(py));
+        observer.expect(self.number, now, Twin { head: self.head.clone(), facts: self.facts, body });
+        self.observer = Some(observer.clone());
+    }
+
+    /// A request whose object was dropped and whose answer was sent.
+    pub fn remade(remote: &Arc<Remote>, number: u64, twin: Twin) -> Self {
+        let Twin { head, facts, body } = twin;
+        let mut answer = Answer::new(number, &head, facts, body.is_some());
+        answer.settle();
+        let (remote, answer, is_posted) = (remote.clone(), Mutex::new(answer), AtomicBool::new(false));
+        Self { remote, number, head, facts, body, answer, is_posted, observer: None }
+    }
+
+    /// Notes that the answer is given.
+    fn note_given(slf: &Bound<'_, Self>) {
+        if let Some(observer) = &slf.get().observer {
+            observer.keep(slf.get().number, slf.as_any());
+        }
+    }
+
+    /// As [`Self::fail`], for an object that is not being dropped.
+    pub fn fail_with(slf: &Bound<'_, Self>) {
+        let is_due = lock(&slf.get().answer).is_due();
+        if is_due {
+            Self::note_given(slf);
+        }
+        slf.get().fail();
     }
 
     /// The number of the request on its connection.
@@ -80,10 +120,14 @@ impl Request {
         if answer.is_given() {
             return;
         }
+        let was_begun = !answer.is_due();
         let given_up = answer.abandon(&http_date());
         drop(answer);
+        if let Some(observer) = self.observer.as_ref().filter(|_| was_begun) {
+            observer.forget(self.number);
+        }
         if let Some((last, then)) = given_up
-            && !self.remote.is_closed()
+            && self.check_open().is_ok()
         {
             // Fails only if the connection has ended, and then no peer waits.
             let _ = self.send([Slice::Bytes(&last)], then);
@@ -131,6 +175,7 @@ impl Request {
     }
 
     fn check_open(&self) -> Result<(), Error> {
+        fork::check(self.remote.handle.birth, "request")?;
         if self.remote.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
@@ -171,6 +216,7 @@ impl Request {
 enum Slice<'a> {
     Bytes(&'a [u8]),
     Held(Box<HeldBytes>),
+    File(FileRange),
 }
 
 impl<'a> Slice<'a> {
@@ -183,6 +229,7 @@ impl<'a> Slice<'a> {
         match self {
             Self::Bytes(bytes) => Data::Bytes(bytes),
             Self::Held(held) => Data::Held(held),
+            Self::File(range) => Data::File(range),
         }
     }
 
@@ -190,6 +237,7 @@ impl<'a> Slice<'a> {
         match self {
             Self::Bytes(bytes) => Payload::Copied(bytes.to_vec()),
             Self::Held(held) => Payload::Held(held),
+            Self::File(range) => Payload::File(range),
         }
     }
 }
@@ -205,7 +253,7 @@ fn each_field(headers: &Bound<'_, PyAny>, mut note: impl FnMut(&[u8], &[u8]) -> 
         with_latin1(name, "a field name", |name_bytes| with_latin1(value, name, |value| Ok(note(name_bytes, value)?)))
     };
     if let Ok(headers) = headers.cast_exact::<PyDict>() {
-        return headers.iter().try_for_each(|(name, value)| pair(&name, &value));
+        return each_item(headers, "headers", pair);
     }
     let pairs = match headers.cast::<PyMapping>() {
         Ok(mapping) => mapping.items()?.into_any(),
@@ -342,16 +390,59 @@ impl Request {
     /// ``ConnectionClosed``.
     #[pyo3(signature = (status = 200, headers = None, body = None), text_signature = "($self, status=200, headers=None, body=b'')")]
     pub fn respond(
-        &self,
+        slf: &Bound<'_, Self>,
         #[pyo3(from_py_with = integer)] status: i64,
         headers: Option<&Bound<'_, PyAny>>,
         #[pyo3(from_py_with = some)] body: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let head = self.head_of(status, headers)?;
+        let head = slf.get().head_of(status, headers)?;
         match body {
-            None => self.respond_with(head, None, &[]),
-            Some(body) => bytes_of(&body, |data| self.respond_with(head, Some(&body), data)),
+            None => Self::respond_with(slf, head, None, &[]),
+            Some(body) => bytes_of(&body, |data| Self::respond_with(slf, head, Some(&body), data)),
         }
+    }
+
+    /// Answer with a file, or with ``count`` bytes of it from ``offset`` on. From any thread.
+    ///
+    /// The kernel sends it without a copy in this process (sendfile(2)), in turn among the answers; up to 16 KiB are read
+    /// at once. Ranges (RFC 9110 section 14) and conditions (section 13) of ``GET`` and ``HEAD`` are met: 206 with one
+    /// range, the whole as 200 for several; 304, 412 and 416.
+    ///
+    /// Args:
+    ///     file: a path, or a regular file: a descriptor or an object with ``fileno()``, which may be closed right after
+    ///         the call.
+    ///     offset, count: bytes; by default everything.
+    ///     headers: a mapping or pairs. A ``Content-Type``, ``ETag`` or ``Last-Modified`` of your own replaces the ones
+    ///         made here, which come from ``mimetypes`` and from the file's size and time of change.
+    ///
+    /// A file that shrinks while it is sent ends the connection with a reset and ``OSError``. Opening a file and reading
+    /// it may wait for the disk, and the poller with it.
+    ///
+    /// Raises:
+    ///     OSError: the file cannot be opened, as ``FileNotFoundError``, ``PermissionError`` or ``IsADirectoryError``;
+    ///         ``errno`` and ``filename`` are kept.
+    ///     ValueError: it is no regular file, or an argument does not fit.
+    ///     RuntimeError, ConnectionClosed: as ``respond``.
+    ///
+    /// A path from a request may lead anywhere: check that it stays in your directory before the call.
+    #[pyo3(signature = (file, *, offset = 0, count = None, headers = None))]
+    fn respond_file(
+        slf: &Bound<'_, Self>,
+        file: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = integer)] offset: i64,
+        #[pyo3(from_py_with = optional_integer)] count: Option<i64>,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let mut fields = Vec::new();
+        if let Some(headers) = headers {
+            each_field(headers, |name, value| {
+                fields.push((name.to_vec(), value.to_vec()));
+                Ok(())
+            })?;
+        }
+        let this = slf.get();
+        let method = &this.head[..this.facts.method()];
+        Self::respond_with_file(slf, files::answer(&this.head, method, file, (offset, count), fields)?)
     }
 
     /// Begin an answer; ``write`` and ``end`` send its body. From any thread.
@@ -394,10 +485,12 @@ impl Request {
     ///
     /// Raises ``ValueError`` if the body is shorter than the ``content-length``, ``RuntimeError`` if no answer was
     /// begun.
-    fn end(&self) -> PyResult<()> {
-        self.check_open()?;
-        let (last, then) = lock(&self.answer).end()?;
-        Ok(self.send([Slice::Bytes(last)], then)?)
+    fn end(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        this.check_open()?;
+        let (last, then) = lock(&this.answer).end()?;
+        Self::note_given(slf);
+        Ok(this.send([Slice::Bytes(last)], then)?)
     }
 
     /// Let another handler object take over the connection after an answer of 101, like ``Connection.hand_over``.
@@ -419,21 +512,42 @@ impl Request {
 }
 
 impl Request {
-    fn respond_with(&self, head: Head, body: Option<&Bound<'_, PyAny>>, data: &[u8]) -> PyResult<()> {
+    fn respond_with(slf: &Bound<'_, Self>, head: Head, body: Option<&Bound<'_, PyAny>>, data: &[u8]) -> PyResult<()> {
+        let this = slf.get();
         let mut ready = {
-            let mut answer = lock(&self.answer);
+            let mut answer = lock(&this.answer);
             let ready = answer.whole(head, data.len(), &http_date())?;
-            self.check_open()?;
+            this.check_open()?;
             answer.give(&ready)?;
             ready
         };
+        Self::note_given(slf);
         let data = if ready.has_body { data } else { &[] };
         if data.len() <= SMALL_BODY {
             ready.head.extend_from_slice(data);
-            return self.send_and_keep(ready.head, ready.then);
+            return this.send_and_keep(ready.head, ready.then);
         }
         let slice = body.map_or(Slice::Bytes(data), |body| Slice::of(body, data));
-        Ok(self.send([Slice::Bytes(&ready.head), slice], ready.then)?)
+        Ok(this.send([Slice::Bytes(&ready.head), slice], ready.then)?)
+    }
+
+    fn respond_with_file(slf: &Bound<'_, Self>, answer: FileAnswer) -> PyResult<()> {
+        let this = slf.get();
+        let FileAnswer { status, fields, file, offset, count } = answer;
+        let mut head = Head::new(BUFFER.take(), status);
+        fields.iter().try_for_each(|(name, value)| head.field(name, value))?;
+        let ready = lock(&this.answer).whole(head, count as usize, &http_date())?;
+        // Read before the answer is given, so that an error leaves the request unanswered.
+        let body = if ready.has_body { Some(FilePart::new(file, offset, count)?) } else { None };
+        this.check_open()?;
+        lock(&this.answer).give(&ready)?;
+        Self::note_given(slf);
+        let head = Slice::Bytes(&ready.head);
+        Ok(match body {
+            None => this.send([head], ready.then),
+            Some(FilePart::Read(bytes)) => this.send([head, Slice::Bytes(&bytes)], ready.then),
+            Some(FilePart::Unread(range)) => this.send([head, Slice::File(range)], ready.then),
+        }?)
     }
 
     /// Sends a head that was written into this thread's buffer, and keeps the memory for the next head.
@@ -446,10 +560,15 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let is_given = self.answer.get_mut().unwrap_or_else(PoisonError::into_inner).is_given();
-        if !is_given {
-            self.fail();
+        let answer = self.answer.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (is_given, is_due) = (answer.is_given(), answer.is_due());
+        if is_given {
+            return;
         }
+        if !self.remote.is_closed() {
+            forgotten::warn(&self.remote, &self.head, !is_due);
+        }
+        self.fail();
     }
 }
 

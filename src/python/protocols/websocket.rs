@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
 use super::{Called, Face};
+use crate::connection::Progress;
 use crate::error::{Error, Expired, Reason};
 use crate::poller::Poller;
 use crate::protocols::Protocol;
@@ -18,10 +19,12 @@ use crate::protocols::websocket::{
 };
 use crate::python::callbacks::Names;
 use crate::python::connection::held::held;
-use crate::python::connection::{Connection, used_twice};
+use crate::python::connection::{Connection, close_with, used_twice};
+use crate::python::contexts::{Contexts, Later};
 use crate::python::tables::{Tables, with_poller};
-use crate::python::values::arguments::{bytes_of, integer, seconds, size_within, type_name};
+use crate::python::values::arguments::{bytes_of, exception, integer, seconds, size_within, type_name};
 use crate::python::values::errors::ConnectionClosed;
+use crate::python::values::objects::bytes_object;
 use crate::slots::Token;
 use crate::system::random;
 
@@ -37,6 +40,9 @@ const NO_CODE: u16 = 1005;
 /// The payload of a ping that goev sends to check the peer. The handler did not ask for it, so it does not get the
 /// pong.
 const SIGN_OF_LIFE: &[u8] = b"goev: there?";
+
+/// Number of looks within `ping_timeout` at whether the peer reads the output before a ping.
+const LOOKS: u32 = 4;
 
 thread_local! {
     /// The memory in which frames are put together.
@@ -74,8 +80,8 @@ pub struct WebSocketConnection {
     settings: OnceLock<Arc<Settings>>,
     /// The close frame of the peer; after the end, ours if the peer sent none.
     parting: Mutex<Option<Farewell>>,
-    /// The time when the peer was last heard before the last ping, and the time of that ping.
-    pinged: Mutex<Option<(u64, u64)>>,
+    /// The last ping of [`SIGN_OF_LIFE`].
+    pinged: Mutex<Option<Ping>>,
 }
 
 impl WebSocketConnection {
@@ -144,18 +150,22 @@ impl Face for Items {
         &self,
         poller: &Poller,
         names: &'a Names,
+        contexts: &Contexts,
         token: Token,
         handler: &Bound<'py, PyAny>,
     ) -> Option<Called<'a, 'py>> {
         let py = handler.py();
+        contexts.enter(py, token);
         let socket = handler.cast::<WebSocketConnection>().ok()?;
         // Making bytes and text runs no Python code, so the input may stay borrowed.
         let came = poller.with::<WebSocket, _>(token, |machine, wire| {
             machine.take(wire, |item| match item {
-                Item::Text(text) => Some((&names.on_message, PyString::new(py, text).into_any())),
-                Item::Binary(bytes) => Some((&names.on_message, PyBytes::new(py, bytes).into_any())),
+                Item::Text(text) => {
+                    Some((&names.on_message, PyString::from_bytes(py, text.as_bytes()).map(Bound::into_any)))
+                }
+                Item::Binary(bytes) => Some((&names.on_message, bytes_object(py, bytes).map(Bound::into_any))),
                 Item::Pong(SIGN_OF_LIFE) => None,
-                Item::Pong(data) => Some((&names.on_pong, PyBytes::new(py, data).into_any())),
+                Item::Pong(data) => Some((&names.on_pong, bytes_object(py, data).map(Bound::into_any))),
                 Item::Close { code, reason } => {
                     socket.get().part(Farewell { code: code.unwrap_or(NO_CODE), reason: reason.into() });
                     None
@@ -164,7 +174,8 @@ impl Face for Items {
             })
         });
         let (name, message) = came???;
-        Some(Called { name, answer: handler.call_method1(name.bind(py), (message,)), about: None })
+        let answer = message.and_then(|message| handler.call_method1(name.bind(py), (message,)));
+        Some(Called { name, answer, about: None })
     }
 
     /// The handshake: an HTTP connection.
@@ -348,9 +359,16 @@ impl WebSocketConnection {
     /// Send the queued output and a close frame, then close. From any thread, any number of times: the first call
     /// counts.
     ///
-    /// ``code`` is one of RFC 6455 section 7.4, or 3000 to 4999; ``reason`` at most 123 bytes of UTF-8.
-    #[pyo3(signature = (code = 1000, reason = ""))]
-    fn close(slf: &Bound<'_, Self>, #[pyo3(from_py_with = integer)] code: i64, reason: &str) -> PyResult<()> {
+    /// ``code`` is one of RFC 6455 section 7.4, or 3000 to 4999; ``reason`` at most 123 bytes of UTF-8. ``on_close`` gets
+    /// ``error``, any exception.
+    #[pyo3(signature = (code = 1000, reason = "", *, error = None))]
+    fn close(
+        slf: &Bound<'_, Self>,
+        #[pyo3(from_py_with = integer)] code: i64,
+        reason: &str,
+        error: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let mut error = exception("error", error)?;
         let Some(sendable) = u16::try_from(code).ok().filter(|code| is_sendable_code(*code)) else {
             let text = format!("code must be 1000 to 1003, 1007 to 1014 or 3000 to 4999, not {code}");
             return Err(PyValueError::new_err(text));
@@ -359,9 +377,16 @@ impl WebSocketConnection {
         let remote = slf.as_super().get().remote()?;
         let farewell = Farewell { code: sendable, reason: reason.into() };
         let closed = with_poller(&remote.handle, |poller, _| {
-            poller.with::<WebSocket, _>(remote.token, |socket, wire| socket.close(farewell.clone(), wire));
+            poller.with::<WebSocket, _>(remote.token, |socket, wire| match &error {
+                None => socket.close(farewell.clone(), wire),
+                // The close follows.
+                Some(_) => drop(socket.receive(Box::new(farewell.clone()), wire)),
+            });
+            if error.is_some() {
+                close_with(poller, remote.token, error.take());
+            }
         });
-        closed.unwrap_or_else(|| remote.close_with(Box::new(farewell)));
+        closed.unwrap_or_else(|| remote.close_with(Some(Box::new(farewell)), error));
         Ok(())
     }
 
@@ -431,14 +456,15 @@ impl WebSocketConnection {
         // While the limit runs, the next check is no later than the next ping may be due.
         let (next, given_up) = match until {
             Pinged::No { at } => (at, None),
-            Pinged::Yes { since } => {
+            Pinged::Yes { since, is_behind } => {
                 let limit = timeout.map(|timeout| (since + nanos(timeout), timeout));
-                let next = now + nanos(interval);
+                let look = timeout.filter(|_| is_behind).map(|timeout| now + nanos(timeout / LOOKS));
+                let next = (now + nanos(interval)).min(look.unwrap_or(u64::MAX));
                 let expired = limit.filter(|(limit, _)| *limit <= now).map(|(_, timeout)| timeout);
                 (limit.map_or(next, |(limit, _)| limit.min(next)), expired)
             }
         };
-        let callback = slf.getattr("_keep_alive")?.unbind();
+        let callback = Later::internal(slf.getattr("_keep_alive")?.unbind());
         let set = |poller: &Poller, tables: &Tables| match given_up {
             Some(timeout) => {
                 poller.give_up(remote.token, Reason::Expired(Expired::Ping(timeout)));
@@ -456,21 +482,60 @@ impl WebSocketConnection {
 enum Pinged {
     /// No ping is out; one is due at `at`, unless the peer sends something before.
     No { at: u64 },
-    /// A ping went out at `since`, and the peer has sent nothing after it.
-    Yes { since: u64 },
+    /// The peer has sent nothing after a ping. Its time has run since `since`, and begins anew while the ping `is_behind`
+    /// other output and the peer takes that.
+    Yes { since: u64, is_behind: bool },
+}
+
+/// A ping without an answer.
+#[derive(Clone, Copy)]
+struct Ping {
+    /// The time when the peer was last heard before the ping.
+    heard: u64,
+    since: u64,
+    /// The edge of the peer's room at the last look, if the peer had not taken all output before the ping. A ping behind
+    /// other output reaches the peer's program only when that has read the other output.
+    edge: Option<u64>,
+}
+
+impl Ping {
+    /// A ping that is written at `now`.
+    fn new(heard: u64, now: u64, before: Option<Progress>) -> Self {
+        let behind = before.filter(|before| before.taken < before.written);
+        Self { heard, since: now, edge: behind.map(Progress::edge) }
+    }
+
+    /// Looks whether the peer has read any of the output before the ping: then it is alive. Returns whether another ping
+    /// is to be sent, because its acknowledgement tells whether the peer reads on.
+    fn look(&mut self, now: u64, progress: Option<Progress>) -> bool {
+        let (Some(edge), Some(progress)) = (self.edge, progress) else { return false };
+        if progress.edge() > edge {
+            (self.since, self.edge) = (now, Some(progress.edge()));
+        }
+        progress.taken == progress.written
+    }
 }
 
 impl WebSocketConnection {
     fn ping_if_silent(&self, slf: &Bound<'_, Self>, now: u64, heard: u64, interval: Duration) -> PyResult<Pinged> {
-        let mut pinged = lock(&self.pinged);
-        match *pinged {
-            Some((before, since)) if before == heard => return Ok(Pinged::Yes { since }),
-            _ if now < heard + nanos(interval) => return Ok(Pinged::No { at: heard + nanos(interval) }),
-            _ => *pinged = Some((heard, now)),
+        let connection = slf.as_super().get();
+        let remote = connection.remote()?;
+        let progress = || with_poller(&remote.handle, |poller, _| poller.progress(remote.token)).flatten();
+        let out = *lock(&self.pinged);
+        if let Some(mut ping) = out.filter(|ping| ping.heard == heard) {
+            if ping.look(now, ping.edge.and_then(|_| progress())) {
+                write_frame(connection, self.settings()?, Opcode::Ping, SIGN_OF_LIFE)?;
+            }
+            *lock(&self.pinged) = Some(ping);
+            return Ok(Pinged::Yes { since: ping.since, is_behind: ping.edge.is_some() });
         }
-        drop(pinged);
-        write_frame(slf.as_super().get(), self.settings()?, Opcode::Ping, SIGN_OF_LIFE)?;
-        Ok(Pinged::Yes { since: now })
+        if now < heard + nanos(interval) {
+            return Ok(Pinged::No { at: heard + nanos(interval) });
+        }
+        let ping = Ping::new(heard, now, progress());
+        *lock(&self.pinged) = Some(ping);
+        write_frame(connection, self.settings()?, Opcode::Ping, SIGN_OF_LIFE)?;
+        Ok(Pinged::Yes { since: now, is_behind: ping.edge.is_some() })
     }
 }
 

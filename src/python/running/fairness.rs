@@ -9,13 +9,14 @@
 //! after each interval of busy time.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 
 use crate::system::clock::Clock;
+use crate::system::fork;
 
 /// CPython's default switch interval (sys.getswitchinterval), nanoseconds.
 const INTERVAL: u64 = 5_000_000;
@@ -36,6 +37,9 @@ pub fn has_lock(py: Python<'_>) -> bool {
 /// Number of pollers in the process that are attached.
 static ATTACHED: AtomicUsize = AtomicUsize::new(0);
 
+/// The process of that number (`fork::generation`). A child begins with none.
+static COUNTED_IN: AtomicU32 = AtomicU32::new(0);
+
 /// The share of one poller.
 pub struct Share {
     clock: Clock,
@@ -45,6 +49,9 @@ pub struct Share {
 
 impl Share {
     pub fn new() -> Self {
+        if COUNTED_IN.swap(fork::generation(), Ordering::Relaxed) != fork::generation() {
+            ATTACHED.store(0, Ordering::Relaxed);
+        }
         Self { clock: Clock::of_process(), busy: Cell::default(), detached_at: Cell::default() }
     }
 
@@ -73,19 +80,23 @@ impl Share {
 }
 
 /// Marks the time in which a poller is attached, for the other pollers.
-pub struct Attached;
+pub struct Attached {
+    birth: u32,
+}
 
 impl Attached {
     /// Called as soon as the poller is attached. Before that it waits for the lock, possibly behind a thread that
     /// computes.
     pub fn new() -> Self {
         ATTACHED.fetch_add(1, Ordering::Relaxed);
-        Self
+        Self { birth: fork::generation() }
     }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        ATTACHED.fetch_sub(1, Ordering::Relaxed);
+        if !fork::is_foreign(self.birth) {
+            ATTACHED.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }

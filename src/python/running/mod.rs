@@ -1,6 +1,10 @@
-//! A running reactor beside other parts of the process: signals, stalls, the interpreter lock, executors.
+//! A running reactor beside other parts of the process: the interpreter and its lock, signals, stalls, logs, threads,
+//! executors.
 
+pub mod attach;
 pub mod fairness;
+pub mod logs;
 pub mod offload;
 pub mod signals;
 pub mod stalls;
+pub mod threads;

@@ -6,7 +6,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-use crate::python::tables::PyTask;
+use crate::python::contexts::Later;
+use crate::python::tables::{PyTask, THEN};
 use crate::python::values::arguments::{callable, type_name};
 use crate::shared::handle::PollerHandle;
 use crate::shared::remote::Remote;
@@ -32,10 +33,23 @@ pub fn run_in_executor<'py>(
     })?;
     let mut call = vec![function.clone()];
     call.extend(args.iter());
+    // Captured before the function begins, which may be done at once.
+    let then = Later::new(then)?;
     let future = submit.call1(PyTuple::new(py, call)?)?;
-    let delivery = Delivery { poller, owner, then: Mutex::new(Some(then.clone().unbind())) };
-    future.call_method1("add_done_callback", (delivery,))?;
+    when_done(&future, then, poller, owner)?;
     Ok(future)
+}
+
+/// Has `then(future)` called on the poller when the future is done. With an `owner`, only while that connection is
+/// open.
+pub fn when_done(
+    future: &Bound<'_, PyAny>,
+    then: Later,
+    poller: Arc<PollerHandle>,
+    owner: Option<Arc<Remote>>,
+) -> PyResult<()> {
+    let delivery = Delivery { poller, owner, then: Mutex::new(Some(then)) };
+    future.call_method1("add_done_callback", (delivery,)).map(drop)
 }
 
 /// Brings a finished future to the poller. Called on the thread that finished it.
@@ -45,7 +59,7 @@ struct Delivery {
     owner: Option<Arc<Remote>>,
     /// Moved out together with the result. A future keeps its callbacks for ever, and a handler may keep its future,
     /// so a reference here would leak both.
-    then: Mutex<Option<Py<PyAny>>>,
+    then: Mutex<Option<Later>>,
 }
 
 #[pymethods]
@@ -55,7 +69,7 @@ impl Delivery {
         let args = PyTuple::new(py, [future])?.unbind();
         let then = self.then.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(function) = then else { return Ok(()) };
-        let task = PyTask::Call { owner: self.owner.clone(), function, args };
+        let task = PyTask::Call { name: THEN, owner: self.owner.clone(), function, args };
         // Fails only on a poller that has ended, and that one runs no callbacks.
         let _ = self.poller.post_task(Box::new(task));
         Ok(())

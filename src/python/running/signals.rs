@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::error::Error;
 use crate::poller::{Dispatch, Poller};
+use crate::python::running::attach::attach;
 use crate::reactor::{Outcome, Reactor as CoreReactor};
+use crate::system::fork;
 use crate::system::signal::SignalPipe;
 
 /// Points the interpreter's wake-up descriptor at a poller that runs on the main thread. So a signal just before the
@@ -23,7 +25,7 @@ pub struct WakeupFd {
 impl WakeupFd {
     pub fn set(poller: &Poller) -> Result<Self, Error> {
         let pipe = poller.watch_signals().map_err(Error::io("cannot open the signal pipe"))?;
-        let before = Python::attach(|py| -> PyResult<_> {
+        let before = attach(|py| -> PyResult<_> {
             if !is_main_thread(py)? {
                 return Ok(None);
             }
@@ -45,7 +47,7 @@ impl WakeupFd {
 
 /// Runs the handlers of pending signals; an exception of one of them ends the run.
 pub fn check_signals() -> Result<(), Outcome> {
-    Python::attach(|py| py.check_signals()).map_err(|error| Outcome::Halted(Box::new(error)))
+    attach(|py| py.check_signals()).map_err(|error| Outcome::Halted(Box::new(error)))
 }
 
 fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
@@ -65,9 +67,13 @@ impl StopSignals {
         if !is_main_thread(py)? {
             return Ok(replaced);
         }
-        let (module, stop) = (py.import("signal")?, stop_function(py, core.clone(), grace)?);
+        let core = core.clone();
+        let stop: Box<dyn Fn(Duration) + Send + Sync> = Box::new(move |grace| core.stop(grace));
+        let stop = Bound::new(py, Stop { stop, grace, again: AtomicBool::new(false), birth: fork::generation() })?;
+        let module = py.import("signal")?;
         for (number, default) in [(libc::SIGINT, "default_int_handler"), (libc::SIGTERM, "SIG_DFL")] {
-            if module.call_method1("getsignal", (number,))?.eq(module.getattr(default)?)? {
+            let current = module.call_method1("getsignal", (number,))?;
+            if current.eq(module.getattr(default)?)? || is_of_the_parent(&current) {
                 let before = module.call_method1("signal", (number, &stop))?;
                 replaced.0.push((number, before.unbind()));
             }
@@ -83,14 +89,25 @@ impl StopSignals {
     }
 }
 
-fn stop_function<D: Dispatch>(
-    py: Python<'_>,
-    core: Arc<CoreReactor<D>>,
+/// The handler of a signal that stops a reactor: the first time within the grace, a second time at once.
+#[pyclass(frozen)]
+struct Stop {
+    stop: Box<dyn Fn(Duration) + Send + Sync>,
     grace: Duration,
-) -> PyResult<Bound<'_, PyCFunction>> {
-    let again = AtomicBool::new(false);
-    PyCFunction::new_closure(py, None, None, move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-        let grace = if again.swap(true, Ordering::Relaxed) { Duration::ZERO } else { grace };
-        args.py().detach(|| core.stop(grace));
-    })
+    again: AtomicBool,
+    birth: u32,
+}
+
+#[pymethods]
+impl Stop {
+    #[pyo3(signature = (*args))]
+    fn __call__(&self, args: &Bound<'_, PyTuple>) {
+        let grace = if self.again.swap(true, Ordering::Relaxed) { Duration::ZERO } else { self.grace };
+        args.py().detach(|| (self.stop)(grace));
+    }
+}
+
+/// Whether a child has this handler from a `run()` of its parent, in which it was forked.
+fn is_of_the_parent(handler: &Bound<'_, PyAny>) -> bool {
+    handler.cast::<Stop>().is_ok_and(|stop| fork::is_foreign(stop.get().birth))
 }

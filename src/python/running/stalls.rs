@@ -6,7 +6,7 @@
 //! (faulthandler.register).
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -15,14 +15,17 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::poller::watchdog::Stall;
+use crate::python::running::logs::{About, log_to};
 use crate::python::values::arguments::peer_text;
-use crate::system::signal::stack_signal;
+use crate::system::signal::{handler_of, stack_signal};
+use crate::system::{stack, thread_exit};
 
 /// Time that the logger may take for the interpreter lock. The interpreter asks the lock's holder to release it after
 /// 5 ms.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-static DUMPS: AtomicBool = AtomicBool::new(false);
+/// The address of the handler that writes stacks; 0 for none.
+static DUMPS: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes the signal write the stack of the thread that gets it. If other code uses that signal, a warning that needs
 /// it has no stack.
@@ -38,24 +41,22 @@ pub fn prepare(py: Python<'_>) {
         py.import("faulthandler")?.call_method("register", (stack_signal(), 2), Some(&arguments))?;
         Ok(())
     };
-    DUMPS.store(is_unused(stack_signal()) && register().is_ok(), Ordering::Relaxed);
-}
-
-fn is_unused(signal: libc::c_int) -> bool {
-    // SAFETY: only reads the signal's action, into our own memory.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_DFL
+    if handler_of(stack_signal()) == Some(libc::SIG_DFL) && register().is_ok() {
+        DUMPS.store(handler_of(stack_signal()).unwrap_or(0), Ordering::Relaxed);
     }
 }
 
 /// Reports a stall once: by the logger if it can be reached, otherwise on standard error.
 pub fn report(stall: &Stall<'_>) {
+    if thread_exit::is_ending() {
+        return;
+    }
     let claimed = AtomicBool::new(false);
     thread::scope(|scope| {
         let (done, waiting) = channel();
         let claimed = &claimed;
         let logging = move || {
+            thread_exit::guard();
             Python::try_attach(|py| {
                 if !claimed.swap(true, Ordering::AcqRel) {
                     // A failure of the logger is not worth another warning.
@@ -65,7 +66,8 @@ pub fn report(stall: &Stall<'_>) {
             // Fails only if the receiver has given up waiting.
             let _ = done.send(());
         };
-        if thread::Builder::new().name("goev-stall-log".into()).spawn_scoped(scope, logging).is_err()
+        let builder = thread::Builder::new().name("goev-stall-log".into()).stack_size(stack::usual_size());
+        if builder.spawn_scoped(scope, logging).is_err()
             || waiting.recv_timeout(PATIENCE).is_err() && !claimed.swap(true, Ordering::AcqRel)
         {
             write_to_stderr(stall);
@@ -81,10 +83,9 @@ fn text_of(stall: &Stall<'_>) -> String {
 }
 
 fn log(py: Python<'_>, stall: &Stall<'_>) -> PyResult<()> {
-    let logger = py.import("logging")?.call_method1("getLogger", ("goev.stalls",))?;
+    let about = About { peer: stall.peer.as_ref().map(peer_text), callback: Some(stall.callback) };
     let stack = stack_of(py, stall)?;
-    logger.call_method1("warning", ("%s\n%s", text_of(stall), stack))?;
-    Ok(())
+    log_to(py, "goev.stalls", "warning", &about, ("%s\n%s", text_of(stall), stack), None)
 }
 
 /// The stack of the poller's thread, if the callback still runs. It cannot move on, because this thread holds the
@@ -104,9 +105,11 @@ fn stack_of(py: Python<'_>, stall: &Stall<'_>) -> PyResult<String> {
 fn write_to_stderr(stall: &Stall<'_>) {
     // If standard error cannot be written, no place for the warning is left.
     let _ = writeln!(std::io::stderr(), "goev: {}, and holds the interpreter lock", text_of(stall));
-    if DUMPS.load(Ordering::Relaxed) && stall.lasts() {
+    let dumps = DUMPS.load(Ordering::Relaxed);
+    // The program may have given the signal another handler, or none: then it would end the process.
+    if dumps != 0 && handler_of(stack_signal()) == Some(dumps) && stall.lasts() {
         stall.with_thread(|thread| {
-            // SAFETY: the thread cannot end while this runs, and the signal has a handler, which only writes.
+            // SAFETY: the thread cannot end while this runs, and the handler of the signal only writes.
             unsafe { libc::pthread_kill(thread, stack_signal()) }
         });
     }

@@ -1,21 +1,21 @@
 //! Conversions of user arguments, checked at the call. Each error names the argument, the value and the limit.
 
-use std::fs::File;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
 use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
-use socket2::SockAddr;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use socket2::{SockAddr, Socket};
 
-use crate::error::Error;
+use crate::error::{Error, Foreign};
 use crate::shared::acceptor::Endpoint;
-use crate::system::address::Address;
+use crate::system::address::{Address, Inet, inet_text, unmapped};
 
 /// Ten years, in seconds. A longer time is a mistake in the unit.
 const LONGEST: f64 = 10.0 * 365.0 * 86_400.0;
@@ -64,12 +64,22 @@ pub fn whole_seconds(name: &str, value: f64) -> PyResult<Duration> {
 
 /// An IP address and port, for an argument with a name other than `address`.
 pub fn inet(name: &str, text: &str) -> PyResult<SocketAddr> {
+    match inet_to_bind(name, text)? {
+        Inet::One(address) => Ok(address),
+        Inet::Every(_) => Err(PyValueError::new_err(format!("{name} must name one address, not all as {text:?} does"))),
+    }
+}
+
+/// An IP address and port to bind, which may be every address.
+pub fn inet_to_bind(name: &str, text: &str) -> PyResult<Inet> {
     match Address::parse(text) {
-        Ok(Address::Inet(address)) => Ok(address),
+        Ok(Address::Inet(inet)) => Ok(inet),
         Ok(Address::Unix(_)) => {
             Err(PyValueError::new_err(format!("{name} must be an IP address and port, not {text:?}")))
         }
-        Err(error) => Err(PyValueError::new_err(error.to_string().replacen("address", name, 1))),
+        Err(Error::Argument(text)) => Err(PyValueError::new_err(text.replacen("address", name, 1))),
+        Err(Error::Io { context, source }) => Err(Error::io(context.replacen("address", name, 1))(source).into()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -87,12 +97,38 @@ pub fn optional_integer(value: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
     if value.is_none() { Ok(None) } else { integer(value).map(Some) }
 }
 
+/// Calls `note` with each item of a dict. `note` may run code of the user's; an error if that changes the dict's size.
+pub fn each_item(
+    dict: &Bound<'_, PyDict>,
+    what: &str,
+    mut note: impl FnMut(&Bound<'_, PyAny>, &Bound<'_, PyAny>) -> PyResult<()>,
+) -> PyResult<()> {
+    let size = dict.len();
+    // The iterator of PyO3 panics if it is asked for more items than there were, or after a change of the size.
+    for (key, value) in dict.iter().take(size) {
+        note(&key, &value)?;
+        if dict.len() != size {
+            return Err(PyRuntimeError::new_err(format!("{what} changed size while they were read")));
+        }
+    }
+    Ok(())
+}
+
 /// Returns an error unless `value` can be called.
 pub fn callable(name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     if value.is_callable() {
         return Ok(());
     }
     Err(PyTypeError::new_err(format!("{name} must be callable, not {}", type_name(value))))
+}
+
+/// An exception or `None`, as the core carries it.
+pub fn exception(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Foreign>> {
+    let Some(value) = value else { return Ok(None) };
+    if !value.is_instance_of::<PyBaseException>() {
+        return Err(PyTypeError::new_err(format!("{name} must be an exception or None, not {}", type_name(value))));
+    }
+    Ok(Some(Box::new(PyErr::from_value(value.clone()))))
 }
 
 /// Calls `use_it` with the bytes of a bytes-like object.
@@ -129,7 +165,7 @@ pub fn descriptor(name: &str, value: &Bound<'_, PyAny>) -> PyResult<RawFd> {
 }
 
 /// A copy of a user's descriptor; the user may close the original afterwards.
-fn own_descriptor(name: &str, value: &Bound<'_, PyAny>, purpose: &str) -> PyResult<OwnedFd> {
+pub(super) fn own_descriptor(name: &str, value: &Bound<'_, PyAny>, purpose: &str) -> PyResult<OwnedFd> {
     let fd = descriptor(name, value)?;
     // SAFETY: the caller's object owns the descriptor and is alive for this call. If the number is not an open
     // descriptor, the cloning fails.
@@ -152,28 +188,47 @@ fn endpoint(value: &Bound<'_, PyAny>) -> PyResult<Endpoint> {
     if let Ok(text) = value.cast::<PyString>() {
         return Ok(Endpoint::Address(Address::parse(text.to_str()?)?));
     }
-    if !value.hasattr("fileno")? {
-        let text = format!("address must be a str, a bound socket or a list of them, not {}", type_name(value));
-        return Err(PyTypeError::new_err(text));
-    }
-    Ok(Endpoint::Bound(own_descriptor("address", value, "listen on")?.into()))
+    own_bound_socket(value, "a str, a bound socket or a list of them", "listen on").map(Endpoint::Bound)
 }
 
-/// An address in the form of Python's socket module.
+/// A copy of a bound socket that is given as an address. `expected` are the types that the argument may have.
+pub fn own_bound_socket(value: &Bound<'_, PyAny>, expected: &str, purpose: &str) -> PyResult<Socket> {
+    if !value.hasattr("fileno")? {
+        return Err(PyTypeError::new_err(format!("address must be {expected}, not {}", type_name(value))));
+    }
+    own_socket("address", value, purpose)
+}
+
+/// A copy of a socket of the user's, who may close the original afterwards.
+pub fn own_socket(name: &str, value: &Bound<'_, PyAny>, purpose: &str) -> PyResult<Socket> {
+    if is_tls(value)? {
+        let text = format!("{name} must not be an ssl.SSLSocket, because goev would send bytes past its encryption");
+        return Err(PyTypeError::new_err(text));
+    }
+    Ok(own_descriptor(name, value, purpose)?.into())
+}
+
+/// Whether `value` is a socket of the module ssl. A program that has not imported the module has none.
+fn is_tls(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let modules = value.py().import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
+    let Some(ssl) = modules.get_item("ssl")? else { return Ok(false) };
+    ssl.getattr_opt("SSLSocket")?.map_or(Ok(false), |class| value.is_instance(&class))
+}
+
+/// An address in the form of Python's socket module, but an abstract Unix name as `@name`. An IPv4 address on a socket
+/// for both versions of IP is shown as IPv4. Bytes that are no UTF-8 are shown as by os.fsdecode().
 pub fn address_object(py: Python<'_>, address: &SockAddr) -> PyResult<Py<PyAny>> {
     if let Some(inet) = address.as_socket() {
-        return inet_object(py, &inet);
+        return inet_object(py, &unmapped(inet));
     }
-    let name: Option<Vec<u8>> = match (address.as_pathname(), address.as_abstract_namespace()) {
-        (Some(path), _) => Some(path.as_os_str().as_bytes().to_vec()),
-        (None, Some(name)) => Some([b"@", name].concat()),
-        (None, None) => None,
+    let name = match (address.as_pathname().map(|path| path.as_os_str().as_bytes()), address.as_abstract_namespace()) {
+        // Otherwise the path would look like an abstract name.
+        (Some(path), _) if path.starts_with(b"@") => [b"./", path].concat(),
+        (Some(path), _) => path.to_vec(),
+        (None, Some(name)) => [b"@", name].concat(),
+        (None, None) => Vec::new(),
     };
-    Ok(name
-        .map_or_else(String::new, |name| String::from_utf8_lossy(&name).into_owned())
-        .into_pyobject(py)?
-        .into_any()
-        .unbind())
+    Ok(OsString::from_vec(name).into_pyobject(py)?.into_any().unbind())
 }
 
 /// `(host, port)`, or `(host, port, flow info, scope)` for IPv6.
@@ -191,20 +246,7 @@ pub fn inet_object(py: Python<'_>, address: &SocketAddr) -> PyResult<Py<PyAny>> 
 /// A peer's name in log lines.
 pub fn peer_text(peer: &crate::shared::remote::Peer) -> String {
     match peer {
-        crate::shared::remote::Peer::Inet(address) => address.to_string(),
+        crate::shared::remote::Peer::Inet(address) => inet_text(address),
         crate::shared::remote::Peer::Unix => "a Unix-socket peer".into(),
     }
-}
-
-/// The file to send, as a descriptor that we own, and its size.
-pub fn regular_file(value: &Bound<'_, PyAny>) -> PyResult<(OwnedFd, u64)> {
-    let file = File::from(own_descriptor("file", value, "send")?);
-    let metadata = file.metadata().map_err(Error::io("cannot send the file"))?;
-    if !metadata.is_file() {
-        return Err(PyValueError::new_err(format!(
-            "file must be a regular file; descriptor {} is none",
-            file.as_raw_fd()
-        )));
-    }
-    Ok((file.into(), metadata.len()))
 }

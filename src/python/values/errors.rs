@@ -4,7 +4,7 @@ use std::io;
 
 use pyo3::create_exception;
 use pyo3::exceptions::{
-    PyConnectionAbortedError, PyException, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError,
+    PyConnectionAbortedError, PyException, PyMemoryError, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -74,6 +74,7 @@ fn of_violation(violation: Violation) -> PyErr {
         ViolationKind::Framing => FramingError::new_err(violation.text),
         ViolationKind::Protocol => ProtocolError::new_err(violation.text),
         ViolationKind::TooLong => MessageTooLong::new_err(violation.text),
+        ViolationKind::NoMemory => PyMemoryError::new_err(violation.text),
     }
 }
 
@@ -91,10 +92,20 @@ fn os_error(context: Option<&str>, error: &io::Error) -> PyErr {
     let Some(code) = error.raw_os_error() else {
         return PyOSError::new_err(context.map_or(error.to_string(), |context| format!("{context}: {error}")));
     };
-    // Removes the number from "Address already in use (os error 98)", because Python shows it itself.
+    let text = text_of(error);
+    PyOSError::new_err((code, context.map_or(text.clone(), |context| format!("{context}: {text}"))))
+}
+
+/// The `OSError` of a file that cannot be opened, with its errno and its name; `ValueError` for a name that no file has.
+pub fn file_error(error: &io::Error, file: &Bound<'_, PyAny>) -> PyErr {
+    let Some(code) = error.raw_os_error() else { return PyValueError::new_err(error.to_string()) };
+    PyOSError::new_err((code, text_of(error), file.clone().unbind()))
+}
+
+/// The text without the number in "Address already in use (os error 98)", because Python shows it itself.
+fn text_of(error: &io::Error) -> String {
     let whole = error.to_string();
-    let text = whole.split(" (os error").next().unwrap_or(&whole);
-    PyOSError::new_err((code, context.map_or(text.to_owned(), |context| format!("{context}: {text}"))))
+    whole.split(" (os error").next().unwrap_or(&whole).to_owned()
 }
 
 /// The argument of `on_close`: `None` after an orderly end.
@@ -103,13 +114,14 @@ pub fn of_reason(py: Python<'_>, reason: Reason) -> Option<Py<PyAny>> {
         Reason::Orderly => return None,
         Reason::Io(error) => os_error(None, &error),
         Reason::Aborted => PyConnectionAbortedError::new_err((libc::ECONNABORTED, "the connection was aborted")),
+        Reason::NoMemory => PyMemoryError::new_err("no memory for the input of the connection"),
         Reason::InputOverflow { limit } => {
             InputOverflow::new_err(format!("the handler consumed nothing while max_input={limit} bytes were waiting"))
         }
         Reason::OutputOverflow { limit } => {
             OutputOverflow::new_err(format!("more than max_output={limit} bytes were queued for the peer"))
         }
-        Reason::Raised(raised) => of_foreign(raised),
+        Reason::Raised(error) | Reason::Given(error) | Reason::Unframed(error) => of_foreign(error),
         Reason::Expired(expired) => of_expired(py, expired),
         Reason::Protocol(violation) => of_violation(violation),
     };
@@ -119,11 +131,12 @@ pub fn of_reason(py: Python<'_>, reason: Reason) -> Option<Py<PyAny>> {
 fn of_expired(py: Python<'_>, expired: Expired) -> PyErr {
     let class = match expired {
         Expired::Idle(_) => "IdleTimeout",
+        Expired::Receive(_) => "ReceiveTimeout",
         Expired::FirstByte(_) => "FirstByteTimeout",
         Expired::Write(_) => "WriteTimeout",
         Expired::Ping(_) => "PingTimeout",
         Expired::Lifetime(_) => "LifetimeExceeded",
-        Expired::TooSlow { .. } => "TooSlow",
+        Expired::TooSlow { .. } | Expired::TakesTooSlowly { .. } => "TooSlow",
     };
     let error = timeouts(py).and_then(|classes| classes.as_any().get_item(class)?.call1((expired.to_string(),)));
     error.map_or_else(|error| error, PyErr::from_value)
@@ -145,13 +158,14 @@ fn timeouts(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
     Ok(CLASSES.get_or_try_init(py, make)?.bind(py))
 }
 
-const TIMEOUTS: [(&str, &str); 6] = [
+const TIMEOUTS: [(&str, &str); 7] = [
     ("IdleTimeout", "No byte moved either way for idle_timeout seconds."),
+    ("ReceiveTimeout", "The peer sent nothing for receive_timeout seconds, whatever was sent to it."),
     ("FirstByteTimeout", "The peer sent nothing for first_byte_timeout seconds."),
     ("WriteTimeout", "The peer took none of the waiting output for write_timeout seconds."),
     ("PingTimeout", "The peer of a WebSocket sent nothing for ping_timeout seconds after a ping."),
     ("LifetimeExceeded", "The connection was open for lifetime seconds."),
-    ("TooSlow", "The peer sent less than min_rate."),
+    ("TooSlow", "The peer sent less than min_rate, or took less than min_write_rate."),
 ];
 
 /// The exception that the core has carried.

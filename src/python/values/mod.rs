@@ -1,5 +1,7 @@
-//! Conversions of values: user arguments, options, exceptions. This module uses no other part of `python`.
+//! Conversions of values: user arguments, objects, options, exceptions. This module uses no other part of `python`.
 
 pub mod arguments;
 pub mod errors;
+pub mod files;
+pub mod objects;
 pub mod options;

@@ -9,7 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::options::{AdmissionOptions, ConnectionOptions, Keepalive, Rate, SocketOptions, WhenFull};
-use crate::python::values::arguments::{integer, optional_integer, seconds, size, size_within, whole_seconds};
+use crate::python::values::arguments::{
+    each_item, integer, optional_integer, seconds, size, size_within, whole_seconds,
+};
 
 /// Passes each keyword argument to `take`, which returns whether it knows the name.
 pub fn take_keywords(
@@ -18,14 +20,13 @@ pub fn take_keywords(
     mut take: impl FnMut(&str, &Bound<'_, PyAny>) -> PyResult<bool>,
 ) -> PyResult<()> {
     let Some(keywords) = keywords else { return Ok(()) };
-    for (name, value) in keywords {
+    each_item(keywords, "keyword arguments", |name, value| {
         let name: String = name.extract()?;
-        if !take(&name, &value).map_err(|error| naming(value.py(), &name, error))? {
-            let text = format!("{function}() got an unexpected keyword argument '{name}'");
-            return Err(PyTypeError::new_err(text));
+        if take(&name, value).map_err(|error| naming(value.py(), &name, error))? {
+            return Ok(());
         }
-    }
-    Ok(())
+        Err(PyTypeError::new_err(format!("{function}() got an unexpected keyword argument '{name}'")))
+    })
 }
 
 /// Adds the argument's name to the error of a wrong type, as for arguments that a signature names.
@@ -57,10 +58,12 @@ pub fn set_connection_option(options: &mut ConnectionOptions, name: &str, value:
         "max_output" => options.max_output = size(name, integer(value)?)?,
         "linger_timeout" => options.linger_timeout = seconds(name, value.extract()?)?,
         "idle_timeout" => options.idle_timeout = optional_seconds(name, value)?,
+        "receive_timeout" => options.receive_timeout = optional_seconds(name, value)?,
         "first_byte_timeout" => options.first_byte_timeout = optional_seconds(name, value)?,
         "write_timeout" => options.write_timeout = optional_seconds(name, value)?,
         "lifetime" => options.lifetime = optional_seconds(name, value)?,
-        "min_rate" => options.min_rate = rate_of(value)?,
+        "min_rate" => options.min_rate = rate_of(name, value)?,
+        "min_write_rate" => options.min_write_rate = rate_of(name, value)?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -94,13 +97,13 @@ fn when_full_of(name: &str) -> PyResult<WhenFull> {
 }
 
 /// `None`, or `(bytes per second, window)`.
-fn rate_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Rate>> {
+pub fn rate_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Rate>> {
     if value.is_none() {
         return Ok(None);
     }
     let wrong = || PyTypeError::new_err("must be None or a tuple (bytes per second, seconds of the window)");
     let (bytes_per_second, window): (f64, f64) = value.extract().map_err(|_| wrong())?;
-    Ok(Some(Rate { bytes_per_second, window: seconds("the window of min_rate", window)? }))
+    Ok(Some(Rate { bytes_per_second, window: seconds(&format!("the window of {name}"), window)? }))
 }
 
 /// `None`, or `(idle, interval, count)`.

@@ -25,6 +25,11 @@ fn numbered(number: usize) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n{DATED}\r\n\r\n{number}")
 }
 
+/// [`numbered`], with the field that says that no answer follows.
+fn last_numbered(number: usize) -> String {
+    numbered(number).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+}
+
 fn raised() -> crate::error::Foreign {
     Box::new("raised")
 }
@@ -108,7 +113,7 @@ fn a_body_that_goes_wrong_behind_its_answer_gets_no_second_one() {
         if due > 0 {
             assert_eq!((server.sent(), server.wire.ended.clone()), (String::new(), None));
             server.answer(0, NUMBER);
-            all = numbered(0) + &all;
+            all = numbered(0) + &last_numbered(due);
         }
         assert_eq!((server.sent(), server.wire.ended), (all, failed(BAD_CHUNK)));
     }
@@ -148,12 +153,11 @@ fn a_part_of_a_complete_answer_is_refused_and_bytes_that_were_lent_go_back() {
 }
 
 #[test]
-fn lent_bytes_that_wait_are_copied_and_go_back() {
+fn lent_bytes_that_wait_are_not_copied() {
     let mut server = Server::keeping(false, &[&get("/0"), &get("/1")]);
     server.post(1, NUMBER).expect("it is kept");
-    assert_eq!(server.wire.released, 1);
     server.answer(0, NUMBER);
-    assert_eq!(server.sent(), numbered(0) + &numbered(1));
+    assert_eq!((server.sent(), server.wire.released), (numbered(0) + &numbered(1), 0), "the wire has them");
 }
 
 #[test]
@@ -282,7 +286,7 @@ fn a_connection_finishes_behind_the_answers_that_are_due_and_hands_out_nothing_m
             server.answer(*number, NUMBER);
             server.receive(get("/never"));
         }
-        let all = numbered(0) + &numbered(1) + &numbered(2);
+        let all = numbered(0) + &numbered(1) + &last_numbered(2);
         assert_eq!((server.sent(), server.wire.ended.clone()), (all, Some(Ended::Closed)), "{order:?}");
         assert_eq!(server.targets(), ["/0", "/1", "/2"], "{order:?}");
     }
@@ -298,7 +302,7 @@ fn a_connection_that_finishes_still_hands_out_the_body_that_comes() {
     server.answer(1, NUMBER);
     assert!(server.is_open());
     server.answer(0, NUMBER);
-    assert_eq!((server.sent(), server.wire.ended), (numbered(0) + &numbered(1), Some(Ended::Closed)));
+    assert_eq!((server.sent(), server.wire.ended), (numbered(0) + &last_numbered(1), Some(Ended::Closed)));
 }
 
 #[test]
@@ -336,7 +340,7 @@ fn a_body_that_is_there_is_handed_out_although_the_peer_has_finished() {
     server.serve();
     assert_eq!(server.seen[1..], [Saw::Body(0, b"hello".to_vec()), Saw::End(0)]);
     server.answer(0, NUMBER);
-    assert_eq!((server.sent(), server.wire.ended), (numbered(0), Some(Ended::Closed)));
+    assert_eq!((server.sent(), server.wire.ended), (last_numbered(0), Some(Ended::Closed)));
 }
 
 // ---- exceptions ---------------------------------------------------------------------------------------------------------
@@ -365,7 +369,7 @@ fn a_failure_is_kept_until_the_answers_before_it_are_given() {
                 assert!(server.is_open());
                 server.answer(number, NUMBER);
             }
-            let all: String = (0..due).map(numbered).collect();
+            let all = (0..due - 1).map(numbered).collect::<String>() + &last_numbered(due - 1);
             assert_eq!((server.sent(), server.wire.ended.clone()), (all, failed("raised")), "{due} due");
             assert_eq!(server.answers.len(), due, "nothing is handed out behind it");
         }
@@ -473,4 +477,127 @@ fn a_request_is_alone_while_no_other_answer_is_due_and_all_of_it_has_come() {
     assert!(server.http.is_alone(1) && !server.http.is_alone(0));
     server.answer(1, FINE);
     assert!(!server.http.is_alone(1), "none is due");
+}
+
+// ---- answers that end the connection --------------------------------------------------------------------------------
+
+#[test]
+fn the_last_answer_of_an_orderly_end_says_so_in_whatever_order_they_are_given() {
+    for order in order_of(3) {
+        for posts in [false, true] {
+            for finishes in [false, true] {
+                let mut server = Server::keeping(false, &[&get("/0"), &get("/1"), &get("/2")]);
+                server.wire.is_stopping = !finishes;
+                if finishes {
+                    server.http.finish(&mut server.wire);
+                }
+                for number in &order {
+                    let given = if posts { server.post(*number, NUMBER) } else { server.give(*number, NUMBER) };
+                    assert!(given.is_ok(), "{order:?}");
+                }
+                assert_eq!(server.sent(), numbered(0) + &numbered(1) + &last_numbered(2), "{order:?}");
+                assert_eq!(server.wire.ended, Some(Ended::Closed));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_orderly_end_behind_an_answer_that_was_kept_is_said_in_it() {
+    let mut server = Server::keeping(false, &[&get("/0"), &get("/1")]);
+    server.answer(1, NUMBER);
+    server.http.finish(&mut server.wire);
+    server.answer(0, NUMBER);
+    assert_eq!((server.sent(), server.wire.ended), (numbered(0) + &last_numbered(1), Some(Ended::Closed)));
+}
+
+#[test]
+fn an_answer_in_pieces_says_the_end_in_its_head_and_an_old_peer_is_not_told_the_opposite() {
+    let old = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    for (request, fields) in [(get("/"), "Transfer-Encoding: chunked\r\n"), (old.into(), "Content-Length: 4\r\n")] {
+        let mut server = Server::keeping(false, &[&request]);
+        server.http.finish(&mut server.wire);
+        server.answer(0, Start(200, if request == old { &["Content-Length: 4"] } else { &[] }));
+        assert_eq!(server.sent(), format!("HTTP/1.1 200 OK\r\n{fields}{DATED}\r\nConnection: close\r\n\r\n"));
+        server.answer(0, Write("fine"));
+        server.answer(0, End);
+        assert_eq!(server.wire.ended, Some(Ended::Closed));
+    }
+}
+
+#[test]
+fn an_answer_that_says_the_end_itself_and_one_that_switches_are_left_as_they_are() {
+    let mut server = Server::keeping(false, &[&get("/")]);
+    server.http.finish(&mut server.wire);
+    server.answer(0, Respond(200, &["Connection: close"], "#"));
+    assert_eq!(server.sent().matches("close").count(), 1);
+    let mut server =
+        Server::keeping(false, &["GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"]);
+    server.wire.is_stopping = true;
+    server.answer(0, Respond(101, &["Upgrade: x"], ""));
+    assert_eq!(
+        (server.sent(), server.wire.ended),
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n".into(), None)
+    );
+}
+
+// ---- answers that only the end of the connection marks --------------------------------------------------------------
+
+#[test]
+fn an_answer_that_the_end_of_the_connection_would_complete_is_cut_however_it_ends_early() {
+    const OLD: &str = "POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\n";
+    type End = fn(&mut Server);
+    let ends: [End; 5] = [
+        |server| server.fail_by_exception(),
+        |server| server.close_by(Closing::Asked),
+        |server| server.close_by(Closing::Stopping),
+        |server| server.answer(0, Abandon),
+        |server| {
+            server.end_input();
+            server.http.finish(&mut server.wire);
+        },
+    ];
+    for (at, end) in ends.into_iter().enumerate() {
+        let mut server = Server::new(true);
+        server.receive(OLD);
+        server.answer(0, Start(200, &[]));
+        server.answer(0, Write("part"));
+        let ended = std::mem::take(&mut server.wire.ended);
+        assert_eq!(ended, None);
+        end_noting_cuts(&mut server, end);
+        assert_eq!(server.wire.ended, Some(Ended::Cut), "end {at}");
+        assert!(server.sent().ends_with("\r\n\r\npart"));
+    }
+    let mut server = Server::keeping(false, &["GET / HTTP/1.0\r\n\r\n"]);
+    server.answer(0, Start(200, &[]));
+    server.answer(0, End);
+    assert_eq!(server.wire.ended, Some(Ended::Closed), "it is complete");
+}
+
+/// Ends the connection in a way that may ask for a cut in `closing`.
+fn end_noting_cuts(server: &mut Server, end: fn(&mut Server)) {
+    server.may_cut = true;
+    end(server);
+}
+
+#[test]
+fn an_error_answer_to_head_has_no_body() {
+    const HEAD: &str = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let without_body = |answer: &str| format!("{}\r\n\r\n", answer.split("\r\n\r\n").next().unwrap_or_default());
+    let mut server = Server::keeping(false, &[HEAD]);
+    server.fail_by_exception();
+    assert_eq!(server.sent(), without_body(NO_ANSWER));
+
+    let mut server = Server::keeping(false, &[HEAD, &get("/1")]);
+    server.fail_by_exception();
+    assert_eq!(server.sent(), without_body(NO_ANSWER), "the oldest request counts");
+
+    let mut server = Server::keeping(false, &[&get("/0"), HEAD]);
+    server.fail_by_exception();
+    assert_eq!(server.sent(), NO_ANSWER);
+
+    let mut server = Server::new(true);
+    server.receive(get("/0") + &CHUNKED.replace("POST", "HEAD") + "nonsense\r\n");
+    server.answer(0, NUMBER);
+    assert_eq!(server.sent(), numbered(0) + &without_body(&refusal(BAD_CHUNK)));
 }

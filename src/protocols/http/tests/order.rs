@@ -303,3 +303,56 @@ fn a_length_must_be_that_of_the_body_which_only_an_answer_to_head_may_lack() {
     assert_eq!((given(GET, "fine"), given(GET, ""), given(GET, "five!")), (true, false, false));
     assert_eq!((given(HEAD, "fine"), given(HEAD, ""), given(HEAD, "five!")), (true, true, false));
 }
+
+// ---- answers that wait ----------------------------------------------------------------------------------------------
+
+#[test]
+fn no_further_request_is_handed_out_while_the_answers_that_wait_exceed_high_water() {
+    let mut server = Server::new(false);
+    server.wire.high_water = 2 * FINE_ANSWER.len();
+    let requests: Vec<String> = (0..6).map(|number| get(&format!("/{number}"))).collect();
+    server.wire.receive(&mut server.http, requests.concat().as_bytes());
+    for number in 0..4 {
+        assert!(server.http.has_news(), "{number}");
+        assert_eq!(server.call(), Some(number));
+        if number > 0 {
+            server.answer(number as usize, FINE);
+        }
+    }
+    assert!(!server.http.has_news(), "three answers wait for the first");
+    assert_eq!(server.call(), None);
+    assert!(server.http.holds_eof(server.wire.unread.len()));
+    server.answer(0, FINE);
+    assert_eq!(server.sent(), FINE_ANSWER.repeat(4));
+    server.serve();
+    assert_eq!(server.targets(), ["/0", "/1", "/2", "/3", "/4", "/5"]);
+}
+
+#[test]
+fn bytes_that_a_handler_lends_are_kept_by_reference_and_given_back_when_no_output_will_be_sent() {
+    let mut server = Server::keeping(false, &[&get("/0"), &get("/1"), &get("/2")]);
+    server.post(1, FINE).expect("it is kept");
+    assert_eq!((server.http.kept(), server.wire.released), (FINE_ANSWER.len(), 0));
+    let mut released = 0;
+    server.http.drop_output(&mut |held| released += held.bytes().len());
+    assert_eq!((released, server.http.kept()), ("fine".len(), 0));
+    server.post(2, FINE).expect("nobody is told");
+    assert_eq!((server.http.kept(), server.wire.released), (0, 1));
+    server.answer(0, FINE);
+    assert_eq!(server.sent(), FINE_ANSWER, "the wire drops it");
+}
+
+#[test]
+fn output_in_the_queue_and_answers_that_wait_are_limited_together() {
+    let len = FINE_ANSWER.len();
+    for (queued, most, overflows) in [(0, 1, false), (len, 2 * len, false), (len, 2 * len - 1, true)] {
+        let mut server = Server::keeping(false, &[&get("/0"), &get("/1"), &get("/2")]);
+        (server.wire.queued, server.wire.max_output) = (queued, most);
+        server.answer(1, FINE);
+        assert_eq!(server.wire.ended.is_some(), overflows, "{queued} of {most}");
+        if !overflows {
+            server.answer(2, FINE);
+            assert_eq!(server.wire.ended, Some(Ended::Overflown), "{queued} of {most}");
+        }
+    }
+}
