@@ -11,8 +11,9 @@
 //! * [`protocols`]: framings, HTTP, WebSocket; the rest of the core names only their two traits
 //! * [`shared`]: objects that any thread may hold
 //! * [`system`]: the system calls
-//! * [`timer`], [`options`], [`slots`], [`data`], [`error`]: values, with no sockets, no clock, no Python
+//! * [`timer`], [`options`], [`slots`], [`data`], [`error`], `capacity`: values, with no sockets, no clock, no Python
 
+mod capacity;
 pub mod connection;
 pub mod data;
 pub mod error;

@@ -30,6 +30,31 @@ pub const MAX_POLLERS: usize = 1024;
 /// Time that a poller may take for its last callbacks after the deadline of a stop. After that it counts as stuck.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
 
+/// The longest part of a wait for pollers between two pauses.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The time for which a thread waits for pollers to end.
+pub struct Patience {
+    entered: Instant,
+    until: Option<Instant>,
+}
+
+impl Patience {
+    /// A wait of at most `timeout`, that begins now.
+    pub fn new(timeout: Option<Duration>) -> Self {
+        let entered = Instant::now();
+        Self { entered, until: timeout.and_then(|timeout| entered.checked_add(timeout)) }
+    }
+
+    /// Whether the wait is over: its time is up, or that of a stop with this deadline.
+    fn is_over(&self, deadline: Option<Instant>) -> bool {
+        let now = Instant::now();
+        // A wait that begins after the deadline still lasts as long as the margin.
+        let is_stuck = deadline.is_some_and(|deadline| now > deadline.max(self.entered + STOP_MARGIN));
+        is_stuck || self.until.is_some_and(|until| now > until)
+    }
+}
+
 /// A poller with its dispatch. Both live on the heap, because a callback may switch to another stack of its thread.
 pub struct Parked<D> {
     /// The poller.
@@ -171,7 +196,34 @@ impl<D: Dispatch> Reactor<D> {
         before: impl FnOnce(&Poller) -> Result<(), Outcome>,
         pause: &mut dyn FnMut() -> Result<(), Outcome>,
     ) -> Result<(), Outcome> {
-        let mut parked = self.begin().map_err(Outcome::Error)?;
+        let parked = self.begin().map_err(Outcome::Error)?;
+        self.lead(parked, before)?;
+        self.join(None, pause)
+    }
+
+    /// The first step of [`Reactor::run`]: takes the pollers. There are none if `stop` was called before.
+    pub fn begin(&self) -> Result<Vec<Box<Parked<D>>>, Error> {
+        let mut life = self.lock();
+        match life.status {
+            Status::Ready => life.status = Status::Running,
+            Status::StoppedEarly => {
+                life.status = Status::Stopped;
+                return Ok(Vec::new());
+            }
+            Status::Running => return Err(Error::State("the reactor is running already".into())),
+            Status::Stopped => return Err(Error::State("the reactor has stopped; a reactor runs once".into())),
+        }
+        life.running = self.handles.len();
+        drop(life);
+        Ok(self.parked.iter().filter_map(unpark).collect())
+    }
+
+    /// The second step of [`Reactor::run`]: runs the first poller on this thread until it ends, the others beside it.
+    pub fn lead(
+        self: &Arc<Self>,
+        mut parked: Vec<Box<Parked<D>>>,
+        before: impl FnOnce(&Poller) -> Result<(), Outcome>,
+    ) -> Result<(), Outcome> {
         if parked.is_empty() {
             return Ok(());
         }
@@ -183,8 +235,7 @@ impl<D: Dispatch> Reactor<D> {
         }
         let spawned = self.spawn(parked, 1);
         self.drive(first, None)?;
-        spawned.map_err(Outcome::Error)?;
-        self.join(None, pause)
+        spawned.map_err(Outcome::Error)
     }
 
     /// Runs every poller in a new thread.
@@ -240,28 +291,29 @@ impl<D: Dispatch> Reactor<D> {
         timeout: Option<Duration>,
         pause: &mut dyn FnMut() -> Result<(), Outcome>,
     ) -> Result<(), Outcome> {
-        let entered = Instant::now();
-        let until = timeout.map(|timeout| entered + timeout);
-        let mut life = self.lock();
-        while life.running > 0 {
-            let now = Instant::now();
-            // A `join` that begins after the deadline still waits for the length of the margin.
-            let stuck = life.deadline.is_some_and(|deadline| now > deadline.max(entered + STOP_MARGIN));
-            if stuck || until.is_some_and(|until| now > until) {
-                let text = format!("{} of {} pollers have not stopped in time", life.running, self.handles.len());
-                return Err(Outcome::Error(Error::StopTimeout(text)));
+        let patience = Patience::new(timeout);
+        loop {
+            if let Some(result) = self.join_briefly(&patience) {
+                return result;
             }
-            drop(life);
             pause()?;
-            life = self.lock();
-            if life.running > 0 {
-                life = self
-                    .changed
-                    .wait_timeout(life, Duration::from_millis(20))
-                    .map_or_else(|poisoned| poisoned.into_inner().0, |(life, _)| life);
-            }
         }
-        life.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// The part of [`Reactor::join`] between two pauses. Returns `None` if there is more to wait for.
+    pub fn join_briefly(&self, patience: &Patience) -> Option<Result<(), Outcome>> {
+        let mut life = self.lock();
+        if life.running > 0 {
+            let waited = self.changed.wait_timeout(life, PAUSE);
+            life = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(life, _)| life);
+        }
+        if life.running == 0 {
+            return Some(life.failure.take().map_or(Ok(()), Err));
+        }
+        patience.is_over(life.deadline).then(|| {
+            let text = format!("{} of {} pollers have not stopped in time", life.running, self.handles.len());
+            Err(Outcome::Error(Error::StopTimeout(text)))
+        })
     }
 
     /// Of the connections that were open when a stop began: the number that have closed in order since, and the
@@ -271,22 +323,6 @@ impl<D: Dispatch> Reactor<D> {
         counters.fold((0, 0), |(in_order, aborted), counters| {
             (in_order + counters.stopped_in_order.get(), aborted + counters.stopped_aborted.get())
         })
-    }
-
-    fn begin(&self) -> Result<Vec<Box<Parked<D>>>, Error> {
-        let mut life = self.lock();
-        match life.status {
-            Status::Ready => life.status = Status::Running,
-            Status::StoppedEarly => {
-                life.status = Status::Stopped;
-                return Ok(Vec::new());
-            }
-            Status::Running => return Err(Error::State("the reactor is running already".into())),
-            Status::Stopped => return Err(Error::State("the reactor has stopped; a reactor runs once".into())),
-        }
-        life.running = self.handles.len();
-        drop(life);
-        Ok(self.parked.iter().filter_map(unpark).collect())
     }
 
     fn spawn(self: &Arc<Self>, parked: Vec<Box<Parked<D>>>, first: usize) -> Result<(), Error> {
@@ -391,7 +427,7 @@ impl<D: Dispatch> Stepper<D> {
     pub fn settle(&mut self, most: usize) -> Result<bool, Outcome> {
         let Some(parked) = &self.parked else { return Ok(true) };
         for _ in 0..most {
-            let turned = parked.poller.turn(&parked.dispatch, Some(Duration::ZERO));
+            let turned = parked.poller.turn(&parked.dispatch);
             turned.map_err(|failure| match failure {
                 Failure::Io(error) => Outcome::Error(Error::io("a poller failed")(error)),
                 Failure::Halted(foreign) => Outcome::Halted(foreign),

@@ -5,6 +5,7 @@
 //! cancelled or reset stays in the heap until half of the heap is dead; then all dead entries are swept out. So neither
 //! costs a search or a sift, and memory stays proportional to the live timers.
 
+use crate::capacity::room_for;
 use crate::slots::{Slots, Token};
 
 /// The name of one timer. It is stale once the timer has fired for the last time or was cancelled.
@@ -12,9 +13,6 @@ pub type TimerId = Token;
 
 /// A heap smaller than this is not swept: the sweep would save nothing.
 const SWEEP_AT_LEAST: usize = 64;
-
-/// A heap with room for fewer entries than this keeps its memory.
-const SHRINK_AT_LEAST: usize = 1024;
 
 /// The sequence number of a timer without an entry in the heap: it is due, and waits to fire.
 const NO_ENTRY: u64 = 0;
@@ -199,7 +197,14 @@ impl<T: Copy> Timers<T> {
         timers.get(entry.id).is_some_and(|timer| timer.sequence == entry.sequence)
     }
 
+    #[inline]
     fn drop_dead_top(&mut self) {
+        if self.dead > 0 {
+            self.drop_dead();
+        }
+    }
+
+    fn drop_dead(&mut self) {
         while let Some(entry) = self.heap.first() {
             if Self::is_live(&self.timers, entry) {
                 return;
@@ -215,23 +220,23 @@ impl<T: Copy> Timers<T> {
             *top = last;
             self.sift_down(0);
         }
-        let capacity = self.heap.capacity();
-        if capacity > SHRINK_AT_LEAST && capacity / 4 > self.heap.len().max(self.reserved) {
-            self.shrink();
-        }
+        self.shrink();
     }
 
     /// Gives memory back that a flood of timers took, except what was reserved.
-    #[cold]
+    #[inline]
     fn shrink(&mut self) {
-        self.heap.shrink_to((self.heap.len() * 2).max(self.reserved));
+        if let Some(room) = room_for(self.heap.len().max(self.reserved), self.heap.capacity()) {
+            self.heap.shrink_to(room);
+        }
     }
 
     fn sweep(&mut self) {
         let timers = &self.timers;
         self.heap.retain(|entry| Self::is_live(timers, entry));
         self.dead = 0;
-        self.shrink();
+        // A sweep is rare, so it may leave less room than `shrink` does.
+        self.heap.shrink_to((2 * self.heap.len()).max(self.reserved));
         for index in (0..self.heap.len().div_ceil(4)).rev() {
             self.sift_down(index);
         }
@@ -354,7 +359,7 @@ mod tests {
             (0..100_000).for_each(|n| _ = timers.set(n, 0, ()));
             assert_eq!(std::iter::from_fn(|| timers.pop_due(100_000)).count(), 100_000);
             let capacity = timers.heap.capacity();
-            assert!((reserved..=4 * reserved.max(SHRINK_AT_LEAST)).contains(&capacity), "{capacity}");
+            assert!((reserved..=4 * reserved.max(crate::capacity::KEPT)).contains(&capacity), "{capacity}");
         }
     }
 

@@ -45,7 +45,7 @@ def lines_with(pattern: re.Pattern[str], source: Source, code: str) -> Iterator[
 
 # From low to high; a file imports its own layer and those before it.
 LAYERS = [
-    ("error", "data", "slots"),
+    ("error", "data", "slots", "capacity"),
     ("options", "timer"),
     ("system",),
     ("shared",),
@@ -240,7 +240,9 @@ def imports_of_python_go_in_no_circle(crate: Crate, source: Source) -> Iterator[
 
 LONGEST = 600
 REASON = re.compile(r"(?://!.*\n)*//! Longer than \S")
-PURE = re.compile(r"src/(?:protocols/.*|timer|error|data|options|slots|connection/(?:buffer|phase|guards))\.rs")
+PURE = re.compile(
+    r"src/(?:protocols/.*|timer|error|data|options|slots|capacity|connection/(?:buffer|phase|guards))\.rs"
+)
 IMPURE = re.compile(
     r"\b(mio|socket2|Instant::now|SystemTime|(?:Tcp|Unix|Udp)(?:Stream|Socket|Listener|Datagram)|std::(?:thread|fs)|"
     r"libc::(?:read|write|send|recv)\w*)\b"

@@ -172,3 +172,12 @@ def test_every_link_leads_somewhere(page):
 @pytest.mark.parametrize("page", [FROM_GO, OPTIONS, CHINESE], ids=lambda page: str(page.relative_to(DOCS)))
 def test_lines_are_at_most_120_characters_long(page):
     assert not [line for line in text(page).splitlines() if len(line) > 120 and not line.startswith("|")]
+
+
+def test_a_socket_is_adopted_with_the_options_of_connections_that_are_made():
+    made, adopted = (
+        {name: each.default for name, each in parameters(one).items() if each.kind is each.KEYWORD_ONLY}
+        for one in ("Connector", "Reactor.adopt")
+    )
+    del made["local_address"]
+    assert adopted == made

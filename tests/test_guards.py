@@ -297,7 +297,7 @@ def test_ends_by_guards_are_counted_by_their_names(start, events):
 
 
 def test_the_peer_has_to_send_whatever_is_sent_to_it(start, events):
-    """What goes out moves ``idle_timeout``; ``receive_timeout`` it does not."""
+    """Output restarts ``idle_timeout``, but not ``receive_timeout``."""
 
     class Sends(Recorder):
         def on_open(self):

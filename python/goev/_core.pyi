@@ -436,10 +436,12 @@ class Reactor:
         max_output: int = 67108864,
         linger_timeout: float = 2.0,
         idle_timeout: float | None = None,
+        receive_timeout: float | None = None,
         first_byte_timeout: float | None = None,
         write_timeout: float | None = 60.0,
         lifetime: float | None = None,
         min_rate: tuple[float, float] | None = None,
+        min_write_rate: tuple[float, float] | None = None,
     ) -> None: ...
     def add(self, handler: EventHandler, fd: int | _HasFileno, events: int) -> None: ...
     def append_events(self, fd: int | _HasFileno, events: int) -> None: ...

@@ -140,6 +140,12 @@ impl Input {
         }
     }
 
+    /// Whether unread bytes are in the arena.
+    #[inline]
+    pub fn is_in_arena(&self) -> bool {
+        self.arena_len > 0
+    }
+
     /// Whether the unread bytes are in the input's own memory.
     pub fn is_settled(&self) -> bool {
         self.arena_len == 0 && !self.own.is_empty()
@@ -289,17 +295,15 @@ impl Output {
 
     /// Calls `send` with the first item of the queue; returns `None` if the queue is empty. Marks at the front are passed.
     pub fn with_head<R>(&mut self, pool: &mut Pool, send: impl FnOnce(Head<'_>) -> R) -> Option<R> {
-        if let Some(Chunk::Mark(_)) = self.chunks.front() {
-            self.pass_marks(pool);
-        }
-        if let Some(Chunk::File(range)) = self.chunks.front_mut() {
-            return Some(send(Head::File(range)));
+        loop {
+            match self.chunks.front_mut()? {
+                Chunk::Mark(_) => self.pass_marks(pool),
+                Chunk::File(range) => return Some(send(Head::File(range))),
+                Chunk::Own { .. } | Chunk::Held { .. } | Chunk::Shared { .. } => break,
+            }
         }
         if let [only] = self.chunks.as_slices().0 {
             return Some(send(Head::Bytes(&[IoSlice::new(only.unsent())])));
-        }
-        if self.chunks.is_empty() {
-            return None;
         }
         let in_memory = self.chunks.iter().take_while(|chunk| !matches!(chunk, Chunk::File(_)));
         let slices: Vec<IoSlice<'_>> = in_memory.take(GATHER).map(|chunk| IoSlice::new(chunk.unsent())).collect();

@@ -163,8 +163,10 @@ impl Connection {
     /// connection has ended.
     #[inline]
     pub fn settle(&mut self, arena: &[u8]) -> bool {
-        let missing = self.missing(arena);
-        self.input.settle(arena, missing);
+        if self.input.is_in_arena() {
+            let missing = self.missing(arena);
+            self.input.settle(arena, missing);
+        }
         if self.input.is_lost() {
             self.run_out_of_memory();
             return false;

@@ -59,7 +59,7 @@ impl Batch {
     /// Notes that the dispatch is called.
     pub fn begin(&mut self, now: u64) {
         (self.began, self.calls, self.made, self.source) = (None, 0, 0, None);
-        self.asked = now;
+        (self.asked, self.latest) = (now, now);
         self.first = match self.first {
             First::Turns => First::Timers,
             First::Timers => First::Posted,

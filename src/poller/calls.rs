@@ -30,7 +30,8 @@ impl State {
             }
             self.leave(token);
         }
-        if over {
+        // Most batches end here.
+        if over || !self.has_turns() {
             return None;
         }
         match self.batch.first {

@@ -79,11 +79,17 @@ pub enum Failure {
 
 /// Calls handlers. Each poller has one, which moves to the poller's thread.
 pub trait Dispatch: Send + 'static {
-    /// Runs `body`, the whole life of the poller's thread. An implementation may attach the thread to an interpreter
-    /// once. `name` is the thread's, unless the thread is the caller's of `run`.
+    /// Runs `body`, the whole life of the poller's thread. An implementation may attach the thread to an interpreter.
+    /// `name` is the thread's, unless the thread is the caller's of `run`.
     fn on_thread(&self, name: Option<&str>, body: &mut dyn FnMut()) {
         let _ = name;
         body();
+    }
+
+    /// Runs a part of the loop that calls no handler. An implementation may detach the thread meanwhile.
+    fn apart(&self, poller: &Poller, work: &mut dyn FnMut()) {
+        let _ = poller;
+        work();
     }
 
     /// The bytes of stack for the poller's thread; `None` for as much as a main thread has.
@@ -134,6 +140,11 @@ impl Poller {
         self.clock.now()
     }
 
+    /// The last time that was read from the clock: before a batch when it was asked for, after it when it was over.
+    pub fn latest(&self) -> u64 {
+        self.state.borrow().batch.latest
+    }
+
     // ---- the loop -------------------------------------------------------------------------------------------------
 
     /// Runs until the poller is stopped.
@@ -146,23 +157,58 @@ impl Poller {
     }
 
     fn turn_until_done(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
-        while !self.state.borrow().is_done() {
-            self.turn(dispatch, None)?;
+        loop {
+            let mut has_batch = Ok(false);
+            dispatch.apart(self, &mut || has_batch = self.turn_until_batch());
+            if !has_batch.map_err(Failure::Io)? {
+                break;
+            }
+            self.dispatch_batch(dispatch)?;
         }
         self.wind_up(dispatch)?;
         self.take_failure().map_or(Ok(()), |failure| Err(Failure::Halted(failure)))
     }
 
-    /// Runs one turn of the loop. Waits for events no longer than `at_most`, if that is given.
-    pub(crate) fn turn(&self, dispatch: &dyn Dispatch, at_most: Option<Duration>) -> Result<(), Failure> {
-        self.wait(dispatch, at_most)?;
-        self.state.borrow_mut().fill();
-        self.state.borrow_mut().expire();
-        if self.state.borrow_mut().has_turns() {
+    /// Flushes, waits and reads until there is something to dispatch. Returns false when the poller is done.
+    fn turn_until_batch(&self) -> io::Result<bool> {
+        loop {
+            self.state.borrow_mut().flush();
+            if self.state.borrow().is_done() {
+                return Ok(false);
+            }
+            if self.collect(None)? {
+                self.begin_batch();
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Runs one turn of the loop, without a wait.
+    pub(crate) fn turn(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        let mut has_batch = Ok(false);
+        dispatch.apart(self, &mut || has_batch = self.collect(Some(Duration::ZERO)));
+        if has_batch.map_err(Failure::Io)? {
+            self.begin_batch();
             self.dispatch_batch(dispatch)?;
         }
-        self.state.borrow_mut().flush();
+        dispatch.apart(self, &mut || self.state.borrow_mut().flush());
         Ok(())
+    }
+
+    /// Waits for events, no longer than `at_most` if that is given, and reads. Returns whether there is something to
+    /// dispatch.
+    fn collect(&self, at_most: Option<Duration>) -> io::Result<bool> {
+        let wait = self.state.borrow_mut().timeout();
+        if wait != Some(Duration::ZERO) && self.state.borrow().supplies.pool.has_released() {
+            // The next event may be hours away, and dropping held bytes may run user code, so the dispatch drops them
+            // now.
+            return Ok(true);
+        }
+        self.wait(wait, at_most)?;
+        let state = &mut *self.state.borrow_mut();
+        state.fill();
+        state.expire();
+        Ok(state.has_turns())
     }
 
     /// Runs the tasks that were posted before, refuses later ones, and has the dispatch drop the remaining foreign
@@ -172,8 +218,9 @@ impl Poller {
         self.state.borrow_mut().receive(rest);
         // Timers that are still set do not count, because a repeating one is due again and again.
         while self.has_work_to_finish() {
+            self.begin_batch();
             self.dispatch_batch(dispatch)?;
-            self.state.borrow_mut().flush();
+            dispatch.apart(self, &mut || self.state.borrow_mut().flush());
         }
         Ok(())
     }
@@ -183,8 +230,12 @@ impl Poller {
         state.queues.have_turns() || state.supplies.pool.has_released()
     }
 
-    fn dispatch_batch(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+    /// Notes that the dispatch is to be called: from now on it may wait for its lock.
+    fn begin_batch(&self) {
         self.state.borrow_mut().batch.begin(self.clock.now());
+    }
+
+    fn dispatch_batch(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
         dispatch.dispatch(self);
         if fork::is_foreign(self.handle.birth) {
             return Err(self.take_failure().map_or(Failure::Forked, Failure::Halted));
@@ -197,27 +248,20 @@ impl Poller {
         self.state.borrow_mut().failure.take()
     }
 
-    fn wait(&self, dispatch: &dyn Dispatch, at_most: Option<Duration>) -> Result<(), Failure> {
-        let mut wait = self.state.borrow_mut().timeout();
-        if wait != Some(Duration::ZERO) && self.state.borrow().supplies.pool.has_released() {
-            // The next event may be hours away, and dropping held bytes may run user code, so the dispatch drops them
-            // now.
-            self.dispatch_batch(dispatch)?;
-            wait = self.state.borrow_mut().timeout();
-        }
+    fn wait(&self, wait: Option<Duration>, at_most: Option<Duration>) -> io::Result<()> {
         let has_deadline = wait.is_some();
         let wait = at_most.map_or(wait, |most| Some(wait.map_or(most, |wait| wait.min(most))));
         let (poll, events) = &mut *self.poll.borrow_mut();
         match poll.poll(events, wait) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
-            result => result.map_err(Failure::Io)?,
+            result => result?,
         }
         let state = &mut *self.state.borrow_mut();
         state.batch.now = self.clock.now();
         state.batch.latest = state.batch.now;
         // A deadline is judged by what arrived before now, so everything that arrived has to be known.
         if note_all(state, events) || (has_deadline && state.is_due()) {
-            poll_again(poll, events, state).map_err(Failure::Io)?;
+            poll_again(poll, events, state)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use socket2::Socket;
 
+use crate::capacity::{KEPT, room_for};
 use crate::connection::Connection;
 use crate::connection::transport::Transport;
 use crate::error::{Error, Foreign, Reason};
@@ -49,9 +50,6 @@ pub(super) enum Ending {
     /// Closes our copy of a datagram socket and nothing else: the socket may be the user's, and shared with others.
     Leave(Socket),
 }
-
-/// A queue with room for more entries than this gives memory back when it is nearly empty.
-const KEPT: usize = 1024;
 
 #[derive(Default)]
 pub(super) struct Queues {
@@ -168,11 +166,6 @@ impl Queues {
         shrink_vector(&mut self.filled);
         shrink_vector(&mut self.overdue);
     }
-}
-
-/// The room to keep for a queue of `len` entries; `None` if it may keep all its room.
-fn room_for(len: usize, capacity: usize) -> Option<usize> {
-    (capacity > KEPT && len < capacity / 4).then_some((2 * len).max(KEPT))
 }
 
 fn shrink_deque<T>(queue: &mut VecDeque<T>) {

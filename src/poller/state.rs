@@ -310,6 +310,8 @@ impl State {
         None
     }
 
+    /// Whether there is something to dispatch.
+    #[inline]
     pub fn has_turns(&mut self) -> bool {
         self.queues.have_turns() || self.is_due()
     }

@@ -127,11 +127,29 @@ impl Contexts {
     /// The next callback belongs to this handler.
     #[inline]
     pub fn enter(&self, py: Python<'_>, token: Token) {
-        if !self.is_in(token, Part::Handler) {
-            self.change_to(py, token.to_bits(), Part::Handler);
-            if self.any.get() {
-                self.enter_own(py, token);
-            }
+        if !self.enter_first(token, Part::Handler) && !self.is_in(token, Part::Handler) {
+            self.enter_next(py, token);
+        }
+    }
+
+    /// Enters the scratch for the first callback of a batch. Most batches have no other, and most handlers no values.
+    #[inline]
+    fn enter_first(&self, token: Token, part: Part) -> bool {
+        let is_first = self.owner.get() == UNUSED && !self.any.get();
+        if is_first {
+            self.owner.set(token.to_bits());
+            self.part.set(part);
+        }
+        is_first
+    }
+
+    #[inline(never)]
+    fn enter_next(&self, py: Python<'_>, token: Token) {
+        self.change_to(py, token.to_bits(), Part::Handler);
+        if self.any.get()
+            && let Some(own) = self.own(py, token)
+        {
+            self.step_into(py, own);
         }
     }
 
@@ -144,6 +162,13 @@ impl Contexts {
     #[inline]
     pub fn enter_request(&self, py: Python<'_>, token: Token, is_streamed: bool) {
         let part = if is_streamed { Part::Body } else { Part::Request };
+        if !self.enter_first(token, part) {
+            self.enter_next_request(py, token, part);
+        }
+    }
+
+    #[inline(never)]
+    fn enter_next_request(&self, py: Python<'_>, token: Token, part: Part) {
         self.change_to(py, token.to_bits(), part);
         if self.any.get() {
             self.enter_copy(py, token, part);
@@ -214,13 +239,6 @@ impl Contexts {
             (NOBODY, _) | (_, Part::Request) => drop(used),
             (token, Part::Handler) => self.keep(Token::from_bits(token), used),
             (token, Part::Body) => put(&self.bodies, Token::from_bits(token), used),
-        }
-    }
-
-    #[cold]
-    fn enter_own(&self, py: Python<'_>, token: Token) {
-        if let Some(own) = self.own(py, token) {
-            self.step_into(py, own);
         }
     }
 

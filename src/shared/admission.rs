@@ -21,13 +21,11 @@ use loom::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicUsize},
 };
 
+use crate::capacity::room_for;
 use crate::options::AdmissionOptions;
 
 /// The burst above `accept_rate`: the connections of this many nanoseconds may come at once.
 const BURST: u64 = 1_000_000_000;
-
-/// A table of addresses with more room than this gives memory back when it is nearly empty.
-const KEPT: usize = 1024;
 
 /// The connections of one acceptor so far.
 #[derive(Default)]
@@ -186,8 +184,7 @@ impl Admission {
             Some(open) if *open > 1 => *open -= 1,
             _ => {
                 addresses.remove(address);
-                if addresses.capacity() > KEPT && addresses.len() < addresses.capacity() / 4 {
-                    let room = (2 * addresses.len()).max(KEPT / 2);
+                if let Some(room) = room_for(addresses.len(), addresses.capacity()) {
                     addresses.shrink_to(room);
                 }
             }

@@ -328,8 +328,12 @@ impl DatagramSocket {
     }
 
     fn bytes_of(&self, from: usize, to: usize) -> usize {
-        let start = |index: usize| if index == 0 { 0 } else { self.queued_to[index - 1].0 };
-        start(to) - start(from)
+        self.start_of(to) - self.start_of(from)
+    }
+
+    /// The place in the output where a queued datagram begins.
+    fn start_of(&self, index: usize) -> usize {
+        if index == 0 { 0 } else { self.queued_to[index - 1].0 }
     }
 
     fn send_many(&self, first: usize) -> io::Result<usize> {
@@ -342,9 +346,8 @@ impl DatagramSocket {
         let mut controls = [Control::EMPTY; BATCH];
         for offset in 0..count {
             let index = first + offset;
-            let start = if index == 0 { 0 } else { self.queued_to[index - 1].0 };
             let (end, to) = self.queued_to[index];
-            let data = &self.output[start..end];
+            let data = &self.output[self.start_of(index)..end];
             vectors[offset] = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
             let header = &mut headers[offset].msg_hdr;
             header.msg_iov = &raw mut vectors[offset];
@@ -358,7 +361,8 @@ impl DatagramSocket {
                 }
             }
         }
-        // SAFETY: headers, vectors, data, addresses and control messages outlive the call, and the kernel only reads what they point to.
+        // SAFETY: headers, vectors, data, addresses and control messages outlive the call, and the kernel only reads
+        // what they point to.
         let sent = unsafe {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             libc::sendmmsg(self.socket.as_raw_fd(), headers.as_mut_ptr(), count as libc::c_uint, flags)

@@ -25,8 +25,8 @@ extern "C" fn in_child() {
 pub fn generation() -> u32 {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        // SAFETY: both handlers only store to atomics and set the signal mask, which is allowed after a fork. A failure (ENOMEM) leaves the
-        // counter at 0, as if no fork happened; nothing depends on it for memory safety.
+        // SAFETY: both handlers only store to atomics and set the signal mask, which is allowed after a fork. A
+        // failure (ENOMEM) leaves the counter at 0, as if no fork happened; nothing depends on it for memory safety.
         unsafe { libc::pthread_atfork(None, Some(in_parent), Some(in_child)) };
     });
     GENERATION.load(Ordering::Relaxed)

@@ -89,8 +89,8 @@ impl Drop for Guard {
     }
 }
 
-/// The functions of glibc, `None` elsewhere. musl has no need of them: there pthread_exit(3) does not unwind. They are looked
-/// up at run time, because they have another version in each glibc.
+/// The functions of glibc, `None` elsewhere. musl has no need of them: there pthread_exit(3) does not unwind. They are
+/// looked up at run time, because they have another version in each glibc.
 fn functions() -> Option<(Push, Pop)> {
     static FOUND: OnceLock<Option<(Push, Pop)>> = OnceLock::new();
     *FOUND.get_or_init(|| {

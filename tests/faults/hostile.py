@@ -35,7 +35,7 @@ class Garbage:
 
 
 class Serving:
-    """What all handlers do in each callback: something at random."""
+    """Each callback of all handlers does something at random."""
 
     def on_open(self):
         self.schedule(0.001, self.tick, every=0.002)

@@ -1,7 +1,9 @@
 """A reactor that never ran is freed although what it holds refers to it."""
 
+import contextlib
 import gc
 import os
+import socket
 import weakref
 
 import pytest
@@ -51,6 +53,14 @@ def by_a_connect(reactor):
     handler.connector.connect("127.0.0.1:1", handler)
 
 
+def by_an_adoption(reactor):
+    handler = Handler()
+    handler.reactor_again = reactor
+    with contextlib.ExitStack() as stack:
+        ours, _ = map(stack.enter_context, socket.socketpair())
+        reactor.adopt(handler, ours)
+
+
 def by_a_descriptor(reactor):
     handler = Watches()
     handler.reactor_again = reactor
@@ -66,6 +76,7 @@ HOLDERS = [
     by_the_argument_of_a_call,
     by_the_cache,
     by_a_connect,
+    by_an_adoption,
     by_a_descriptor,
 ]
 

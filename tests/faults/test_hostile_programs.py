@@ -15,6 +15,8 @@ import pytest
 SOAK = int(os.environ.get("GOEV_SOAK", "1"))
 ROUNDS = 2 if SOAK == 1 else 10 * SOAK
 AT_ONCE = 2
+# glibc allocates the thread-local data of a library at the first use in a thread, and aborts without memory for it.
+BEYOND_US = "cannot allocate memory for thread-local data: ABORT"
 PROGRAM = Path(__file__).with_name("hostile.py")
 
 # Arguments of the interpreter, variables of the environment, arguments of the program.
@@ -39,7 +41,8 @@ def test_the_status_is_always_the_programs(way):
         ended = subprocess.run(
             command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120, check=False
         )
-        return seed, ended.returncode - (40 + seed % 50), ended.stderr
+        is_own = ended.returncode == 40 + seed % 50 or ("memory" in arguments and BEYOND_US in ended.stderr)
+        return seed, 0 if is_own else ended.returncode, ended.stderr
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         bad = [(seed, status, errors[-3000:]) for seed, status, errors in pool.map(live, range(ROUNDS)) if status]

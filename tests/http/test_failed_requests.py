@@ -227,6 +227,7 @@ def test_a_request_let_go_of_at_once_gets_500_and_the_end_and_a_line_in_the_log(
     record, text = log.next()
     assert record.levelname == "WARNING"
     assert names(text, "Ignores", "'GET /forgotten?a=b HTTP/1.1'", name, "500")
+    assert (record.peer, record.callback) == (name, None)
     settle(client.server.reactor)
     assert len(log.texts()) == 1
 

@@ -92,15 +92,17 @@ def test_the_close_of_the_pool_tells_those_that_wait(make, reactor, events, aske
 
 
 def test_an_exception_in_it_closes_the_connection_and_is_logged(make, reactor, log):
-    pool = filled(make(), 1)
+    pool = filled(make(max_live=1), 1)
+    failed = []
 
     def fails(got):
+        failed.append(got)
         raise ValueError("not this one")
 
     pool.acquire(then=fails)
     assert "not this one" in log.next()[1]
     connection = pool.acquire(timeout=PATIENCE)
-    assert pool.live == 1, "a new one took its place"
+    assert connection is not failed[0], "a new one took its place"
     pool.release(connection)
 
 

@@ -4,7 +4,8 @@
 //! 9110 section 15, RFC 9112 section 6):
 //!
 //! * An answer is `Due`, then `Given` at once, or `Begun` and given piece by piece.
-//! * An answer to `HEAD`, and one with status 1xx, 204, 205 or 304, has no body on the wire. Its pieces are counted all the same.
+//! * An answer to `HEAD`, and one with status 1xx, 204, 205 or 304, has no body on the wire. Its pieces are counted
+//!   all the same.
 //! * A body of unknown length goes out in chunks; to an HTTP/1.0 peer it ends with the connection.
 //! * 101, and 2xx to `CONNECT`, hand the stream to another protocol.
 //! * An answer that is cut short must not look whole.
@@ -153,6 +154,7 @@ impl Answer {
     }
 
     /// Makes a whole answer with a body of `body` bytes. The state changes only in [`Self::give`].
+    #[inline]
     pub fn whole(&self, head: Head, body: usize, date: &[u8]) -> Result<Ready, Unfit> {
         let switches = self.switches(&head);
         if head.is_switch() {

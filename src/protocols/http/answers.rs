@@ -108,7 +108,7 @@ impl Answers {
 
     /// Notes that the last request is a `HEAD`.
     #[cold]
-    pub fn note_head(&mut self) {
+    fn note_head(&mut self) {
         self.heads.retain(|number| *number >= self.first);
         self.heads.push(self.last());
     }
@@ -128,9 +128,13 @@ impl Answers {
         self.first
     }
 
-    /// Counts a request; returns its number.
-    pub fn expect(&mut self) -> u64 {
+    /// Counts a request, which may be a `HEAD`; returns its number.
+    #[inline]
+    pub fn expect(&mut self, is_head: bool) -> u64 {
         self.next += 1;
+        if is_head {
+            self.note_head();
+        }
         self.next - 1
     }
 
@@ -256,15 +260,24 @@ impl Answers {
         self.is_until_close = false;
     }
 
-    /// The oldest answer is complete: returns the kept parts of the next one, and the step after them.
-    pub fn advance(&mut self) -> (Kept, Then) {
+    /// The oldest answer is complete: returns the kept parts of the next one, if any, and the step after them.
+    #[inline]
+    pub fn advance(&mut self) -> (Option<Kept>, Then) {
         self.first += 1;
+        (self.begun, self.is_until_close) = (false, false);
+        // In the common case each answer is given when its turn has come.
+        if self.waiting.is_empty() { (None, Then::More) } else { self.take_kept() }
+    }
+
+    #[inline(never)]
+    fn take_kept(&mut self) -> (Option<Kept>, Then) {
         let Waiting { parts, then, is_until_close } = self.waiting.pop_front().unwrap_or_default();
         self.held -= parts.iter().map(Payload::len).sum::<usize>();
         self.files -= parts.iter().map(Payload::in_file).sum::<u64>();
         let is_exempt = self.exempt.0 == self.first && std::mem::take(&mut self.exempt).1 > 0;
         (self.begun, self.is_until_close) = (!parts.is_empty() || then.is_some(), is_until_close);
-        (Kept { parts, is_exempt }, then.unwrap_or(Then::More))
+        let kept = (!parts.is_empty()).then_some(Kept { parts, is_exempt });
+        (kept, then.unwrap_or(Then::More))
     }
 }
 
@@ -312,7 +325,7 @@ mod tests {
         ) {
             let mut answers = Answers::default();
             for number in 0..8 {
-                prop_assert_eq!(answers.expect(), number);
+                prop_assert_eq!(answers.expect(false), number);
             }
             let mut out = Vec::new();
             for number in order {
@@ -326,7 +339,7 @@ mod tests {
                             let mut then = then;
                             while then != Then::More {
                                 let (kept, next) = answers.advance();
-                                out.extend(kept.parts.iter().flat_map(|part| match part {
+                                out.extend(kept.iter().flat_map(|kept| &kept.parts).flat_map(|part| match part {
                                     Payload::Copied(bytes) => bytes.clone(),
                                     Payload::Held(held) => held.bytes().to_vec(),
                                     Payload::File(_) => Vec::new(),
@@ -355,7 +368,7 @@ mod tests {
     fn a_file_that_waits_keeps_further_requests_away() {
         let file = std::fs::File::open("/dev/null").expect("every system has it");
         let mut answers = Answers::default();
-        (0..2).for_each(|_| _ = answers.expect());
+        (0..2).for_each(|_| _ = answers.expect(false));
         answers.keep(1, Data::File(FileRange { file: file.into(), offset: 0, remaining: 1000 }));
         answers.weigh(1000);
         assert!(!answers.is_crowded());
@@ -370,9 +383,9 @@ mod tests {
     fn an_answer_has_a_place_from_its_request_on() {
         let mut answers = Answers::default();
         assert_eq!(answers.place(0), Place::Never);
-        answers.expect();
+        answers.expect(false);
         assert_eq!((answers.place(0), answers.place(1)), (Place::Now, Place::Never));
-        answers.expect();
+        answers.expect(false);
         assert_eq!((answers.place(1), answers.place(2)), (Place::Later, Place::Never));
     }
 
@@ -380,7 +393,7 @@ mod tests {
     fn the_last_answer_is_untouched_until_a_part_of_it_is_given() {
         let mut answers = Answers::default();
         assert_eq!(answers.last_untouched(), None);
-        (0..3).for_each(|_| _ = answers.expect());
+        (0..3).for_each(|_| _ = answers.expect(false));
         answers.begin();
         assert_eq!(answers.last_untouched(), Some(2));
         answers.advance();
@@ -389,7 +402,7 @@ mod tests {
         answers.begin();
         assert_eq!(answers.last_untouched(), None);
 
-        answers.expect();
+        answers.expect(false);
         answers.keep(3, Data::Bytes(b""));
         assert_eq!(answers.last_untouched(), Some(3));
         answers.keep(3, Data::Bytes(b"x"));

@@ -5,14 +5,16 @@
 
 use std::net::Ipv6Addr;
 
-use super::characters::alphanumeric_and;
+use super::characters::{alphanumeric_and, behind_digits};
 
 /// `unreserved` and `sub-delims` (RFC 3986 section 2).
 static NAME: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+,;=");
 
 /// Whether `value` is a host, possibly with a port; both may be empty, but there is no port without a host.
+#[inline]
 pub(super) fn is_authority(value: &[u8]) -> bool {
-    parts(value).is_some()
+    // Most hosts are a plain name, and many have no port.
+    value.iter().all(|byte| NAME[usize::from(*byte)]) || parts(value).is_some()
 }
 
 /// Whether `value` is a host with a port that a connection can be made to, as `CONNECT` needs it (RFC 9110 section
@@ -23,6 +25,7 @@ pub(super) fn is_host_and_port(value: &[u8]) -> bool {
 }
 
 /// The host and the port; `None` if one of them is malformed.
+#[inline(never)]
 fn parts(value: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let (host, rest) = match value {
         [b'[', inside @ ..] => {
@@ -52,11 +55,7 @@ fn is_name(host: &[u8]) -> bool {
 fn is_escaped_name(host: &[u8]) -> bool {
     let mut parts = host.split(|byte| *byte == b'%');
     let is_plain = |part: &[u8]| part.iter().all(|byte| NAME[usize::from(*byte)]);
-    parts.next().is_some_and(is_plain)
-        && parts.all(|part| {
-            part.split_at_checked(2)
-                .is_some_and(|(digits, rest)| digits.iter().all(u8::is_ascii_hexdigit) && is_plain(rest))
-        })
+    parts.next().is_some_and(is_plain) && parts.all(|part| behind_digits(part).is_some_and(is_plain))
 }
 
 /// The part of an `IP-literal` within its brackets.

@@ -3,6 +3,12 @@
 /// `tchar` (RFC 9110 section 5.6.2)
 pub(super) static TOKEN: [bool; 256] = alphanumeric_and(b"!#$%&'*+-.^_`|~");
 
+/// The text behind the two hexadecimal digits that have to follow a percent sign (RFC 3986 section 2.1).
+pub(super) fn behind_digits(text: &[u8]) -> Option<&[u8]> {
+    let (digits, rest) = text.split_at_checked(2)?;
+    digits.iter().all(u8::is_ascii_hexdigit).then_some(rest)
+}
+
 /// The set of all letters and digits, and of `others`.
 pub(super) const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
     let mut set = [false; 256];

@@ -8,6 +8,7 @@ use std::ops::Range;
 use httpdate::HttpDate;
 
 use super::head::Lines;
+use super::list::members;
 
 /// An entity tag (RFC 9110 section 8.8.3): the opaque part with its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +128,7 @@ fn only_range(range: &[u8]) -> Option<(&[u8], &[u8])> {
     if !unit.trim_ascii().eq_ignore_ascii_case(b"bytes") {
         return None;
     }
-    let mut ranges = set.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|range| !range.is_empty());
+    let mut ranges = members(set).filter(|range| !range.is_empty());
     let (only, None) = (ranges.next()?, ranges.next()) else { return None };
     let dash = memchr::memchr(b'-', only)?;
     let (first, last) = (&only[..dash], &only[dash + 1..]);

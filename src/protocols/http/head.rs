@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use httparse::{Header, Request, Status};
 
 use super::authority::{is_authority, is_host_and_port};
-use super::characters::TOKEN;
+use super::characters::{TOKEN, behind_digits};
 use super::limits::{Limits, MOST_HEADERS};
 use super::list::members;
 use super::refusal::Refusal;
@@ -236,11 +236,7 @@ fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
 /// Whether two hexadecimal digits follow each percent sign (RFC 3986 section 2.1).
 fn is_escaped(target: &str) -> bool {
     // Most targets contain no percent sign.
-    !target.contains('%')
-        || target.split('%').skip(1).all(|rest| {
-            matches!(rest.as_bytes(), [high, low, ..]
-        if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
-        })
+    !target.contains('%') || target.split('%').skip(1).all(|rest| behind_digits(rest.as_bytes()).is_some())
 }
 
 fn is_absolute(target: &str) -> bool {

@@ -85,11 +85,10 @@ impl Http {
         }
         let answers = &mut self.answers;
         let taken = self.requests.take(wire.input(), |event| {
-            let Event::Request { facts, .. } = event else { return show(answers.last(), event) };
-            let number = answers.expect();
-            if facts.is_head {
-                answers.note_head();
-            }
+            let number = match &event {
+                Event::Request { facts, .. } => answers.expect(facts.is_head),
+                Event::Body(_) | Event::End => answers.last(),
+            };
             show(number, event)
         });
         if let Some((value, done)) = taken {
@@ -121,7 +120,7 @@ impl Http {
             // The refusal answers the request with the malformed body, unless that answer was begun.
             self.answers.last_untouched()
         } else {
-            Some(self.answers.expect())
+            Some(self.answers.expect(false))
         };
         self.requests.give_up();
         self.reason.get_or_insert(Reason::Protocol(refusal.into()));
@@ -223,18 +222,10 @@ impl Http {
                 }
             }
             Place::Now => {
-                let mut parts = parts.into_iter();
-                // The wire releases a part that it refuses; the parts after it are released here.
-                let written = if !self.answers.has_begun() && self.is_final(number, then, wire) {
-                    self.write_final(&mut parts, wire)
-                } else {
-                    self.write_each(&mut parts, wire)
-                };
+                let is_final = !self.answers.has_begun() && self.is_final(number, then, wire);
+                let written = self.write_parts(parts, is_final, false, wire);
                 self.answers.begin();
-                if written.is_err() {
-                    parts.for_each(|part| release(part, wire));
-                    return written;
-                }
+                written?;
                 self.advance(then, wire);
             }
         }
@@ -270,25 +261,52 @@ impl Http {
             && matches!(then, Then::Next | Then::More)
     }
 
-    /// Writes parts of the last answer; the first begins with its head.
+    /// Writes parts of the oldest answer. With `is_final` the first begins with the head of the last answer; with
+    /// `is_exempt` they count toward no limit of the output.
+    #[inline]
+    fn write_parts<'a>(
+        &mut self,
+        parts: impl IntoIterator<Item = Data<'a>>,
+        is_final: bool,
+        is_exempt: bool,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Error> {
+        let mut parts = parts.into_iter();
+        let written = if is_final {
+            self.write_final(&mut parts, is_exempt, wire)
+        } else {
+            self.write_each(&mut parts, is_exempt, wire)
+        };
+        if written.is_err() {
+            // The wire has released the part that it refused, and these come after it.
+            parts.for_each(|part| release(part, wire));
+        }
+        written
+    }
+
     #[cold]
     fn write_final<'a>(
         &mut self,
         parts: &mut impl Iterator<Item = Data<'a>>,
+        is_exempt: bool,
         wire: &mut dyn Wire,
     ) -> Result<(), Error> {
         let Some(head) = parts.next() else { return Ok(()) };
         let head = self.say_close(head);
-        self.write_each(&mut std::iter::once(head).chain(parts), wire)
+        self.write_each(&mut std::iter::once(head).chain(parts), is_exempt, wire)
     }
 
-    /// Writes parts of the oldest answer.
     #[inline]
-    fn write_each<'a>(&mut self, parts: &mut impl Iterator<Item = Data<'a>>, wire: &mut dyn Wire) -> Result<(), Error> {
+    fn write_each<'a>(
+        &mut self,
+        parts: &mut impl Iterator<Item = Data<'a>>,
+        is_exempt: bool,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Error> {
         let tally = &mut self.tally;
         parts.try_for_each(|part| {
             note(tally, &part);
-            wire.write(part)
+            if is_exempt { wire.write_exempt(part) } else { wire.write(part) }
         })
     }
 
@@ -326,7 +344,9 @@ impl Http {
             if self.answers.due() == 0 && self.answers.finishing {
                 return self.close_answered(wire);
             }
-            if !kept.parts.is_empty() && !self.write_kept(kept, next, wire) {
+            if let Some(kept) = kept
+                && !self.write_kept(kept, next, wire)
+            {
                 return;
             }
             then = next;
@@ -338,23 +358,13 @@ impl Http {
     }
 
     /// Writes the parts of an answer that have waited for their turn. False if the wire takes no more.
+    #[inline(never)]
     fn write_kept(&mut self, kept: answers::Kept, then: Then, wire: &mut dyn Wire) -> bool {
         if self.answers.is_crowded() {
             self.answers.weigh(wire.high_water());
         }
-        let mut parts = kept.parts.into_iter().map(Data::from);
-        let mut first = parts.next();
-        if self.is_final(self.answers.first(), then, wire) {
-            first = first.map(|head| self.say_close(head));
-        }
-        let tally = &mut self.tally;
-        let mut write = |part| {
-            note(tally, &part);
-            if kept.is_exempt { wire.write_exempt(part) } else { wire.write(part) }
-        };
-        let written = first.into_iter().chain(&mut parts).try_for_each(&mut write);
-        parts.for_each(|part| release(part, wire));
-        written.is_ok()
+        let is_final = self.is_final(self.answers.first(), then, wire);
+        self.write_parts(kept.parts.into_iter().map(Data::from), is_final, kept.is_exempt, wire).is_ok()
     }
 
     /// The oldest answer is written whole.

@@ -336,7 +336,14 @@ impl Requests {
         (self.continues, self.empty_lines) = (facts.expects_continue, 0);
         match facts.body {
             _ if self.streams => return Ok(self.find(Found::Whole { head: end, body: 0, facts }, 0)),
-            Body::Length(body) => self.state = State::Awaiting { head: end, body: body as usize, facts },
+            Body::Length(body) => {
+                let (head, body) = (end, body as usize);
+                self.state = State::Awaiting { head, body, facts };
+                if input.len() >= head + body {
+                    // Most requests arrive whole.
+                    return Ok(self.find(Found::Whole { head, body, facts }, 0));
+                }
+            }
             Body::Chunked => {
                 self.gathered = Some(Box::new((input[..end].to_vec(), Vec::new())));
                 self.state = State::Gathering(facts, Chunks::new());

@@ -4,7 +4,8 @@
 //!
 //! * Each side sends one close frame, and nothing after it.
 //! * A close frame of the peer is answered with the same code, then the connection is closed.
-//! * Our own close frame tells the reason: 1000 unless another code was given; 1001 when the reactor stops; 1002, 1007 or 1009 for a broken rule; 1008 for a limit; 1011 for an exception of the handler.
+//! * Our own close frame tells the reason: 1000 unless another code was given; 1001 when the reactor stops; 1002, 1007
+//!   or 1009 for a broken rule; 1008 for a limit; 1011 for an exception of the handler.
 //! * A peer that ended its stream without a close frame gets none.
 //! * We do not wait for the peer's close frame: our side of the stream ends after ours, and further input is discarded.
 

@@ -11,7 +11,7 @@ use crate::python::callbacks::{CALLBACKS, check_callbacks};
 use crate::python::connection::Connection;
 use crate::python::connection::reactor::Reactor;
 use crate::python::values::arguments::{address_object, callable, endpoints, integer, optional_integer, size};
-use crate::python::values::options::{set_admission_option, set_connection_option, set_socket_option, take_keywords};
+use crate::python::values::options::{set_admission_option, set_option, take_keywords};
 use crate::shared::acceptor::Acceptor as CoreAcceptor;
 use crate::shared::admission::Counted;
 use crate::system::fork;
@@ -177,8 +177,7 @@ fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<(AcceptorOptions
             "unix_mode" => options.unix_mode = unix_mode_of(value)?,
             "connection_reactor" => connection_reactor = value.extract()?,
             _ => {
-                return Ok(set_socket_option(&mut options.socket, name, value)?
-                    || set_connection_option(&mut options.connection, name, value)?
+                return Ok(set_option(&mut options.socket, &mut options.connection, name, value)?
                     || set_admission_option(&mut options.admission, name, value)?);
             }
         }

@@ -14,7 +14,7 @@ use crate::options::{ConnectionOptions, ConnectorOptions};
 use crate::poller::Poller;
 use crate::python::tables::{Caller, PyTask, Tables, Task, with_poller};
 use crate::python::values::arguments::own_socket;
-use crate::python::values::options::{set_connection_option, set_socket_option, take_keywords};
+use crate::python::values::options::{set_option, take_keywords};
 use crate::shared::handle::PollerHandle;
 use crate::shared::remote::Peer;
 use crate::system::socket::take_connected;
@@ -35,8 +35,7 @@ pub fn adopt(
     let py = handler.py();
     let mut options = ConnectorOptions::default();
     take_keywords("adopt", keywords, |name, value| {
-        Ok(set_socket_option(&mut options.socket, name, value)?
-            || set_connection_option(&mut options.connection, name, value)?)
+        set_option(&mut options.socket, &mut options.connection, name, value)
     })?;
     options.validate()?;
     let socket = own_socket("sock", sock, "adopt")?;
@@ -77,6 +76,11 @@ impl Adoption {
 }
 
 impl Task for Adoption {
+    fn show(&self, see: &mut dyn FnMut(&Py<PyAny>)) {
+        self.claim.show(see);
+        see(self.handler.as_any());
+    }
+
     fn run(self: Box<Self>, py: Python<'_>, poller: &Poller, caller: &dyn Caller) {
         if let Err((error, handler)) = self.begin(py, poller, caller.tables()) {
             caller.call_connect_fail(py, poller, handler.bind(py), error.into());

@@ -19,7 +19,7 @@ use crate::python::connection::reactor::Reactor;
 use crate::python::contexts::{Context, capture};
 use crate::python::tables::{Caller, PyTask, Tables, Task, with_poller};
 use crate::python::values::arguments::{inet, seconds, type_name};
-use crate::python::values::options::{set_connection_option, set_socket_option, take_keywords};
+use crate::python::values::options::{set_option, take_keywords};
 use crate::sources::connector::Request;
 use crate::system::address::Target;
 
@@ -72,15 +72,16 @@ impl Connector {
     ///
     /// Args:
     ///     address: ``"example.com:80"``, ``"127.0.0.1:80"``, ``"[::1]:80"``, ``"[fe80::1%eth0]:80"`` (an address of that
-    ///         interface, RFC 4007), ``"unix:/path"``, ``"unix:@abstract"``, or a list of these in the order of preference. A host name is looked up off the poller. All addresses are
-    ///         tried in the staggered order of RFC 8305: the next one as soon as one has failed, or after 250 ms.
+    ///         interface, RFC 4007), ``"unix:/path"``, ``"unix:@abstract"``, or a list of these in the order of
+    ///         preference. A host name is looked up off the poller. All addresses are tried in the staggered order of
+    ///         RFC 8305: the next one as soon as one has failed, or after 250 ms.
     ///     handler: an unused ``Connection``. After ``on_connect_fail``, also inside it, it may be connected again.
     ///     timeout: seconds for the whole connect, > 0, including the lookup of names and every address. They begin with
     ///         the call, or with the start of the reactor.
     ///
     /// Inside a callback of the reactor the connection is made on the same poller, otherwise on each poller in turn. May be
-    /// called from any thread, before the reactor runs or while it does. The callbacks see the ``contextvars`` of the caller,
-    /// in a copy.
+    /// called from any thread, before the reactor runs or while it does. The callbacks see the ``contextvars`` of the
+    /// caller, in a copy.
     ///
     /// ``error`` is ``TimeoutError``, ``ConnectionRefusedError`` and the like with ``errno``, of the last address tried;
     /// ``socket.gaierror`` when the name has no address; ``ConnectionAbortedError`` when the reactor stops. A handler
@@ -158,8 +159,7 @@ fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<ConnectorOptions
             options.local_address = text.map(|text| inet(name, &text)).transpose()?;
             return Ok(true);
         }
-        Ok(set_socket_option(&mut options.socket, name, value)?
-            || set_connection_option(&mut options.connection, name, value)?)
+        set_option(&mut options.socket, &mut options.connection, name, value)
     })?;
     Ok(options)
 }

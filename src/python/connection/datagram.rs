@@ -118,8 +118,8 @@ impl Datagram {
     ///         ``"127.0.0.1:9999"``, ``"[fe80::1%eth0]:9999"``, or a bound UDP ``socket.socket``. Port 0 picks a free one.
     ///         goev works on a copy of the socket's descriptor, so yours may be closed at any time, and ``close`` leaves it
     ///         open.
-    ///     peer: connect the socket to this address: only datagrams of this peer come in, ``send`` needs no address, and ICMP
-    ///         messages about it reach ``on_error``.
+    ///     peer: connect the socket to this address: only datagrams of this peer come in, ``send`` needs no address,
+    ///         and ICMP messages about it reach ``on_error``.
     ///     reuse_address, reuse_port: ``SO_REUSEADDR``, for several receivers of a multicast group, and
     ///         ``SO_REUSEPORT``, by which the kernel spreads the peers over several sockets. Not for a bound socket.
     ///     broadcast: ``SO_BROADCAST``.

@@ -24,8 +24,8 @@ use crate::system::fork;
 /// Args:
 ///     framing: frames each message of ``send``, once for all members; ``None`` sends bytes as they are. Any object with
 ///         ``frame(message)`` will do.
-///     when_behind: the treatment of a member with more queued output than its ``high_water``: ``"skip"`` leaves the message
-///         out for it, ``"end"`` ends it with ``OutputOverflow``.
+///     when_behind: the treatment of a member with more queued output than its ``high_water``: ``"skip"`` leaves the
+///         message out for it, ``"end"`` ends it with ``OutputOverflow``.
 ///
 /// Go: none.
 #[pyclass(frozen, module = "goev")]
@@ -91,10 +91,11 @@ impl Group {
 
     /// Make a connection a member; it gets messages sent from now on. Harmless for a member.
     ///
-    /// Raises ``ConnectionClosed`` before ``on_open`` and after the end. Raises ``TypeError`` for a WebSocket in a group with
-    /// another framing, and for another connection in a group for WebSockets. A client's WebSocket cannot be a member,
-    /// because it masks each message with a new key. Raises ``TypeError`` for an HTTP connection, unless the group has a
-    /// framing of your own; each member must then have begun an answer in chunks, and the framing makes the chunks.
+    /// Raises ``ConnectionClosed`` before ``on_open`` and after the end. Raises ``TypeError`` for a WebSocket in a
+    /// group with another framing, and for another connection in a group for WebSockets. A client's WebSocket cannot
+    /// be a member, because it masks each message with a new key. Raises ``TypeError`` for an HTTP connection, unless
+    /// the group has a framing of your own; each member must then have begun an answer in chunks, and the framing
+    /// makes the chunks.
     fn add(&self, connection: &Bound<'_, Connection>) -> PyResult<()> {
         fork::check(self.birth, "group")?;
         self.check_framing(connection)?;
@@ -114,8 +115,8 @@ impl Group {
     /// Queue a message to every member: framed once, and one copy of its bytes for any number of members.
     ///
     /// When this returns, members on the poller of this thread have the message queued, in order with direct writes of the
-    /// thread. Each other poller gets it by its mailbox. Raises ``OutputOverflow`` when 64 MiB of messages are already in the
-    /// mailbox of a poller; the members on that poller do not get this message.
+    /// thread. Each other poller gets it by its mailbox. Raises ``OutputOverflow`` when 64 MiB of messages are already
+    /// in the mailbox of a poller; the members on that poller do not get this message.
     fn send(&self, py: Python<'_>, message: &Bound<'_, PyAny>) -> PyResult<()> {
         fork::check(self.birth, "group")?;
         let framed = match &self.framing {

@@ -97,12 +97,12 @@ thread_local! {
 /// With a ``framing`` the stream is cut into messages, and ``on_message`` is called instead of ``on_read``. A framing is a
 /// ``LengthPrefixed``, ``Delimited`` or ``FixedSize``, or your own object with two methods. ``feed(data)`` returns the list
 /// of messages that ``data`` completes; ``frame(message)`` returns the bytes to send. If the peer breaks its rules,
-/// ``feed`` raises ``FramingError``, or a subclass: the connection ends with that error, and one INFO line is logged. A class
-/// is called for each connection, so that its state belongs to this connection alone. Set ``framing`` in the class or in
-/// ``__init__``.
+/// ``feed`` raises ``FramingError``, or a subclass: the connection ends with that error, and one INFO line is logged.
+/// A class is called for each connection, so that its state belongs to this connection alone. Set ``framing`` in the
+/// class or in ``__init__``.
 ///
-/// Each connection has a context of its own (``contextvars``), a copy of that of its poller's thread; each request a copy of
-/// it. Timers, ``call_soon`` and ``then`` run in a copy of the context of the code that asked for them.
+/// Each connection has a context of its own (``contextvars``), a copy of that of its poller's thread; each request a
+/// copy of it. Timers, ``call_soon`` and ``then`` run in a copy of the context of the code that asked for them.
 ///
 /// Go: ``EvHandler`` with ``IOHandle``.
 #[pyclass(subclass, frozen, module = "goev")]
@@ -472,8 +472,8 @@ impl Connection {
 
     /// New input has arrived, or more than was left unread. ``False`` closes.
     ///
-    /// Called again while it consumes something and input remains; unread input stays for the next call. A connection with a
-    /// framing gets ``on_message`` instead.
+    /// Called again while it consumes something and input remains; unread input stays for the next call. A connection
+    /// with a framing gets ``on_message`` instead.
     ///
     /// Go: ``OnRead``.
     fn on_read<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -574,9 +574,9 @@ impl Connection {
 
     /// Take everything up to and including ``separator``, or ``None`` while it has not arrived.
     ///
-    /// With ``last=True`` up to the last separator in the input: for example all complete lines at once. ``limit`` is the most
-    /// bytes to take, separator included; ``max_input`` by default. Raises ``InputOverflow`` when so many bytes have arrived
-    /// without a separator.
+    /// With ``last=True`` up to the last separator in the input: for example all complete lines at once. ``limit`` is
+    /// the most bytes to take, separator included; ``max_input`` by default. Raises ``InputOverflow`` when so many
+    /// bytes have arrived without a separator.
     #[pyo3(signature = (separator, limit = None, *, last = false))]
     fn read_until<'py>(
         &self,
@@ -651,9 +651,9 @@ impl Connection {
 
     /// ``write`` a message with its frame by the connection's ``framing``. From any thread.
     ///
-    /// Raises ``MessageTooLong`` above its ``max_size``, ``ValueError`` when the framing cannot frame it, ``TypeError`` without
-    /// a framing or if ``framing`` was set to a class after the opening, ``ConnectionClosed`` before the opening and after the
-    /// end.
+    /// Raises ``MessageTooLong`` above its ``max_size``, ``ValueError`` when the framing cannot frame it,
+    /// ``TypeError`` without a framing or if ``framing`` was set to a class after the opening, ``ConnectionClosed``
+    /// before the opening and after the end.
     fn send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<()> {
         let this = slf.get();
         if let Some((framing, _)) = this.messages.get() {
@@ -691,10 +691,11 @@ impl Connection {
 
     /// Queue a part of a regular file; the kernel sends it without a copy in this process (sendfile(2)).
     ///
-    /// ``file`` is a descriptor or has ``fileno()``; it may be closed right after the call. ``count`` is by default everything
-    /// from ``offset`` on. At most 256 KiB go out per turn. A file that shrinks meanwhile ends the connection with
-    /// ``OSError``. The part counts toward ``high_water``, not toward ``max_output``, because it takes no memory. Up to 16 KiB
-    /// are read at once and sent like a ``write``: cheaper than a descriptor and a system call for each.
+    /// ``file`` is a descriptor or has ``fileno()``; it may be closed right after the call. ``count`` is by default
+    /// everything from ``offset`` on. At most 256 KiB go out per turn. A file that shrinks meanwhile ends the
+    /// connection with ``OSError``. The part counts toward ``high_water``, not toward ``max_output``, because it takes
+    /// no memory. Up to 16 KiB are read at once and sent like a ``write``: cheaper than a descriptor and a system call
+    /// for each.
     #[pyo3(signature = (file, *, offset = 0, count = None))]
     fn sendfile(
         &self,
@@ -862,9 +863,9 @@ impl Connection {
 
     // ---- the socket -----------------------------------------------------------------------------------------------
 
-    /// Our own address in the form of the socket module: ``(host, port)``, a 4-tuple for IPv6, whose last number is the zone
-    /// (the index of the interface, RFC 4007), a path or ``"@abstract"`` for Unix sockets. An IPv4 address on a listener for
-    /// both versions of IP (``"*:8080"``) is shown as IPv4.
+    /// Our own address in the form of the socket module: ``(host, port)``, a 4-tuple for IPv6, whose last number is
+    /// the zone (the index of the interface, RFC 4007), a path or ``"@abstract"`` for Unix sockets. An IPv4 address on
+    /// a listener for both versions of IP (``"*:8080"``) is shown as IPv4.
     #[getter]
     fn local_address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.local("local_address", |local| match local.socket(Socket::local_addr)? {
@@ -889,11 +890,11 @@ impl Connection {
 
     /// Change limits of this connection, by the keyword arguments of ``Acceptor`` that concern connections: ``max_input``,
     /// ``high_water``, ``low_water``, ``auto_pause``, ``max_output``, ``linger_timeout``, ``idle_timeout``,
-    /// ``receive_timeout``, ``first_byte_timeout``, ``write_timeout``, ``lifetime``, ``min_rate``, ``min_write_rate``. Limits
-    /// that are not named keep their values.
+    /// ``receive_timeout``, ``first_byte_timeout``, ``write_timeout``, ``lifetime``, ``min_rate``, ``min_write_rate``.
+    /// Limits that are not named keep their values.
     ///
-    /// An error changes none of them. ``first_byte_timeout`` and ``lifetime`` count from the opening, the others from the last
-    /// activity, a window of ``min_rate`` from now.
+    /// An error changes none of them. ``first_byte_timeout`` and ``lifetime`` count from the opening, the others from
+    /// the last activity, a window of ``min_rate`` from now.
     #[pyo3(
         signature = (**limits),
         text_signature = "($self, *, max_input=..., high_water=..., low_water=..., auto_pause=..., max_output=..., \
@@ -924,8 +925,8 @@ impl Connection {
 
     /// Probe a silent peer (SO_KEEPALIVE, tcp(7)).
     ///
-    /// The first probe comes after ``idle`` seconds of silence, the next ones each ``interval`` seconds; ``count`` unanswered
-    /// probes end the connection. Whole seconds; omitted arguments keep the system's defaults.
+    /// The first probe comes after ``idle`` seconds of silence, the next ones each ``interval`` seconds; ``count``
+    /// unanswered probes end the connection. Whole seconds; omitted arguments keep the system's defaults.
     #[pyo3(signature = (idle = None, *, interval = None, count = None))]
     fn set_keepalive(
         &self,

@@ -25,14 +25,14 @@ use crate::python::contexts::Later;
 use crate::python::dispatch::PyDispatch;
 use crate::python::running::fairness::has_lock;
 use crate::python::running::offload::{run_in_executor, when_done};
-use crate::python::running::signals::{StopSignals, WakeupFd, check_signals};
+use crate::python::running::signals::{StopSignals, WakeupFd};
 use crate::python::running::stalls;
 use crate::python::tables::{CALL_SOON, Caller, PyTask, Tables, Task, is_dispatching, with_current};
 use crate::python::values::arguments::{
     callable, descriptor, integer, nanoseconds, optional_integer, period, seconds, size,
 };
 use crate::python::values::errors::of_outcome;
-use crate::reactor::{Outcome, Reactor as CoreReactor, Stepper};
+use crate::reactor::{Outcome, Patience, Reactor as CoreReactor, Stepper};
 use crate::shared::handle::{PollerHandle, Waiting};
 use crate::sources::descriptor::Interests;
 
@@ -71,6 +71,17 @@ impl Reactor {
     /// Whether it holds what it will run with, in this process.
     fn is_waiting(&self) -> bool {
         !self.is_in_use.load(Ordering::Relaxed) && self.core.check_process().is_ok()
+    }
+
+    /// Waits until every poller has ended. Detaches only between the handlers of signals, which may switch greenlets.
+    fn join_all(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<()> {
+        let patience = Patience::new(timeout);
+        loop {
+            match py.detach(|| self.core.join_briefly(&patience)) {
+                Some(result) => return result.map_err(of_outcome),
+                None => py.check_signals()?,
+            }
+        }
     }
 
     fn show(&self, see: &mut dyn FnMut(&Py<PyAny>)) {
@@ -137,7 +148,7 @@ impl Reactor {
         let descriptors = Arc::new(Descriptors::default());
         // Such a clock stands still during a callback, so there is no stall to detect.
         let options = ReactorOptions { stall_warning: None, ..ReactorOptions::default() };
-        let make = |handle: &Arc<PollerHandle>| PyDispatch::new(py, handle, &descriptors);
+        let make = |handle: &Arc<PollerHandle>| PyDispatch::by_hand(py, handle, &descriptors);
         let stepper = CoreReactor::by_hand(time, &options, make)?;
         let reactor = Bound::new(py, Self::new_with(stepper.reactor().clone(), descriptors))?;
         reactor.get().is_in_use.store(true, Ordering::Relaxed);
@@ -316,12 +327,13 @@ impl Reactor {
     /// Run until stopped; the calling thread is poller 0.
     ///
     /// On the main thread SIGINT and SIGTERM stop it: the first one within ``grace`` seconds, as ``stop(grace)`` does, a
-    /// second one at once. A handler that the program has set for one of them is left alone; with ``signals=False`` both are
-    /// left alone. Then an exception from a handler, for example ``KeyboardInterrupt``, stops the reactor and comes out here.
-    /// An exception from a callback that is no ``Exception`` does the same. On other threads signals are left alone.
+    /// second one at once. A handler that the program has set for one of them is left alone; with ``signals=False``
+    /// both are left alone. Then an exception from a handler, for example ``KeyboardInterrupt``, stops the reactor and
+    /// comes out here. An exception from a callback that is no ``Exception`` does the same. On other threads signals
+    /// are left alone.
     ///
-    /// Returns at once when ``stop()`` was called before. Raises ``RuntimeError`` when it has run before or when called inside
-    /// a callback, ``StopTimeout`` when a callback of another poller does not return after a stop.
+    /// Returns at once when ``stop()`` was called before. Raises ``RuntimeError`` when it has run before or when
+    /// called inside a callback, ``StopTimeout`` when a callback of another poller does not return after a stop.
     ///
     /// Go: ``Run``.
     #[pyo3(signature = (*, signals = true, grace = 5.0))]
@@ -335,17 +347,19 @@ impl Reactor {
         Self::introduce(slf)?;
         slf.get().prepare_watchdog(py);
         at_exit::stop(core);
-        let mut wakeup = None;
-        let prepare = |poller: &Poller| {
-            wakeup = Some(WakeupFd::set(poller).map_err(Outcome::Error)?);
-            // A signal that came before the descriptor was set has not woken the poller.
-            check_signals()
-        };
         let stopping = if signals { StopSignals::set(py, core, grace)? } else { StopSignals::default() };
         slf.get().is_in_use.store(true, Ordering::Relaxed);
-        let result = py.detach(|| core.run(prepare, &mut check_signals));
+        let mut wakeup = None;
+        let prepare = |poller: &Poller| {
+            let set = WakeupFd::set(py, poller).map(|set| wakeup = Some(set));
+            // A signal that came before the descriptor was set has not woken the poller.
+            set.and_then(|()| py.check_signals()).map_err(|error| Outcome::Halted(Box::new(error)))
+        };
+        let pollers = py.detach(|| core.begin()).map_err(Outcome::Error);
+        let result = pollers.and_then(|pollers| core.lead(pollers, prepare));
+        let result = result.map_err(of_outcome).and_then(|()| slf.get().join_all(py, None));
         let restored = wakeup.map_or(Ok(()), |wakeup| wakeup.restore(py)).and(stopping.restore(py));
-        result.map_err(of_outcome)?;
+        result?;
         restored?;
         Ok(StopReport::of(core))
     }
@@ -362,14 +376,15 @@ impl Reactor {
         Ok(())
     }
 
-    /// Stop: listeners close at once; each connection gets ``on_stopping``, or closes when its output is sent. After ``grace``
-    /// seconds the remaining connections are aborted. With ``grace=0`` no connection gets ``on_stopping``. Every ``on_close``
-    /// runs. From any thread, a callback or a signal handler; twice is harmless, and the shorter grace counts. A reactor that
-    /// was stopped before it ran calls nothing.
+    /// Stop: listeners close at once; each connection gets ``on_stopping``, or closes when its output is sent. After
+    /// ``grace`` seconds the remaining connections are aborted. With ``grace=0`` no connection gets ``on_stopping``.
+    /// Every ``on_close`` runs. From any thread, a callback or a signal handler; twice is harmless, and the shorter
+    /// grace counts. A reactor that was stopped before it ran calls nothing.
     ///
     /// Until the grace is over, callbacks may use the reactor as before: ``connect``, ``call_soon``, ``schedule``,
     /// ``run_in_executor``, ``cache_set``. A connection that is opened meanwhile gets ``on_stopping`` when the last of the
-    /// others has ended, and without any connection ``connect`` is refused. New acceptors, datagram sockets and descriptors are refused.
+    /// others has ended, and without any connection ``connect`` is refused. New acceptors, datagram sockets and
+    /// descriptors are refused.
     #[pyo3(signature = (grace = 5.0))]
     fn stop(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
         let grace = seconds("grace", grace)?;
@@ -390,7 +405,7 @@ impl Reactor {
         if is_dispatching() {
             return Err(Error::State("join() was called inside a callback".into()).into());
         }
-        py.detach(|| self.core.join(timeout, &mut check_signals)).map_err(of_outcome)?;
+        self.join_all(py, timeout)?;
         Ok(StopReport::of(&self.core))
     }
 
@@ -408,9 +423,10 @@ impl Reactor {
 
     /// Call ``callback()`` after ``delay`` seconds: inside a callback on the same poller, otherwise on poller 0.
     ///
-    /// ``delay`` is in seconds, >= 0: never early, on an idle reactor at most 2 ms late. ``every`` is the time between later
-    /// calls in seconds, counted from deadline to deadline; missed deadlines make one call. Returning ``False`` ends a
-    /// repeating timer; an exception also ends it, and is logged. From any thread, before the reactor runs or while it does.
+    /// ``delay`` is in seconds, >= 0: never early, on an idle reactor at most 2 ms late. ``every`` is the time between
+    /// later calls in seconds, counted from deadline to deadline; missed deadlines make one call. Returning ``False``
+    /// ends a repeating timer; an exception also ends it, and is logged. From any thread, before the reactor runs or
+    /// while it does.
     ///
     /// Go: ``ScheduleTimer``.
     #[pyo3(signature = (delay, callback, *, every = None))]
@@ -443,12 +459,12 @@ impl Reactor {
         Ok(timer)
     }
 
-    /// Run ``fn(*args)`` in ``executor`` and call ``then(future)`` on a poller when it is done: inside a callback on the same
-    /// poller, otherwise on poller 0.
+    /// Run ``fn(*args)`` in ``executor`` and call ``then(future)`` on a poller when it is done: inside a callback on
+    /// the same poller, otherwise on poller 0.
     ///
     /// ``executor`` is a ``concurrent.futures.Executor``; ``None`` means goev's own thread pool. ``then`` gets the finished
-    /// future: ``future.result()`` returns the result of ``fn`` or raises its exception. If the reactor ends first, ``then``
-    /// is not called. From any thread. Returns the future.
+    /// future: ``future.result()`` returns the result of ``fn`` or raises its exception. If the reactor ends first,
+    /// ``then`` is not called. From any thread. Returns the future.
     #[pyo3(signature = (executor, r#fn, *args, then))]
     fn run_in_executor<'py>(
         &self,
@@ -483,13 +499,13 @@ impl Reactor {
 
     /// The counters of each poller: a list of dicts. Reading them costs the pollers nothing.
     ///
-    /// ``accepted`` + ``connected`` is ``open`` + ``closed`` at all times, and ``closed`` is the sum of ``closed_by``. That one
-    /// counts by reason: ``in_order``, ``failed`` (a system call on the socket), ``aborted``, ``raised`` (a callback),
-    /// ``framing`` (the input is no message), ``rejected`` (without a handler), and the limits by their names. ``refused``
-    /// counts peers that were closed at once because of a limit of the acceptor. Times are seconds: ``python_time`` in
-    /// callbacks, ``attach_wait`` until they could begin. ``batch_sizes`` maps the least size of each class to the number of
-    /// batches with so many callbacks. ``stalls`` counts callbacks that ran for longer than ``stall_warning``. ``mailbox`` is
-    /// the number of messages from other threads that the poller has not read.
+    /// ``accepted`` + ``connected`` is ``open`` + ``closed`` at all times, and ``closed`` is the sum of ``closed_by``.
+    /// That one counts by reason: ``in_order``, ``failed`` (a system call on the socket), ``aborted``, ``raised`` (a
+    /// callback), ``framing`` (the input is no message), ``rejected`` (without a handler), and the limits by their
+    /// names. ``refused`` counts peers that were closed at once because of a limit of the acceptor. Times are seconds:
+    /// ``python_time`` in callbacks, ``attach_wait`` until they could begin. ``batch_sizes`` maps the least size of
+    /// each class to the number of batches with so many callbacks. ``stalls`` counts callbacks that ran for longer
+    /// than ``stall_warning``. ``mailbox`` is the number of messages from other threads that the poller has not read.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         self.core.check_process()?;
         let all = PyList::empty(py);
@@ -523,13 +539,15 @@ impl Reactor {
         Ok(all)
     }
 
-    /// Make ``handler`` the handler of a connected socket, as an acceptor would: ``on_open`` follows, never inside this call.
+    /// Make ``handler`` the handler of a connected socket, as an acceptor would: ``on_open`` follows, never inside
+    /// this call.
     ///
     /// Args:
     ///     handler: an unused ``Connection``; a ``goev.websocket.Connection`` waits for the client's handshake.
-    ///     sock: a connected TCP or Unix stream socket: one end of ``socket.socketpair()``, an inherited or received one. Also
-    ///         its descriptor. goev works on a copy that shares its mode, so the socket becomes non-blocking; close yours at
-    ///         any time. The end of the connection shuts the socket down, whether yours is open or not.
+    ///     sock: a connected TCP or Unix stream socket: one end of ``socket.socketpair()``, an inherited or received
+    ///         one. Also its descriptor. goev works on a copy that shares its mode, so the socket becomes
+    ///         non-blocking; close yours at any time. The end of the connection shuts the socket down, whether yours
+    ///         is open or not.
     ///     **options: the keyword arguments of ``Connector``, without ``local_address``.
     ///
     /// Inside a callback of the reactor the connection is made on the same poller, otherwise on each poller in turn. May be
@@ -545,8 +563,8 @@ impl Reactor {
         signature = (handler, sock, **options),
         text_signature = "($self, handler, sock, *, nodelay=True, receive_buffer_size=None, send_buffer_size=None, \
             keepalive=(60, 15, 4), device=None, max_input=1048576, high_water=65536, low_water=16384, auto_pause=True, \
-            max_output=67108864, linger_timeout=2.0, idle_timeout=None, first_byte_timeout=None, write_timeout=60.0, \
-            lifetime=None, min_rate=None)"
+            max_output=67108864, linger_timeout=2.0, idle_timeout=None, receive_timeout=None, \
+            first_byte_timeout=None, write_timeout=60.0, lifetime=None, min_rate=None, min_write_rate=None)"
     )]
     fn adopt(
         &self,
@@ -559,9 +577,9 @@ impl Reactor {
 
     /// Watch a descriptor: ``events`` is ``EV_IN``, ``EV_OUT`` or both, with ``EV_ET`` for edge-triggered.
     ///
-    /// Before the reactor runs from any thread, then on poller 0. Inside a callback on the same poller. Any other call raises
-    /// ``WrongThread``. Raises ``OSError`` when the descriptor is closed, was added already, or is of a kind that epoll does
-    /// not take (a regular file).
+    /// Before the reactor runs from any thread, then on poller 0. Inside a callback on the same poller. Any other call
+    /// raises ``WrongThread``. Raises ``OSError`` when the descriptor is closed, was added already, or is of a kind
+    /// that epoll does not take (a regular file).
     ///
     /// Go: ``AddEvHandler``.
     fn add(

@@ -49,9 +49,9 @@ impl Bench {
     }
 
     /// Runs turns until nothing is left to do at the current time.
-    fn settle_now(&self, py: Python<'_>) -> PyResult<()> {
+    fn settle_now(&self) -> PyResult<()> {
         let mut stepper = lock(&self.stepper).take().ok_or_else(busy)?;
-        let settled = py.detach(|| stepper.settle(MOST_TURNS));
+        let settled = stepper.settle(MOST_TURNS);
         *lock(&self.stepper) = Some(stepper);
         if settled.map_err(of_outcome)? {
             return Ok(());
@@ -82,20 +82,20 @@ impl Bench {
     }
 
     /// Run callbacks that are due, and calls that other threads have posted.
-    fn settle(&self, py: Python<'_>) -> PyResult<()> {
-        self.settle_now(py)
+    fn settle(&self) -> PyResult<()> {
+        self.settle_now()
     }
 
     /// Let so many seconds pass, from timer to timer.
-    fn advance(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
+    fn advance(&self, seconds: f64) -> PyResult<()> {
         let until = self.time.load(Ordering::Relaxed) + nanoseconds("seconds", seconds)?;
-        self.settle_now(py)?;
+        self.settle_now()?;
         while let Some(next) = self.with_poller(|poller, _| poller.next_deadline())?.filter(|next| *next <= until) {
             self.time.fetch_max(next, Ordering::Relaxed);
-            self.settle_now(py)?;
+            self.settle_now()?;
         }
         self.time.store(until, Ordering::Relaxed);
-        self.settle_now(py)
+        self.settle_now()
     }
 
     /// Open a connection for `handler`, as an acceptor would.
@@ -128,7 +128,7 @@ impl Bench {
             tables.observe(token, ends.clone_ref(py));
             token
         })?;
-        this.settle_now(py)?;
+        this.settle_now()?;
         Ok(TestPeer { bench: slf.clone().unbind(), memory, token, ends })
     }
 }
@@ -144,12 +144,12 @@ pub struct TestPeer {
 }
 
 impl TestPeer {
-    fn wake(&self, py: Python<'_>, has_reset: bool, has_finished: bool) -> PyResult<()> {
+    fn wake(&self, has_reset: bool, has_finished: bool) -> PyResult<()> {
         let bench = self.bench.get();
         bench.with_poller(|poller, tables| {
             poller.wake_memory(tables.observed(&self.ends).unwrap_or(self.token), has_reset, has_finished);
         })?;
-        bench.settle_now(py)
+        bench.settle_now()
     }
 }
 
@@ -161,19 +161,19 @@ impl TestPeer {
             self.memory.push(bytes);
             Ok(())
         })?;
-        self.wake(data.py(), false, false)
+        self.wake(false, false)
     }
 
     /// The peer shuts down its write side.
-    fn eof(&self, py: Python<'_>) -> PyResult<()> {
+    fn eof(&self) -> PyResult<()> {
         self.memory.push_eof();
-        self.wake(py, false, true)
+        self.wake(false, true)
     }
 
     /// The peer resets the connection.
-    fn reset(&self, py: Python<'_>) -> PyResult<()> {
+    fn reset(&self) -> PyResult<()> {
         self.memory.push_reset();
-        self.wake(py, true, true)
+        self.wake(true, true)
     }
 
     /// Takes all bytes that were sent to the peer since the last call.
@@ -182,10 +182,10 @@ impl TestPeer {
     }
 
     /// The peer takes ``count`` more bytes, then none; ``None`` means no limit.
-    fn take_only(&self, py: Python<'_>, count: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn take_only(&self, count: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let window = count.map_or(Ok(usize::MAX), |count| size("count", integer(count)?))?;
         self.memory.set_window(window);
-        self.wake(py, false, false)
+        self.wake(false, false)
     }
 
     /// The end of the stream to the peer: ``"finished"``, ``"reset"``, or ``None``.

@@ -1,7 +1,7 @@
 //! Calls Python handler objects: the Python side of the seam.
 //!
-//! The thread attaches to the interpreter once per batch. While it is attached, only the user's code makes system
-//! calls.
+//! The thread is attached to the interpreter, but between two batches it detaches. While it is attached, only the user's
+//! code makes system calls.
 //!
 //! | file | holds |
 //! |---|---|
@@ -28,7 +28,7 @@ use crate::python::callbacks::{goes_on, is_inherited_from, is_none};
 use crate::python::connection::Connection;
 use crate::python::connection::event_handler::Descriptors;
 use crate::python::protocols::{Called, FaceRef, framing};
-use crate::python::running::attach::{attach, attach_beside_greenlets, detached, wanted_stack};
+use crate::python::running::attach::{attach, detached, wanted_stack};
 use crate::python::running::fairness::{Attached, Share, has_lock};
 use crate::python::running::logs::About;
 use crate::python::running::stalls;
@@ -47,20 +47,31 @@ pub struct PyDispatch {
     handle: Arc<PollerHandle>,
     tables: Tables,
     descriptors: Arc<Descriptors>,
-    /// `None` in a Python without an interpreter lock.
+    /// `None` in a Python without an interpreter lock, and for turns that a test makes by hand.
     share: Option<Share>,
 }
 
 impl Dispatch for PyDispatch {
     fn on_thread(&self, name: Option<&str>, body: &mut dyn FnMut()) {
         thread_exit::guard();
-        // Attached for the thread's whole life, so that each batch finds the thread state and makes none.
         attach(|py| {
             let _listed = name.map(|name| Listed::new(py, name));
             let _values = self.tables.contexts.begin(py);
             self.tables.greenlets.look(py);
-            detached(py, body);
+            body();
             self.tables.forget_everything();
+        });
+    }
+
+    /// PyO3 counts the calls that a thread is in, and `detached` puts the count aside. No other greenlet of the thread runs
+    /// meanwhile, so the count is right again afterwards, whatever calls are suspended on others.
+    fn apart(&self, poller: &Poller, work: &mut dyn FnMut()) {
+        // SAFETY: the thread of a poller is attached, and so is a caller of `Bench`.
+        let py = unsafe { Python::assume_attached() };
+        detached(py, || {
+            self.share.as_ref().inspect(|share| share.leave(poller.latest()));
+            work();
+            self.share.as_ref().inspect(|share| share.wait(poller.latest()));
         });
     }
 
@@ -73,25 +84,21 @@ impl Dispatch for PyDispatch {
     }
 
     fn dispatch(&self, poller: &Poller) {
-        let began = self.share.as_ref().map(Share::wait);
-        match self.tables.greenlets.are_used() {
-            false => attach(|py| self.run_batch(py, poller)),
-            true => attach_beside_greenlets(|py| self.run_batch(py, poller)),
-        }
-        if let (Some(share), Some(began)) = (&self.share, began) {
-            share.done(began);
-        }
+        // SAFETY: as in `apart`.
+        self.run_batch(unsafe { Python::assume_attached() }, poller);
     }
 }
 
 impl PyDispatch {
     pub fn new(py: Python<'_>, handle: &Arc<PollerHandle>, descriptors: &Arc<Descriptors>) -> Self {
-        Self {
-            handle: handle.clone(),
-            tables: Tables::new(py),
-            descriptors: descriptors.clone(),
-            share: has_lock(py).then(Share::new),
-        }
+        let share = has_lock(py).then(Share::new);
+        Self { share, ..Self::by_hand(py, handle, descriptors) }
+    }
+
+    /// A dispatch for turns that a test makes by hand.
+    pub fn by_hand(py: Python<'_>, handle: &Arc<PollerHandle>, descriptors: &Arc<Descriptors>) -> Self {
+        let (handle, descriptors) = (handle.clone(), descriptors.clone());
+        Self { handle, tables: Tables::new(py), descriptors, share: None }
     }
 
     pub fn tables(&self) -> &Tables {
@@ -115,7 +122,9 @@ impl PyDispatch {
         contexts.leave(py);
         drop(values);
         drop(dispatching);
-        greenlets.end();
+        if greenlets.are_used() {
+            greenlets.end();
+        }
         greenlets.look(py);
     }
 

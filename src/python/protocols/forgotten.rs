@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::poller::Poller;
+use crate::python::running::logs::{About, log};
 use crate::python::tables::{Caller, PyTask, Task, with_poller};
 use crate::python::values::arguments::peer_text;
 use crate::shared::remote::Remote;
@@ -59,8 +60,8 @@ impl Forgotten {
         } else {
             "%s dropped the request '%s' of %s without an answer: the peer gets 500"
         };
-        let logger = py.import("logging")?.call_method1("getLogger", ("goev",))?;
-        logger.call_method1("warning", (text, class, &self.line, peer_text(&self.remote.peer)))?;
-        Ok(())
+        let peer = peer_text(&self.remote.peer);
+        let about = About { peer: Some(peer.clone()), callback: None };
+        log(py, "warning", &about, (text, class, &self.line, peer), None)
     }
 }

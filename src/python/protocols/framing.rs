@@ -54,8 +54,8 @@ impl Framing {
 ///
 /// Args:
 ///     size: bytes of the length: 1, 2, 4 or 8; or ``"varint"`` for seven bits a byte, as in Protocol Buffers.
-///     max_size: the largest message, bytes, 1 to 1 GiB. A longer one ends the connection with ``MessageTooLong`` as soon as
-///         its length has arrived.
+///     max_size: the largest message, bytes, 1 to 1 GiB. A longer one ends the connection with ``MessageTooLong`` as
+///         soon as its length has arrived.
 ///     byteorder: ``"big"`` or ``"little"``.
 ///     includes_size: whether the length counts its own bytes too.
 ///

@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 
-use super::observer::{Expected, Observer};
+use super::observer::{Expected, Observer, Parts};
 use super::request::Request;
 use super::{Called, Face};
 use crate::error::Foreign;
@@ -135,8 +135,8 @@ fn body_min_rate_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Rate>> {
 /// One connection of an HTTP/1.1 server: subclass it and define ``on_request``.
 ///
 /// Like ``goev.Connection``, except that the input is read as requests. A malformed or slow request is answered here
-/// (400, 408, 413, 414, 417, 431, 501, 505) after the answers that are due. Then the connection is closed, and ``on_close`` gets
-/// ``ProtocolError``.
+/// (400, 408, 413, 414, 417, 431, 501, 505) after the answers that are due. Then the connection is closed, and
+/// ``on_close`` gets ``ProtocolError``.
 ///
 /// A class that defines ``on_body`` gets ``on_request`` as soon as the head of a request has arrived, and its body in
 /// pieces.
@@ -275,7 +275,7 @@ struct Requests;
 
 /// A part that the protocol has taken from the input.
 enum Came<'py> {
-    Request(Request),
+    Request(u64, Parts),
     Body(Bound<'py, PyBytes>),
     End,
 }
@@ -304,36 +304,37 @@ impl Face for Requests {
         let py = handler.py();
         let http = handler.cast::<HttpConnection>().ok()?;
         let remote = http.as_super().get().bound()?;
-        let observer = http.get().observer.get().map(|observer| (observer, poller.now()));
-        let mut came = None;
+        let (mut came, mut failed) = (None, None);
         // Making bytes runs no Python code, so the input may stay borrowed. Making any other object may run some, by a
         // garbage collection.
+        let mut bytes = |data: &[u8]| bytes_object(py, data).map_err(|error| failed = Some(error)).ok();
         let mut show = |number, event: Event<'_>| {
-            came = Some(match event {
-                Event::Request { head, facts, body } => {
-                    let body = body.map(|body| bytes_object(py, body)).transpose();
-                    body.map(|body| {
-                        let mut request = Request::new(remote, number, head, facts, body);
-                        if let Some((observer, now)) = observer {
-                            request.observe(observer, now, py);
-                        }
-                        Came::Request(request)
-                    })
+            came = match event {
+                Event::Request { head, facts, body: None } => {
+                    Some(Came::Request(number, Parts { head: head.into(), facts, body: None }))
                 }
-                Event::Body(piece) => bytes_object(py, piece).map(Came::Body),
-                Event::End => Ok(Came::End),
-            });
+                Event::Request { head, facts, body: Some(body) } => bytes(body)
+                    .map(|body| Came::Request(number, Parts { head: head.into(), facts, body: Some(body.unbind()) })),
+                Event::Body(piece) => bytes(piece).map(Came::Body),
+                Event::End => Some(Came::End),
+            };
         };
         poller.with::<Http, _>(token, |http, wire| http.take(wire, &mut show))?;
-        let failed = |error| Some(Called { name: &names.on_request, answer: Err(error), about: None });
-        match came? {
-            Ok(Came::Request(request)) => match Bound::new(py, request) {
-                Ok(request) => Some(call_on_request(poller, names, contexts, token, http, request)),
-                Err(error) => failed(error),
-            },
-            Ok(Came::Body(piece)) => call_on_body(names, contexts, token, http, &piece),
-            Ok(Came::End) => call_on_body(names, contexts, token, http, &PyBytes::new(py, b"")),
-            Err(error) => failed(error),
+        let name = &names.on_request;
+        match came {
+            Some(Came::Request(number, parts)) => {
+                let observer = http.get().observer.get();
+                if let Some(observer) = observer {
+                    observer.expect(number, poller.now(), parts.clone_ref(py));
+                }
+                Some(match Request::object(py, remote, number, parts, observer.cloned()) {
+                    Ok(request) => call_on_request(poller, names, contexts, token, http, request),
+                    Err(error) => Called { name, answer: Err(error), about: None },
+                })
+            }
+            Some(Came::Body(piece)) => call_on_body(names, contexts, token, http, &piece),
+            Some(Came::End) => call_on_body(names, contexts, token, http, &PyBytes::new(py, b"")),
+            None => Some(Called { name, answer: Err(failed?), about: None }),
         }
     }
 
@@ -422,7 +423,11 @@ fn object_of<'py>(
     let receiving = handler.get().receiving(py).filter(|request| request.get().number() == number);
     match (receiving, handler.as_super().get().bound()) {
         (Some(request), _) => Ok(request.into_bound(py).into_any()),
-        (None, Some(remote)) => Ok(Bound::new(py, Request::remade(remote, number, expected.twin))?.into_any()),
+        (None, Some(remote)) => {
+            let request = Request::object(py, remote, number, expected.parts, None)?;
+            request.get().settle();
+            Ok(request.into_any())
+        }
         (None, None) => Ok(py.None().into_bound(py)),
     }
 }

@@ -12,10 +12,18 @@ use pyo3::types::PyBytes;
 use crate::protocols::http::Facts;
 
 /// The parts of a request.
-pub struct Twin {
+pub struct Parts {
     pub head: Arc<[u8]>,
     pub facts: Facts,
+    /// `None` if the body comes in pieces.
     pub body: Option<Py<PyBytes>>,
+}
+
+impl Parts {
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        let body = self.body.as_ref().map(|body| body.clone_ref(py));
+        Self { head: self.head.clone(), facts: self.facts, body }
+    }
 }
 
 /// A request that was handed out and whose answer has not been sent.
@@ -25,7 +33,7 @@ pub struct Expected {
     pub began: u64,
     /// The object, once its answer is given.
     pub request: Option<Py<PyAny>>,
-    pub twin: Twin,
+    pub parts: Parts,
 }
 
 /// The requests of one connection, in the order of their numbers.
@@ -34,8 +42,8 @@ pub struct Observer(Mutex<VecDeque<Expected>>);
 
 impl Observer {
     /// Adds a request that is handed out.
-    pub fn expect(&self, number: u64, began: u64, twin: Twin) {
-        self.lock().push_back(Expected { number, began, request: None, twin });
+    pub fn expect(&self, number: u64, began: u64, parts: Parts) {
+        self.lock().push_back(Expected { number, began, request: None, parts });
     }
 
     /// Keeps the object of a request whose answer is given.

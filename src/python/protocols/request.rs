@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 use super::files::{self, FileAnswer};
 use super::forgotten;
 use super::headers::Headers;
-use super::observer::{Observer, Twin};
+use super::observer::{Observer, Parts};
 use crate::data::{Data, FileRange, Payload};
 use crate::error::Error;
 use crate::protocols::Wire;
@@ -48,37 +48,27 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request as it arrived. `body` is `None` if the body comes in pieces.
-    pub fn new(remote: &Arc<Remote>, number: u64, head: &[u8], facts: Facts, body: Option<Bound<'_, PyBytes>>) -> Self {
-        Self {
-            remote: remote.clone(),
-            number,
-            head: head.into(),
-            facts,
-            answer: Mutex::new(Answer::new(number, head, facts, body.is_some())),
-            body: body.map(Bound::unbind),
-            is_posted: AtomicBool::new(false),
-            observer: None,
-        }
+    /// A request as it arrived. `observer` hears when its answer is given.
+    pub fn object<'py>(
+        py: Python<'py>,
+        remote: &Arc<Remote>,
+        number: u64,
+        parts: Parts,
+        observer: Option<Arc<Observer>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let Parts { head, facts, body } = parts;
+        let answer = Mutex::new(Answer::new(number, &head, facts, body.is_some()));
+        let (remote, is_posted) = (remote.clone(), AtomicBool::new(false));
+        Bound::new(py, Self { remote, number, head, facts, body, answer, is_posted, observer })
     }
 
-    /// Has `observer` expect the answer from `now` on.
-    pub fn observe(&mut self, observer: &Arc<Observer>, now: u64, py: Python<'_>) {
-        let body = self.body.as_ref().map(|body| body.clone_ref(py));
-        observer.expect(self.number, now, Twin { head: self.head.clone(), facts: self.facts, body });
-        self.observer = Some(observer.clone());
-    }
-
-    /// A request whose object was dropped and whose answer was sent.
-    pub fn remade(remote: &Arc<Remote>, number: u64, twin: Twin) -> Self {
-        let Twin { head, facts, body } = twin;
-        let mut answer = Answer::new(number, &head, facts, body.is_some());
-        answer.settle();
-        let (remote, answer, is_posted) = (remote.clone(), Mutex::new(answer), AtomicBool::new(false));
-        Self { remote, number, head, facts, body, answer, is_posted, observer: None }
+    /// Notes that the answer was sent already. The object is made of the parts of one that was dropped.
+    pub fn settle(&self) {
+        lock(&self.answer).settle();
     }
 
     /// Notes that the answer is given.
+    #[inline]
     fn note_given(slf: &Bound<'_, Self>) {
         if let Some(observer) = &slf.get().observer {
             observer.keep(slf.get().number, slf.as_any());

@@ -157,15 +157,18 @@ impl Face for Items {
         let py = handler.py();
         contexts.enter(py, token);
         let socket = handler.cast::<WebSocketConnection>().ok()?;
+        let mut failed = None;
+        let mut made = |object: PyResult<Bound<'py, PyAny>>| object.map_err(|error| failed = Some(error)).ok();
         // Making bytes and text runs no Python code, so the input may stay borrowed.
         let came = poller.with::<WebSocket, _>(token, |machine, wire| {
             machine.take(wire, |item| match item {
                 Item::Text(text) => {
-                    Some((&names.on_message, PyString::from_bytes(py, text.as_bytes()).map(Bound::into_any)))
+                    let text = PyString::from_bytes(py, text.as_bytes());
+                    Some((&names.on_message, made(text.map(Bound::into_any))))
                 }
-                Item::Binary(bytes) => Some((&names.on_message, bytes_object(py, bytes).map(Bound::into_any))),
+                Item::Binary(bytes) => Some((&names.on_message, made(bytes_object(py, bytes).map(Bound::into_any)))),
                 Item::Pong(SIGN_OF_LIFE) => None,
-                Item::Pong(data) => Some((&names.on_pong, bytes_object(py, data).map(Bound::into_any))),
+                Item::Pong(data) => Some((&names.on_pong, made(bytes_object(py, data).map(Bound::into_any)))),
                 Item::Close { code, reason } => {
                     socket.get().part(Farewell { code: code.unwrap_or(NO_CODE), reason: reason.into() });
                     None
@@ -174,7 +177,10 @@ impl Face for Items {
             })
         });
         let (name, message) = came???;
-        let answer = message.and_then(|message| handler.call_method1(name.bind(py), (message,)));
+        let answer = match message {
+            Some(message) => handler.call_method1(name.bind(py), (message,)),
+            None => Err(failed?),
+        };
         Some(Called { name, answer, about: None })
     }
 

@@ -44,6 +44,7 @@ static COUNTED_IN: AtomicU32 = AtomicU32::new(0);
 pub struct Share {
     clock: Clock,
     busy: Cell<u64>,
+    attached_at: Cell<u64>,
     detached_at: Cell<u64>,
 }
 
@@ -52,12 +53,19 @@ impl Share {
         if COUNTED_IN.swap(fork::generation(), Ordering::Relaxed) != fork::generation() {
             ATTACHED.store(0, Ordering::Relaxed);
         }
-        Self { clock: Clock::of_process(), busy: Cell::default(), detached_at: Cell::default() }
+        let clock = Clock::of_process();
+        let now = Cell::new(clock.now());
+        Self { clock, busy: Cell::default(), attached_at: now.clone(), detached_at: now }
     }
 
-    /// Waits before attaching, as long as others need. Returns the time at which the poller begins.
-    pub fn wait(&self) -> u64 {
-        let mut now = self.clock.now();
+    /// Called when the poller detaches.
+    pub fn leave(&self, now: u64) {
+        self.busy.set(self.busy.get() + (now - self.attached_at.get()));
+        self.detached_at.set(now);
+    }
+
+    /// Waits before the poller attaches again, as long as others need.
+    pub fn wait(&self, mut now: u64) {
         if now.saturating_sub(self.detached_at.get()) >= REST {
             self.busy.set(0);
         } else if self.busy.get() >= INTERVAL {
@@ -68,14 +76,7 @@ impl Share {
         while ATTACHED.load(Ordering::Relaxed) > 0 && self.clock.now() - now < PATIENCE {
             thread::yield_now();
         }
-        now
-    }
-
-    /// Called after detaching, with the time that [`Share::wait`] returned.
-    pub fn done(&self, began: u64) {
-        let now = self.clock.now();
-        self.busy.set(self.busy.get() + (now - began));
-        self.detached_at.set(now);
+        self.attached_at.set(now);
     }
 }
 

@@ -9,8 +9,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::error::Error;
 use crate::poller::{Dispatch, Poller};
-use crate::python::running::attach::attach;
-use crate::reactor::{Outcome, Reactor as CoreReactor};
+use crate::reactor::Reactor as CoreReactor;
 use crate::system::fork;
 use crate::system::signal::SignalPipe;
 
@@ -23,19 +22,16 @@ pub struct WakeupFd {
 }
 
 impl WakeupFd {
-    pub fn set(poller: &Poller) -> Result<Self, Error> {
+    pub fn set(py: Python<'_>, poller: &Poller) -> PyResult<Self> {
         let pipe = poller.watch_signals().map_err(Error::io("cannot open the signal pipe"))?;
-        let before = attach(|py| -> PyResult<_> {
-            if !is_main_thread(py)? {
-                return Ok(None);
-            }
-            let arguments = PyDict::new(py);
-            arguments.set_item("warn_on_full_buffer", false)?;
-            let before = py.import("signal")?.call_method("set_wakeup_fd", (pipe.writer(),), Some(&arguments))?;
-            Ok(Some(before.unbind()))
-        });
-        // Without the descriptor signals are handled later: at the next event.
-        Ok(Self { before: before.unwrap_or(None), _pipe: pipe })
+        if !is_main_thread(py)? {
+            // Without the descriptor signals are handled later: at the next event.
+            return Ok(Self { before: None, _pipe: pipe });
+        }
+        let arguments = PyDict::new(py);
+        arguments.set_item("warn_on_full_buffer", false)?;
+        let before = py.import("signal")?.call_method("set_wakeup_fd", (pipe.writer(),), Some(&arguments))?;
+        Ok(Self { before: Some(before.unbind()), _pipe: pipe })
     }
 
     pub fn restore(self, py: Python<'_>) -> PyResult<()> {
@@ -43,11 +39,6 @@ impl WakeupFd {
         py.import("signal")?.call_method1("set_wakeup_fd", (before,))?;
         Ok(())
     }
-}
-
-/// Runs the handlers of pending signals; an exception of one of them ends the run.
-pub fn check_signals() -> Result<(), Outcome> {
-    attach(|py| py.check_signals()).map_err(|error| Outcome::Halted(Box::new(error)))
 }
 
 fn is_main_thread(py: Python<'_>) -> PyResult<bool> {

@@ -37,7 +37,17 @@ fn naming(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
     error
 }
 
-pub fn set_socket_option(options: &mut SocketOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// Sets an option of a socket or of its connection. Returns false for another name.
+pub fn set_option(
+    socket: &mut SocketOptions,
+    connection: &mut ConnectionOptions,
+    name: &str,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
+    Ok(set_socket_option(socket, name, value)? || set_connection_option(connection, name, value)?)
+}
+
+fn set_socket_option(options: &mut SocketOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     match name {
         "nodelay" => options.nodelay = value.extract()?,
         "receive_buffer_size" => options.receive_buffer_size = optional_size(name, value)?,
