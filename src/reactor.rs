@@ -20,7 +20,7 @@ use crate::system::clock::Clock;
 use crate::system::fork;
 use crate::system::heap;
 use crate::system::resolver::Resolver;
-use crate::system::signal::{BlockedSignals, block_in_children};
+use crate::system::signal::BlockedSignals;
 use crate::system::stack;
 use crate::system::steering;
 
@@ -46,12 +46,12 @@ impl Patience {
         Self { entered, until: timeout.and_then(|timeout| entered.checked_add(timeout)) }
     }
 
-    /// Whether the wait is over: its time is up, or that of a stop with this deadline.
-    fn is_over(&self, deadline: Option<Instant>) -> bool {
-        let now = Instant::now();
+    /// The time that is left, at most [`PAUSE`]; zero when the time is up, or that of a stop with this deadline.
+    fn left(&self, deadline: Option<Instant>) -> Duration {
         // A wait that begins after the deadline still lasts as long as the margin.
-        let is_stuck = deadline.is_some_and(|deadline| now > deadline.max(self.entered + STOP_MARGIN));
-        is_stuck || self.until.is_some_and(|until| now > until)
+        let stuck = deadline.map(|deadline| deadline.max(self.entered + STOP_MARGIN));
+        let ends = [self.until, stuck].into_iter().flatten();
+        ends.map(|end| end.saturating_duration_since(Instant::now())).fold(PAUSE, Duration::min)
     }
 }
 
@@ -304,13 +304,14 @@ impl<D: Dispatch> Reactor<D> {
     pub fn join_briefly(&self, patience: &Patience) -> Option<Result<(), Outcome>> {
         let mut life = self.lock();
         if life.running > 0 {
-            let waited = self.changed.wait_timeout(life, PAUSE);
+            let left = patience.left(life.deadline);
+            let waited = self.changed.wait_timeout(life, left);
             life = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(life, _)| life);
         }
         if life.running == 0 {
             return Some(life.failure.take().map_or(Ok(()), Err));
         }
-        patience.is_over(life.deadline).then(|| {
+        patience.left(life.deadline).is_zero().then(|| {
             let text = format!("{} of {} pollers have not stopped in time", life.running, self.handles.len());
             Err(Outcome::Error(Error::StopTimeout(text)))
         })
@@ -326,8 +327,6 @@ impl<D: Dispatch> Reactor<D> {
     }
 
     fn spawn(self: &Arc<Self>, parked: Vec<Box<Parked<D>>>, first: usize) -> Result<(), Error> {
-        let blocked = BlockedSignals::new();
-        let before = blocked.as_ref().ok().map(BlockedSignals::before);
         self.watch();
         let mut left = parked.len();
         for (index, poller) in parked.into_iter().enumerate() {
@@ -335,10 +334,9 @@ impl<D: Dispatch> Reactor<D> {
             let name = format!("{}-{}", self.name, index + first);
             let stack = poller.dispatch.stack_size().unwrap_or_else(stack::usual_size);
             let builder = thread::Builder::new().name(name.clone()).stack_size(stack);
-            let spawned = builder.spawn(move || {
-                block_in_children(before);
-                drop(reactor.drive(poller, Some(&name)));
-            });
+            // It blocks the signals that this thread blocks, as threads of Python do. The kernel gives a signal to the main
+            // thread as long as that one takes it (signal(7)).
+            let spawned = builder.spawn(move || drop(reactor.drive(poller, Some(&name))));
             if let Err(error) = spawned {
                 self.abandon(left);
                 self.stop(Duration::ZERO);
@@ -354,6 +352,7 @@ impl<D: Dispatch> Reactor<D> {
         if self.has_watchdog
             && let Ok(watchdog) = Watchdog::new(self.handles.clone(), self.clock.clone())
         {
+            let _blocked = BlockedSignals::new();
             let watch = || watchdog.watch(D::stalled);
             drop(thread::Builder::new().name(format!("{}-watch", self.name)).spawn(watch));
         }

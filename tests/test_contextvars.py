@@ -4,6 +4,7 @@ Calls for later run with those of the code that asked for them.
 """
 
 import contextvars
+import functools
 import gc
 import socket
 import threading
@@ -456,3 +457,74 @@ def test_connections_of_run_copy_the_values_of_its_thread():
     asked = "main opened asked"
     printed = str(sorted([asked, asked, asked + " later", asked + " later", "nobody"])) + " main"
     assert run_script(INHERITS) == printed
+
+
+def without_values(test):
+    """Runs a test in an empty context, because pytest has values in its own."""
+
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        return contextvars.Context().run(test, *args, **kwargs)
+
+    return run
+
+
+@without_values
+def test_a_repeating_timer_keeps_its_values_also_if_it_began_without_any(clock):
+    seen = []
+
+    def tick():
+        seen.append(who.get())
+        who.set(who.get() + "!")
+
+    class Schedules(goev.Connection):
+        def on_open(self):
+            self.schedule(1.0, tick, every=1.0)
+
+    peer = goev.testing.open(Schedules(), clock=clock)
+    clock.advance(3)
+    peer.eof()
+    clock.reactor.schedule(1.0, tick, every=1.0)
+    clock.advance(2)
+    assert seen == ["nobody", "nobody!", "nobody!!", "nobody", "nobody!"]
+
+
+class SetsWhenDropped:
+    """A function whose finalizer sets a value."""
+
+    def __call__(self):
+        pass
+
+    def __del__(self):
+        who.set("a finalizer")
+
+
+class Tells(goev.Connection):
+    def on_read(self):
+        self.write(self.read() + who.get().encode())
+
+
+def test_the_finalizer_of_a_cancelled_callback_leaves_no_value_to_the_next_connection(reactor, stack):
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Tells)
+    client = stack.enter_context(socket.create_connection(acceptor.address, 10))
+    for _ in range(3):
+        timer = reactor.schedule(60, SetsWhenDropped())
+        # Both come in one batch, or in two: the value must be seen in neither.
+        on_poller(reactor, lambda: None)
+        timer.cancel()
+        client.sendall(b"it is ")
+        assert client.recv(100) == b"it is nobody"
+
+
+@without_values
+def test_the_finalizer_of_a_value_leaves_no_value_to_the_next_request(clock):
+    kept = contextvars.ContextVar("kept")
+
+    class Keeps(goev.http.Connection):
+        def on_request(self, request):
+            kept.set(SetsWhenDropped())
+            request.respond(200, None, who.get().encode())
+
+    peer = goev.testing.open(Keeps(), clock=clock)
+    peer.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+    assert [peer.answer().body for _ in range(3)] == [b"nobody"] * 3

@@ -468,3 +468,14 @@ def test_leaving_with_open_connections_and_blocked_output():
         """,
         timeout=15.0,
     )
+
+
+def test_a_wait_is_as_long_as_was_asked_for():
+    with goev.Reactor(pollers=1) as reactor:
+        reactor.start()
+        for timeout in (0, 0.001, 0.03):
+            began = time.perf_counter()
+            with pytest.raises(goev.StopTimeout):
+                reactor.join(timeout)
+            # A wait in parts of 20 ms would take that long, or 40 ms.
+            assert time.perf_counter() - began < timeout + 0.009

@@ -6,6 +6,7 @@ import time
 import pytest
 
 import goev
+import goev.http
 import goev.testing
 from support import Events, Recorder
 
@@ -458,3 +459,43 @@ def test_a_thousand_tests_take_less_than_a_second():
         peer.eof()
         assert peer.closed
     assert time.monotonic() - began < 5  # a margin for a machine that does other things
+
+
+def test_input_that_came_in_parts_during_a_pause_is_delivered_whole():
+    class Pauses(goev.Connection):
+        got = b""
+
+        def on_read(self):
+            if not self.got:
+                self.pause_reading()
+            self.got += self.read(self.pending_input)
+
+    handler, clock = Pauses(), goev.testing.Clock()
+    peer = goev.testing.open(handler, clock=clock, max_input=4096)
+    peer.receive(b"a" * 5000)
+    peer.receive(b"b" * 4000)
+    handler.call_soon(handler.resume_reading)
+    clock.settle()
+    assert handler.got == b"a" * 5000 + b"b" * 4000
+
+
+def test_a_handler_that_overflows_during_a_stop_leaves_nothing_to_do():
+    class Keeps(goev.http.Connection):
+        def __init__(self):
+            self.requests, self.error = [], None
+
+        def on_request(self, request):
+            self.requests.append(request)
+
+        def on_close(self, error):
+            self.error = error
+
+    handler, clock = Keeps(), goev.testing.Clock()
+    peer = goev.testing.open(handler, clock=clock, max_output=100_000)
+    peer.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+    clock.reactor.stop(100)
+    clock.settle()
+    for request in handler.requests[1:]:
+        handler.call_soon(request.respond, 200, None, b"x" * 70_000)
+        clock.settle()
+    assert isinstance(handler.error, goev.OutputOverflow)

@@ -95,6 +95,8 @@ impl Memory {
         if inside.incoming.is_empty() && !inside.finished {
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        // A queue of two parts reads only the first one, and a short read means that nothing is left.
+        inside.incoming.make_contiguous();
         inside.incoming.read(room)
     }
 

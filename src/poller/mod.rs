@@ -208,7 +208,8 @@ impl Poller {
         let state = &mut *self.state.borrow_mut();
         state.fill();
         state.expire();
-        Ok(state.has_turns())
+        // At the end of a stop there is no wait, so held bytes have no other batch.
+        Ok(state.has_turns() || (state.is_done() && state.supplies.pool.has_released()))
     }
 
     /// Runs the tasks that were posted before, refuses later ones, and has the dispatch drop the remaining foreign

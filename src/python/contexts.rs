@@ -25,6 +25,9 @@ pub type Context = Py<PyAny>;
 const NOBODY: u64 = 1;
 const UNUSED: u64 = 0;
 
+/// The most finalizers in a chain, each of which sets a value with the next one.
+const MOST_FINALIZERS: usize = 8;
+
 /// The part of a connection that owns the values of the running callback.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Part {
@@ -69,6 +72,15 @@ impl Later {
         Ok(Self { context: capture(function.py())?, function: function.clone().unbind() })
     }
 
+    /// As [`Self::new`], for a timer that fires again each `every` nanoseconds: it keeps the values that it sets.
+    pub fn of_timer(function: &Bound<'_, PyAny>, every: u64) -> PyResult<Self> {
+        if every == 0 {
+            return Self::new(function);
+        }
+        let context = Some(copy_of_current(function.py())?.unbind());
+        Ok(Self { context, function: function.clone().unbind() })
+    }
+
     /// A function of goev, which uses no values.
     pub fn internal(function: Py<PyAny>) -> Self {
         Self { function, context: None }
@@ -100,9 +112,13 @@ impl Later {
 
 /// A copy of the context of the caller, unless it is empty.
 pub fn capture(py: Python<'_>) -> PyResult<Option<Context>> {
-    // SAFETY: the thread is attached; the call returns a new reference, or null with an exception.
-    let copy = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?;
+    let copy = copy_of_current(py)?;
     Ok((!is_empty(&copy)).then(|| copy.unbind()))
+}
+
+fn copy_of_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the thread is attached; the call returns a new reference, or null with an exception.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
 }
 
 impl Contexts {
@@ -232,13 +248,27 @@ impl Contexts {
     fn settle(&self, py: Python<'_>, owner: u64) {
         let entered = self.entered.take();
         if let Some(entered) = entered {
-            return exit(entered.bind(py));
+            exit(entered.bind(py));
+            return self.discard(py, entered);
         }
         let Some(used) = self.renew(py) else { return };
         match (owner, self.part.get()) {
-            (NOBODY, _) | (_, Part::Request) => drop(used),
+            (NOBODY, _) | (_, Part::Request) => self.discard(py, used),
             (token, Part::Handler) => self.keep(Token::from_bits(token), used),
             (token, Part::Body) => put(&self.bodies, Token::from_bits(token), used),
+        }
+    }
+
+    /// Drops the values of a context. A finalizer of one of them may set others, which belong to nobody.
+    fn discard(&self, py: Python<'_>, used: Context) {
+        drop(used);
+        // With inherited values the scratch is no handler's, and never empty.
+        for _ in 0..MOST_FINALIZERS {
+            if self.inherited.borrow().is_some() || !self.is_scratch_changed(py) {
+                return;
+            }
+            let set = self.renew(py);
+            drop(set);
         }
     }
 

@@ -6,7 +6,6 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::signal;
 use crate::error::Error;
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -18,15 +17,14 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
-    signal::unblock_in_child();
 }
 
 /// The number of forks that led to this process. The first call installs the handlers.
 pub fn generation() -> u32 {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        // SAFETY: both handlers only store to atomics and set the signal mask, which is allowed after a fork. A
-        // failure (ENOMEM) leaves the counter at 0, as if no fork happened; nothing depends on it for memory safety.
+        // SAFETY: both handlers only store to atomics, which is allowed after a fork. A failure (ENOMEM) leaves the
+        // counter at 0, as if no fork happened; nothing depends on it for memory safety.
         unsafe { libc::pthread_atfork(None, Some(in_parent), Some(in_child)) };
     });
     GENERATION.load(Ordering::Relaxed)

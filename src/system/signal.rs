@@ -1,8 +1,7 @@
-//! Signals and pollers: a pipe that wakes a poller, and a guard that blocks signals in all other threads.
+//! Signals and pollers: a pipe that wakes a poller, and a guard that blocks signals in threads of our own.
 //!
 //! The pipe exists because a signal that arrives just before the wait would otherwise be lost.
 
-use std::cell::Cell;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -55,8 +54,9 @@ pub fn handler_of(signal: libc::c_int) -> Option<libc::sighandler_t> {
     }
 }
 
-/// Blocks asynchronous signals in this thread, and so in the threads that it starts meanwhile: the main thread
-/// handles them. Signals that a thread causes by its own fault are not blocked.
+/// Blocks asynchronous signals in this thread, and so in the threads that it starts meanwhile. Such threads run no code of
+/// the user: a child that was started there would block the signals too. Signals that a thread causes by its own fault are
+/// not blocked.
 pub(crate) struct BlockedSignals(libc::sigset_t);
 
 impl BlockedSignals {
@@ -75,31 +75,6 @@ impl BlockedSignals {
                 code => Err(io::Error::from_raw_os_error(code)),
             }
         }
-    }
-}
-
-thread_local! {
-    /// The signals that this thread would block if a poller did not run on it.
-    static BEFORE: Cell<Option<libc::sigset_t>> = const { Cell::new(None) };
-}
-
-impl BlockedSignals {
-    /// The signals that were blocked before.
-    pub fn before(&self) -> libc::sigset_t {
-        self.0
-    }
-}
-
-/// Notes the signals that a child which this thread forks is to block: there this thread is the main one.
-pub(crate) fn block_in_children(signals: Option<libc::sigset_t>) {
-    BEFORE.set(signals);
-}
-
-/// In a child that a poller's thread has forked: blocks no more signals than before.
-pub(super) fn unblock_in_child() {
-    if let Ok(Some(before)) = BEFORE.try_with(Cell::get) {
-        // SAFETY: only sets the mask of this thread, which is allowed after a fork.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
     }
 }
 

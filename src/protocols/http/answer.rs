@@ -154,7 +154,7 @@ impl Answer {
     }
 
     /// Makes a whole answer with a body of `body` bytes. The state changes only in [`Self::give`].
-    #[inline]
+    #[inline(always)]
     pub fn whole(&self, head: Head, body: usize, date: &[u8]) -> Result<Ready, Unfit> {
         let switches = self.switches(&head);
         if head.is_switch() {

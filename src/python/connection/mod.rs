@@ -801,7 +801,7 @@ impl Connection {
             None => slf.getattr("on_timeout")?,
         };
         arguments::callable("callback", &callback)?;
-        let callback = Later::new(&callback)?;
+        let callback = Later::of_timer(&callback, every)?;
         slf.get().local("schedule()", |local| {
             let deadline = local.poller.now() + delay;
             let owner = Some(local.token());

@@ -440,7 +440,7 @@ impl Reactor {
         let (delay, every) = (nanoseconds("delay", delay)?, period(every)?);
         callable("callback", callback)?;
         self.core.check_process()?;
-        let (deadline, mut callback) = (self.core.now() + delay, Some(Later::new(callback)?));
+        let (deadline, mut callback) = (self.core.now() + delay, Some(Later::of_timer(callback, every)?));
         let set = self.on_own_poller(|poller, tables| {
             let id = tables.set_timer(poller, deadline, every, None, callback.take()?);
             Some((poller.handle().clone(), id))

@@ -115,7 +115,12 @@ impl PyDispatch {
         // A poller that a test turns by hand has a thread only during its turns.
         let contexts = &self.tables.contexts;
         let values = (!contexts.has_begun()).then(|| contexts.begin(py));
-        drop(poller.take_released());
+        let released = poller.take_released();
+        if !released.is_empty() {
+            // A finalizer may set values.
+            contexts.enter_nothing(py);
+            drop(released);
+        }
         while let Some(call) = poller.next_call() {
             self.call(py, poller, call);
         }
@@ -158,7 +163,11 @@ impl PyDispatch {
                 contexts.enter_nothing(py);
                 self.warn_of_shortage(py, poller, &acceptor, &error);
             }
-            Call::TimerCancelled(id) => self.tables.forget_timer(id),
+            Call::TimerCancelled(id) => {
+                // A finalizer may set values.
+                contexts.enter_nothing(py);
+                self.tables.forget_timer(id);
+            }
             Call::Timer { id, owner, again } => self.call_timer(py, poller, id, owner, again),
             Call::DescriptorReadable(token) => self.call_descriptor(py, poller, token, names.on_read.bind(py)),
             Call::DescriptorWritable(token) => self.call_descriptor(py, poller, token, names.on_write.bind(py)),

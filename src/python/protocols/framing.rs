@@ -9,7 +9,6 @@ use pyo3::types::{PyBytes, PyList, PyString, PyType};
 use super::{Called, Face};
 use crate::error::Error;
 use crate::poller::Poller;
-use crate::protocols::Wire;
 use crate::protocols::framing::{Frames, Framing as Core, FramingError, Length};
 use crate::python::callbacks::{Names, is_inherited_from};
 use crate::python::connection::Connection;
@@ -203,10 +202,14 @@ impl Face for Messages {
             let answer = messages.and_then(|messages| handler.call_method1(name, (messages,)));
             return Some(Called { name, answer, about: None });
         }
-        let take = |frames: &mut Frames, wire: &mut dyn Wire| frames.take(wire, |message| bytes_object(py, message));
-        let message = poller.with(token, take)??;
+        let mut failed = None;
+        let made = |message: &[u8]| bytes_object(py, message).map_err(|error| failed = Some(error)).ok();
+        let message = poller.with(token, |frames: &mut Frames, wire| frames.take(wire, made))??;
         let name = &names.on_message;
-        let answer = message.and_then(|message| handler.call_method1(name.bind(py), (message,)));
+        let answer = match message {
+            Some(message) => handler.call_method1(name.bind(py), (message,)),
+            None => Err(failed?),
+        };
         Some(Called { name, answer, about: None })
     }
 }

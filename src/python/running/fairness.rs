@@ -60,7 +60,7 @@ impl Share {
 
     /// Called when the poller detaches.
     pub fn leave(&self, now: u64) {
-        self.busy.set(self.busy.get() + (now - self.attached_at.get()));
+        self.busy.set(self.busy.get() + now.saturating_sub(self.attached_at.get()));
         self.detached_at.set(now);
     }
 

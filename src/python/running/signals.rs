@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -25,13 +26,13 @@ impl WakeupFd {
     pub fn set(py: Python<'_>, poller: &Poller) -> PyResult<Self> {
         let pipe = poller.watch_signals().map_err(Error::io("cannot open the signal pipe"))?;
         if !is_main_thread(py)? {
-            // Without the descriptor signals are handled later: at the next event.
             return Ok(Self { before: None, _pipe: pipe });
         }
         let arguments = PyDict::new(py);
         arguments.set_item("warn_on_full_buffer", false)?;
-        let before = py.import("signal")?.call_method("set_wakeup_fd", (pipe.writer(),), Some(&arguments))?;
-        Ok(Self { before: Some(before.unbind()), _pipe: pipe })
+        let before = py.import("signal")?.call_method("set_wakeup_fd", (pipe.writer(),), Some(&arguments));
+        // Without the descriptor signals are handled later: at the next event.
+        Ok(Self { before: before.ok().map(Bound::unbind), _pipe: pipe })
     }
 
     pub fn restore(self, py: Python<'_>) -> PyResult<()> {
@@ -65,8 +66,12 @@ impl StopSignals {
         for (number, default) in [(libc::SIGINT, "default_int_handler"), (libc::SIGTERM, "SIG_DFL")] {
             let current = module.call_method1("getsignal", (number,))?;
             if current.eq(module.getattr(default)?)? || is_of_the_parent(&current) {
-                let before = module.call_method1("signal", (number, &stop))?;
-                replaced.0.push((number, before.unbind()));
+                match module.call_method1("signal", (number, &stop)) {
+                    Ok(before) => replaced.0.push((number, before.unbind())),
+                    // threading may take another thread for the main one: the one that has imported it.
+                    Err(error) if error.is_instance_of::<PyValueError>(py) => return Ok(replaced),
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(replaced)

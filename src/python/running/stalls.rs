@@ -104,7 +104,8 @@ fn stack_of(py: Python<'_>, stall: &Stall<'_>) -> PyResult<String> {
 
 fn write_to_stderr(stall: &Stall<'_>) {
     // If standard error cannot be written, no place for the warning is left.
-    let _ = writeln!(std::io::stderr(), "goev: {}, and holds the interpreter lock", text_of(stall));
+    let (text, patience) = (text_of(stall), PATIENCE.as_secs_f64());
+    let _ = writeln!(std::io::stderr(), "goev: {text}; the interpreter lock was not to be had for {patience} s");
     let dumps = DUMPS.load(Ordering::Relaxed);
     // The program may have given the signal another handler, or none: then it would end the process.
     if dumps != 0 && handler_of(stack_signal()) == Some(dumps) && stall.lasts() {
