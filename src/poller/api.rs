@@ -38,8 +38,7 @@ impl Poller {
 
     /// Held bytes that were sent or dropped from the output. The caller drops them where their owner can be dropped.
     pub fn take_released(&self) -> Vec<Box<dyn Held>> {
-        let pool = &mut self.state.borrow_mut().supplies.pool;
-        if pool.has_released() { pool.take_released() } else { Vec::new() }
+        self.state.borrow_mut().supplies.pool.take_released()
     }
 
     /// Removes a connection that got no handler.

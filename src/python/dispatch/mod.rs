@@ -69,9 +69,13 @@ impl Dispatch for PyDispatch {
         // SAFETY: the thread of a poller is attached, and so is a caller of `Bench`.
         let py = unsafe { Python::assume_attached() };
         detached(py, || {
-            self.share.as_ref().inspect(|share| share.leave(poller.latest()));
+            if let Some(share) = &self.share {
+                share.leave(poller.latest());
+            }
             work();
-            self.share.as_ref().inspect(|share| share.wait(poller.latest()));
+            if let Some(share) = &self.share {
+                share.wait(poller.latest());
+            }
         });
     }
 

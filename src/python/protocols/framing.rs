@@ -15,7 +15,7 @@ use crate::python::connection::Connection;
 use crate::python::contexts::Contexts;
 use crate::python::values::arguments::{self, bytes_of, integer, size, type_name};
 use crate::python::values::errors::{self, MessageTooLong};
-use crate::python::values::objects::bytes_object;
+use crate::python::values::objects::{bytes_object, or_keep};
 use crate::slots::Token;
 
 /// Base of the framings, which cut a stream into messages and put messages into a stream. Has no state: one object
@@ -203,7 +203,7 @@ impl Face for Messages {
             return Some(Called { name, answer, about: None });
         }
         let mut failed = None;
-        let made = |message: &[u8]| bytes_object(py, message).map_err(|error| failed = Some(error)).ok();
+        let made = |message: &[u8]| or_keep(bytes_object(py, message), &mut failed);
         let message = poller.with(token, |frames: &mut Frames, wire| frames.take(wire, made))??;
         let name = &names.on_message;
         let answer = match message {

@@ -20,7 +20,7 @@ use crate::python::callbacks::{Names, is_inherited_from};
 use crate::python::connection::Connection;
 use crate::python::contexts::Contexts;
 use crate::python::values::arguments::{integer, size, type_name};
-use crate::python::values::objects::bytes_object;
+use crate::python::values::objects::{bytes_object, or_keep};
 use crate::python::values::options::{optional_seconds, rate_of};
 use crate::slots::Token;
 
@@ -307,7 +307,7 @@ impl Face for Requests {
         let (mut came, mut failed) = (None, None);
         // Making bytes runs no Python code, so the input may stay borrowed. Making any other object may run some, by a
         // garbage collection.
-        let mut bytes = |data: &[u8]| bytes_object(py, data).map_err(|error| failed = Some(error)).ok();
+        let mut bytes = |data: &[u8]| or_keep(bytes_object(py, data), &mut failed);
         let mut show = |number, event: Event<'_>| {
             came = match event {
                 Event::Request { head, facts, body: None } => {

@@ -24,7 +24,7 @@ use crate::python::contexts::{Contexts, Later};
 use crate::python::tables::{Tables, with_poller};
 use crate::python::values::arguments::{bytes_of, exception, integer, seconds, size_within, type_name};
 use crate::python::values::errors::ConnectionClosed;
-use crate::python::values::objects::bytes_object;
+use crate::python::values::objects::{bytes_object, or_keep};
 use crate::slots::Token;
 use crate::system::random;
 
@@ -158,7 +158,7 @@ impl Face for Items {
         contexts.enter(py, token);
         let socket = handler.cast::<WebSocketConnection>().ok()?;
         let mut failed = None;
-        let mut made = |object: PyResult<Bound<'py, PyAny>>| object.map_err(|error| failed = Some(error)).ok();
+        let mut made = |object: PyResult<Bound<'py, PyAny>>| or_keep(object, &mut failed);
         // Making bytes and text runs no Python code, so the input may stay borrowed.
         let came = poller.with::<WebSocket, _>(token, |machine, wire| {
             machine.take(wire, |item| match item {

@@ -16,6 +16,12 @@ pub fn bytes_object<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, Py
     }
 }
 
+/// Moves an error aside, for results that pass many hands on a hot path: an error is several words long.
+#[inline]
+pub fn or_keep<T>(made: PyResult<T>, failed: &mut Option<PyErr>) -> Option<T> {
+    made.map_err(|error| *failed = Some(error)).ok()
+}
+
 /// A copy of `data`.
 pub fn copied(data: &[u8]) -> PyResult<Vec<u8>> {
     let mut copy = Vec::new();
