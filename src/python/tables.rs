@@ -192,13 +192,13 @@ impl Tables {
     }
 
     #[inline]
-    pub fn handler(&self, py: Python<'_>, token: Token) -> Option<Py<PyAny>> {
-        self.handlers.borrow().get(token).map(|(handler, _)| handler.clone_ref(py))
+    pub fn handler<'py>(&self, py: Python<'py>, token: Token) -> Option<Bound<'py, PyAny>> {
+        self.handlers.borrow().get(token).map(|(handler, _)| handler.bind(py).clone())
     }
 
     #[inline]
-    pub fn handler_and_face(&self, py: Python<'_>, token: Token) -> Option<(Py<PyAny>, Option<FaceRef>)> {
-        self.handlers.borrow().get(token).map(|(handler, face)| (handler.clone_ref(py), *face))
+    pub fn handler_and_face<'py>(&self, py: Python<'py>, token: Token) -> Option<(Bound<'py, PyAny>, Option<FaceRef>)> {
+        self.handlers.borrow().get(token).map(|(handler, face)| (handler.bind(py).clone(), *face))
     }
 
     // ---- timers ---------------------------------------------------------------------------------------------------

@@ -95,10 +95,9 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Makes the answer that is due to the request with this number and head.
-    pub fn new(number: u64, head: &[u8], facts: Facts, has_body: bool) -> Self {
-        let is_connect = &head[..facts.method()] == b"CONNECT";
-        let Facts { version, keep_alive, is_head, may_switch, expects_continue, .. } = facts;
+    /// Makes the answer that is due to the request with this number and these facts.
+    pub fn new(number: u64, facts: Facts, has_body: bool) -> Self {
+        let Facts { version, keep_alive, is_head, is_connect, may_switch, expects_continue, .. } = facts;
         let (is_asked, stage) = (has_body, Stage::Due);
         Self { number, version, keep_alive, is_head, is_connect, may_switch, expects_continue, is_asked, stage }
     }
@@ -155,7 +154,7 @@ impl Answer {
 
     /// Makes a whole answer with a body of `body` bytes. The state changes only in [`Self::give`].
     #[inline(always)]
-    pub fn whole(&self, head: Head, body: usize, date: &[u8]) -> Result<Ready, Unfit> {
+    pub fn whole(&self, head: Head, body: usize, date: &[u8; 29]) -> Result<Ready, Unfit> {
         let switches = self.switches(&head);
         if head.is_switch() {
             self.check_switch(&head)?;
@@ -181,7 +180,7 @@ impl Answer {
     }
 
     /// Makes the head of an answer with a body that follows piece by piece. The state changes only in [`Self::give`].
-    pub fn beginning(&self, head: Head, date: &[u8]) -> Result<Ready, Unfit> {
+    pub fn beginning(&self, head: Head, date: &[u8; 29]) -> Result<Ready, Unfit> {
         if self.switches(&head) {
             return Err(Unfit("another protocol follows, and no body: respond() answers so".into()));
         }
@@ -248,7 +247,7 @@ impl Answer {
 
     /// Notes that the handler gives no more parts. Returns the bytes that tell the peer, and the next step; `None` if
     /// the answer is complete.
-    pub fn abandon(&mut self, date: &[u8]) -> Option<(Vec<u8>, Then)> {
+    pub fn abandon(&mut self, date: &[u8; 29]) -> Option<(Vec<u8>, Then)> {
         match std::mem::replace(&mut self.stage, Stage::Given) {
             Stage::Given => None,
             Stage::Due => Some((error_answer(Refusal::no_answer(), date, self.is_head), Then::Close)),

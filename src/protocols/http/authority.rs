@@ -5,7 +5,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::characters::{alphanumeric_and, behind_digits};
+use super::characters::{alphanumeric_and, are_all_in, behind_digits};
 
 /// `unreserved` and `sub-delims` (RFC 3986 section 2).
 static NAME: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+,;=");
@@ -14,7 +14,7 @@ static NAME: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+,;=");
 #[inline]
 pub(super) fn is_authority(value: &[u8]) -> bool {
     // Most hosts are a plain name, and many have no port.
-    value.iter().all(|byte| NAME[usize::from(*byte)]) || parts(value).is_some()
+    are_all_in(&NAME, value) || parts(value).is_some()
 }
 
 /// Whether `value` is a host with a port that a connection can be made to, as `CONNECT` needs it (RFC 9110 section
@@ -47,14 +47,14 @@ fn parts(value: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
 
 /// `reg-name`, of which every IPv4 address is one.
 fn is_name(host: &[u8]) -> bool {
-    host.iter().all(|byte| NAME[usize::from(*byte)]) || is_escaped_name(host)
+    are_all_in(&NAME, host) || is_escaped_name(host)
 }
 
 /// As [`is_name`], for the rare name with a percent sign: two hexadecimal digits follow each.
 #[cold]
 fn is_escaped_name(host: &[u8]) -> bool {
     let mut parts = host.split(|byte| *byte == b'%');
-    let is_plain = |part: &[u8]| part.iter().all(|byte| NAME[usize::from(*byte)]);
+    let is_plain = |part: &[u8]| are_all_in(&NAME, part);
     parts.next().is_some_and(is_plain) && parts.all(|part| behind_digits(part).is_some_and(is_plain))
 }
 

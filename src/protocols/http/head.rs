@@ -8,10 +8,13 @@ use std::mem::MaybeUninit;
 use httparse::{Header, Request, Status};
 
 use super::authority::{is_authority, is_host_and_port};
-use super::characters::{TOKEN, behind_digits};
+use super::characters::{TOKEN, alphanumeric_and, are_all_in, behind_digits};
 use super::limits::{Limits, MOST_HEADERS};
 use super::list::members;
 use super::refusal::Refusal;
+
+/// The visible characters of ASCII without `#`, which ends a target, and `%`, which begins an escape.
+static UNESCAPED: [bool; 256] = alphanumeric_and(b"!\"$&'()*+,-./:;<=>?@[\\]^_`{|}~");
 
 /// The minor version of HTTP/1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Facts {
     pub keep_alive: bool,
     /// `HEAD`: the answer has no body.
     pub is_head: bool,
+    /// `CONNECT`: a tunnel may follow the head.
+    pub is_connect: bool,
     /// Whether another protocol may follow the head: `CONNECT`, or an `Upgrade`.
     pub may_switch: bool,
     /// The peer waits for `100 Continue` before it sends the body.
@@ -129,7 +134,7 @@ impl Codings {
             self.chunked += usize::from(self.ends_chunked);
             // An unknown coding may have parameters; only the form of its name is checked.
             let name = coding.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
-            self.malformed |= name.is_empty() || !name.iter().all(|byte| TOKEN[usize::from(*byte)]);
+            self.malformed |= name.is_empty() || !are_all_in(&TOKEN, name);
         }
     }
 
@@ -223,7 +228,7 @@ fn parse_other_version(head: &[u8], limits: &Limits) -> Result<Facts, Refusal> {
 
 /// Checks that the form of the target fits the method (RFC 9112 section 3.2).
 fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
-    let is_clean = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') && is_escaped(target);
+    let is_clean = are_all_in(&UNESCAPED, target.as_bytes()) || is_escaped(target);
     let fits = match target.as_bytes() {
         _ if method == "CONNECT" => is_host_and_port(target.as_bytes()),
         b"*" => method == "OPTIONS",
@@ -233,10 +238,12 @@ fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
     if is_clean && fits { Ok(()) } else { Err(Refusal::bad("a malformed target")) }
 }
 
-/// Whether two hexadecimal digits follow each percent sign (RFC 3986 section 2.1).
+/// Whether two hexadecimal digits follow each percent sign (RFC 3986 section 2.1), and nothing else is wrong.
+#[inline(never)]
 fn is_escaped(target: &str) -> bool {
-    // Most targets contain no percent sign.
-    !target.contains('%') || target.split('%').skip(1).all(|rest| behind_digits(rest.as_bytes()).is_some())
+    let mut parts = target.as_bytes().split(|byte| *byte == b'%');
+    let is_clean = |part: &[u8]| are_all_in(&UNESCAPED, part);
+    parts.next().is_some_and(is_clean) && parts.all(|part| behind_digits(part).is_some_and(is_clean))
 }
 
 fn is_absolute(target: &str) -> bool {
@@ -252,18 +259,18 @@ impl Fields {
         let Header { name, value } = *header;
         // The length distinguishes most names before their letters are compared.
         match name.len() {
-            4 if is(name, "host") => self.note_host(value),
-            6 if is(name, "expect") => self.note_expect(value),
-            7 if is(name, "upgrade") => {
+            4 if is(name, b"host") => self.note_host(value),
+            6 if is(name, b"expect") => self.note_expect(value),
+            7 if is(name, b"upgrade") => {
                 self.upgrade.1 = true;
                 Ok(())
             }
-            10 if is(name, "connection") => {
+            10 if is(name, b"connection") => {
                 self.note_connection(value);
                 Ok(())
             }
-            14 if is(name, "content-length") => self.note_length(value),
-            17 if is(name, "transfer-encoding") => {
+            14 if is(name, b"content-length") => self.note_length(value),
+            17 if is(name, b"transfer-encoding") => {
                 self.codings.note(value);
                 Ok(())
             }
@@ -324,6 +331,7 @@ impl Fields {
             (None, length) => Body::Length(length.unwrap_or(0) as u32),
         };
         let has_body = body != Body::Length(0);
+        let is_connect = method == "CONNECT";
         Ok(Facts {
             method: method.len() as u32,
             target: (method.len() + 1 + target.len()) as u32,
@@ -331,7 +339,8 @@ impl Fields {
             keep_alive: !self.close && (version == Version::Http11 || self.keep_alive),
             is_head: method == "HEAD",
             // RFC 9110 section 7.8: an Upgrade in HTTP/1.0 must be ignored.
-            may_switch: method == "CONNECT" || (self.upgrade == (true, true) && version == Version::Http11),
+            is_connect,
+            may_switch: is_connect || (self.upgrade == (true, true) && version == Version::Http11),
             // RFC 9110 section 10.1.1: an Expect in HTTP/1.0 must be ignored.
             expects_continue: self.expects_continue && has_body && version == Version::Http11,
             body,
@@ -339,8 +348,13 @@ impl Fields {
     }
 }
 
-fn is(name: &str, wanted: &str) -> bool {
-    name.eq_ignore_ascii_case(wanted)
+/// Whether a field has this name, in whatever case.
+#[inline(always)]
+fn is<const N: usize>(name: &str, wanted: &[u8; N]) -> bool {
+    // The bit makes a letter lower-case, and makes no other character of a token a letter or a hyphen.
+    let differ =
+        |name: &[u8; N]| name.iter().zip(wanted).fold(0, |bits, (byte, wanted)| bits | ((byte | 0x20) ^ wanted));
+    <&[u8; N]>::try_from(name.as_bytes()).is_ok_and(|name| differ(name) == 0)
 }
 
 /// The fields of a head that was read before: names and values, trimmed.

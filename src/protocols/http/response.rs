@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::characters::TOKEN;
+use super::characters::{TOKEN, are_all_in};
 use super::head::Version;
 use super::list::members;
 use super::refusal::{Refusal, reason};
@@ -54,7 +54,7 @@ impl Head {
 
     /// Writes one field. Returns an error if it is malformed, or if only the server may set it.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Unfit> {
-        if name.is_empty() || !name.iter().all(|byte| TOKEN[usize::from(*byte)]) {
+        if name.is_empty() || !are_all_in(&TOKEN, name) {
             return Err(Unfit(format!("a field name must be a token, not {:?}", latin1(name))));
         }
         // No branch for each byte, because nearly all values are fine.
@@ -126,7 +126,7 @@ impl Head {
     }
 
     /// Writes the remaining fields and the empty line. Also returns whether the connection ends after the answer.
-    pub fn finish(mut self, framed: Framed, date: &[u8], peer: Version, keep_alive: bool) -> (Vec<u8>, bool) {
+    pub fn finish(mut self, framed: Framed, date: &[u8; 29], peer: Version, keep_alive: bool) -> (Vec<u8>, bool) {
         // RFC 9110 sections 8.6 and 15.3.6: no length in 1xx and 204; in 304 only the length of a 200; 0 in 205.
         let length = match framed {
             Framed::Empty if self.status == 304 => self.length,
@@ -143,7 +143,7 @@ impl Head {
             self.bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
         if !self.has_date && self.status >= 200 {
-            for part in [b"Date: ", date, b"\r\n"] {
+            for part in [&b"Date: "[..], date, b"\r\n"] {
                 self.bytes.extend_from_slice(part);
             }
         }
@@ -162,7 +162,7 @@ impl Head {
 
 /// A whole answer that reports an error; the connection ends after it. With `is_head` it answers a `HEAD`, and has no
 /// body.
-pub fn error_answer(refusal: Refusal, date: &[u8], is_head: bool) -> Vec<u8> {
+pub fn error_answer(refusal: Refusal, date: &[u8; 29], is_head: bool) -> Vec<u8> {
     let body = format!("{refusal}\n");
     let mut head = Head::new(Vec::new(), refusal.status);
     // Cannot fail: nothing in the field comes from outside.

@@ -354,19 +354,19 @@ pub fn hand_over(py: Python<'_>, remote: &Arc<Remote>, other: &Bound<'_, Connect
         let token = remote.token;
         let Some(old) = tables.handler(py, token) else { return Err(Error::Closed.into()) };
         let face = other.get().face();
-        if let Some(face) = old.bind(py).cast::<Connection>()?.get().face() {
+        if let Some(face) = old.cast::<Connection>()?.get().face() {
             face.check_successor(other, argument)?;
         }
-        let is_claimed = face.map_or(Ok(false), |face| face.claim_successor(old.bind(py), other, argument))?;
+        let is_claimed = face.map_or(Ok(false), |face| face.claim_successor(&old, other, argument))?;
         if !is_claimed {
             other.get().claim(argument)?;
         }
-        let handed = poller.hand_over(token, |marks| Box::new(PyTask::HandedOver(old.clone_ref(py), marks)));
+        let handed = poller.hand_over(token, |marks| Box::new(PyTask::HandedOver(old.clone().unbind(), marks)));
         let (remote, timers) = handed.inspect_err(|_| other.get().release())?;
         if let Some(face) = face {
             // Done here, so that the protocol sends its closing message even if the connection is closed before it
             // opens.
-            face.took_over(poller, remote.token, old.bind(py), other);
+            face.took_over(poller, remote.token, &old, other);
         }
         tables.move_observer(token, remote.token);
         tables.contexts.hand_over(py, token, remote.token);

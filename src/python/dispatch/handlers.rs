@@ -61,18 +61,17 @@ impl PyDispatch {
     /// Sets the protocol and calls `on_open`. The protocol comes first, because input may have arrived already.
     pub(super) fn begin(&self, py: Python<'_>, poller: &Poller, token: Token) {
         let Some((handler, face)) = self.tables.handler_and_face(py, token) else { return };
-        let handler = handler.bind(py);
         // The protocol may be set by code of the user: the class of a framing.
         self.tables.contexts.enter(py, token);
         // A handler gets `on_open` and `on_close` even if its connection was closed before. It needs no protocol then.
         let ready = match poller.is_open(token) {
-            true => or_messages(face).set_up(poller, &self.tables.names, token, handler),
+            true => or_messages(face).set_up(poller, &self.tables.names, token, &handler),
             false => Ok(()),
         };
         let names = &self.tables.names;
         match ready {
             Ok(()) => self.call_deciding(py, poller, token, names.on_open.bind(py)),
-            Err(error) => self.end_by(poller, token, handler, names.framing.bind(py), error),
+            Err(error) => self.end_by(poller, token, &handler, names.framing.bind(py), error),
         }
     }
 }

@@ -145,7 +145,7 @@ impl PyDispatch {
             Call::Passed(token, mark) => {
                 contexts.enter(py, token);
                 if let Some(handler) = self.tables.handler(py, token) {
-                    self.call_passed(py, poller, Some(token), handler.bind(py), mark);
+                    self.call_passed(py, poller, Some(token), &handler, mark);
                 }
             }
             Call::Accept(remote, acceptor) => self.accept(py, poller, &remote, &acceptor),
@@ -204,21 +204,20 @@ impl PyDispatch {
     /// Calls a callback that decides: `None` and `True` continue, `False` closes.
     fn call_deciding(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
         let Some(handler) = self.tables.handler(py, token) else { return };
-        let handler = handler.bind(py);
         self.tables.contexts.enter(py, token);
         match handler.call_method0(name).and_then(|answer| goes_on(name, &answer)) {
             Ok(true) => {}
             Ok(false) => poller.close(token),
-            Err(error) => self.end_by(poller, token, handler, name, error),
+            Err(error) => self.end_by(poller, token, &handler, name, error),
         }
     }
 
     /// Calls a callback of the connection's protocol through its face.
     fn call_face(&self, py: Python<'_>, poller: &Poller, token: Token) {
         let Some((handler, face)) = self.tables.handler_and_face(py, token) else { return };
-        let (handler, face) = (handler.bind(py), or_messages(face));
+        let face = or_messages(face);
         let (names, contexts) = (&self.tables.names, &self.tables.contexts);
-        let Some(Called { name, answer, about }) = face.call(poller, names, contexts, token, handler) else {
+        let Some(Called { name, answer, about }) = face.call(poller, names, contexts, token, &handler) else {
             return;
         };
         let name = name.bind(py);
@@ -226,7 +225,7 @@ impl PyDispatch {
             Ok(true) => {}
             Ok(false) => face.decline(poller, token),
             Err(error) => {
-                if let Some(error) = self.blame(poller, token, handler, name, error) {
+                if let Some(error) = self.blame(poller, token, &handler, name, error) {
                     face.fail(py, poller, token, about, error);
                 }
             }
@@ -256,7 +255,7 @@ impl PyDispatch {
     fn call_open(&self, py: Python<'_>, poller: &Poller, remote: Arc<Remote>) {
         let token = remote.token;
         let Some(handler) = self.tables.handler(py, token) else { return };
-        if let Ok(connection) = handler.bind(py).cast::<Connection>() {
+        if let Ok(connection) = handler.cast::<Connection>() {
             connection.get().bind_to(remote);
         }
         self.begin(py, poller, token);
@@ -265,7 +264,7 @@ impl PyDispatch {
     /// Calls a callback; a handler that does not define it is finished instead.
     fn call_or_finish(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
         let Some(handler) = self.tables.handler(py, token) else { return };
-        if is_inherited_from::<Connection>(handler.bind(py), name) {
+        if is_inherited_from::<Connection>(&handler, name) {
             return poller.finish(token);
         }
         self.call_deciding(py, poller, token, name);
@@ -275,9 +274,9 @@ impl PyDispatch {
         let Some(handler) = self.tables.handler(py, token) else { return };
         let name = self.tables.names.on_drain.bind(py);
         self.tables.contexts.enter(py, token);
-        let answer = handler.bind(py).call_method0(name).and_then(|answer| is_none(name, &answer));
+        let answer = handler.call_method0(name).and_then(|answer| is_none(name, &answer));
         if let Err(error) = answer {
-            self.end_by(poller, token, handler.bind(py), name, error);
+            self.end_by(poller, token, &handler, name, error);
         }
     }
 

@@ -35,7 +35,7 @@ impl PyDispatch {
                     return self.report(py, poller, callback.function.bind(py), "timer callback", error);
                 };
                 if let Some(handler) = self.tables.handler(py, owner) {
-                    self.end_by(poller, owner, handler.bind(py), name, error);
+                    self.end_by(poller, owner, &handler, name, error);
                 }
             }
         }
@@ -82,7 +82,7 @@ impl PyDispatch {
         }
         let Err(error) = function.call(py, &self.tables.contexts, args.bind(py)) else { return };
         match owner.and_then(|owner| Some((owner.token, self.tables.handler(py, owner.token)?))) {
-            Some((token, handler)) => self.end_by(poller, token, handler.bind(py), &PyString::new(py, name), error),
+            Some((token, handler)) => self.end_by(poller, token, &handler, &PyString::new(py, name), error),
             None => self.report(py, poller, function.function.bind(py), name, error),
         }
     }
@@ -91,13 +91,12 @@ impl PyDispatch {
 
     pub(super) fn call_descriptor(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
         let Some(handler) = self.tables.handler(py, token) else { return };
-        let handler = handler.bind(py);
         self.tables.contexts.enter(py, token);
         match handler.call_method0(name).and_then(|answer| goes_on(name, &answer)) {
             Ok(true) => {}
             Ok(false) => poller.remove_descriptor(token, Reason::Orderly),
             Err(error) => {
-                if let Some(error) = self.report_and_keep(py, poller, handler, &name.to_string(), error) {
+                if let Some(error) = self.report_and_keep(py, poller, &handler, &name.to_string(), error) {
                     poller.remove_descriptor(token, Reason::Raised(Box::new(error)));
                 }
             }
@@ -113,16 +112,16 @@ impl PyDispatch {
         let name = self.tables.names.on_datagram.bind(py);
         self.tables.contexts.enter(py, token);
         let args = data.and_then(|data| Ok((data, peer_object(py, &self.tables, &datagram.from)?)));
-        let answer = args.and_then(|args| handler.bind(py).call_method1(name, args));
-        self.settle_datagrams(py, poller, token, handler.bind(py), name, answer);
+        let answer = args.and_then(|args| handler.call_method1(name, args));
+        self.settle_datagrams(py, poller, token, &handler, name, answer);
     }
 
     pub(super) fn call_datagram_error(&self, py: Python<'_>, poller: &Poller, token: Token, error: PyErr) {
         let Some(handler) = self.tables.handler(py, token) else { return };
         let name = self.tables.names.on_error.bind(py);
         self.tables.contexts.enter(py, token);
-        let answer = handler.bind(py).call_method1(name, (error.into_value(py),));
-        self.settle_datagrams(py, poller, token, handler.bind(py), name, answer);
+        let answer = handler.call_method1(name, (error.into_value(py),));
+        self.settle_datagrams(py, poller, token, &handler, name, answer);
     }
 
     /// Acts on the answer of a callback for datagrams: only `False` and exceptions close.

@@ -38,7 +38,7 @@ pub fn warn(remote: &Arc<Remote>, head: &[u8], is_begun: bool) {
 
 fn class_of(py: Python<'_>, remote: &Remote, tables: &crate::python::tables::Tables) -> Option<String> {
     let handler = tables.handler(py, remote.token)?;
-    let name = handler.bind(py).get_type().qualname().ok()?;
+    let name = handler.get_type().qualname().ok()?;
     Some(name.to_string())
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::string::PyStringData;
 use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 
 use super::files::{self, FileAnswer};
@@ -57,7 +58,7 @@ impl Request {
         observer: Option<Arc<Observer>>,
     ) -> PyResult<Bound<'py, Self>> {
         let Parts { head, facts, body } = parts;
-        let answer = Mutex::new(Answer::new(number, &head, facts, body.is_some()));
+        let answer = Mutex::new(Answer::new(number, facts, body.is_some()));
         let (remote, is_posted) = (remote.clone(), AtomicBool::new(false));
         Bound::new(py, Self { remote, number, head, facts, body, answer, is_posted, observer })
     }
@@ -176,7 +177,7 @@ impl Request {
         if !self.is_posted()
             && let Some(given) = with_poller(&remote.handle, |poller, _| poller.with(remote.token, answer))
         {
-            return given.ok_or(Error::Closed)?;
+            return given.unwrap_or_else(|| Err(Error::Closed));
         }
         self.send([Slice::Bytes(bytes)], then)
     }
@@ -190,7 +191,7 @@ impl Request {
             with_poller(&remote.handle, |poller, _| {
                 let parts = parts.by_ref().map(Slice::into_data);
                 let given = poller.with::<Http, _>(remote.token, |http, wire| http.answer(number, parts, then, wire));
-                given.ok_or(Error::Closed)?
+                given.unwrap_or_else(|| Err(Error::Closed))
             })
         };
         given.unwrap_or_else(|| {
@@ -269,13 +270,12 @@ fn with_latin1<R>(
     let Ok(text) = text.cast::<PyString>() else {
         return Err(PyTypeError::new_err(format!("{whose}: must be str, not {}", type_name(text))));
     };
-    match text.to_str() {
-        Ok(text) if text.is_ascii() => use_it(text.as_bytes()),
-        _ => {
-            let encoded = text.call_method1("encode", ("latin-1",));
-            let encoded = encoded.map_err(|_| PyValueError::new_err(format!("{whose}: not ISO-8859-1: {text:?}")))?;
-            use_it(encoded.cast::<PyBytes>()?.as_bytes())
-        }
+    // SAFETY: the call reads the bits of the object that tell its form, which PyO3 knows for each version of CPython. The
+    // text is not changed while its bytes are borrowed, because no `str` ever is.
+    match unsafe { text.data() }? {
+        // A text without a character above U+00FF is stored as one byte for each, its number: ISO-8859-1.
+        PyStringData::Ucs1(bytes) => use_it(bytes),
+        _ => Err(PyValueError::new_err(format!("{whose}: not ISO-8859-1: {text:?}"))),
     }
 }
 

@@ -156,7 +156,7 @@ impl Server {
         let Self { http, wire, answers, .. } = self;
         let taken = http.take(wire, |number, event| match event {
             Event::Request { head, facts, body } => {
-                answers.push(Answer::new(number, head, facts, body.is_some()));
+                answers.push(Answer::new(number, facts, body.is_some()));
                 Saw::Request(number, Seen::new(head, facts, body))
             }
             Event::Body(piece) => Saw::Body(number, piece.to_vec()),
