@@ -84,7 +84,7 @@ impl State {
         while !self.batch.is_full() {
             let message = self.queues.posted.pop_front()?;
             if self.queues.posted.is_empty() {
-                self.queues.shrink();
+                self.queues.shrink_posted();
             }
             match message {
                 Message::Task(task) => return Some(Call::Task(task)),

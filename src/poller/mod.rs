@@ -206,6 +206,9 @@ impl Poller {
         }
         self.wait(wait, at_most)?;
         let state = &mut *self.state.borrow_mut();
+        if state.queues.has_mail {
+            state.read_mailbox();
+        }
         state.fill();
         state.expire();
         // At the end of a stop there is no wait, so held bytes have no other batch.
@@ -216,7 +219,7 @@ impl Poller {
     /// values.
     pub(crate) fn wind_up(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
         let rest = self.handle.mailbox.close();
-        self.state.borrow_mut().receive(rest);
+        self.state.borrow_mut().read_last(rest);
         // Timers that are still set do not count, because a repeating one is due again and again.
         while self.has_work_to_finish() {
             self.begin_batch();
@@ -338,7 +341,7 @@ fn note_all(state: &mut State, events: &Events) -> bool {
     for event in events {
         count += 1;
         match event.token() {
-            WAKER => state.read_mailbox(),
+            WAKER => state.queues.has_mail = true,
             SIGNALS => state.read_signals(),
             token => state.note(Token::from_bits(token.0 as u64), event),
         }

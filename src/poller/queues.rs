@@ -19,6 +19,10 @@ use crate::shared::handle::Message;
 use crate::slots::Token;
 use crate::timer::Held;
 
+/// The most room for messages that is given back in a turn of the loop. The kernel takes some 30 ms for the 200 MB of two
+/// million messages, and no connection must wait for that.
+const STEP: usize = 32 * 1024;
+
 /// An entry that waits for its turn in the batch.
 pub(super) enum Turn {
     Accepted(Token, Arc<Acceptor>),
@@ -60,6 +64,10 @@ pub(super) struct Queues {
     /// The posted tasks, and the messages behind them that may be from the same thread. Apart from the turns, because a
     /// thread may post millions, and no source must wait for them.
     pub posted: VecDeque<Message>,
+    /// Whether the mailbox may have messages.
+    pub has_mail: bool,
+    /// The room that a flood of posted messages took. It is empty, and is given back in steps.
+    spent: VecDeque<Message>,
     /// Marks of protocols whose output was sent, each with its connection. They come before the turns, and before the
     /// `on_close` of their connection.
     pub passed: VecDeque<(Token, Foreign)>,
@@ -141,7 +149,29 @@ impl Queues {
             && self.rearm.is_empty()
             && self.overdue.is_empty()
             && !self.have_turns()
+            && !self.has_mail
+            && !self.has_spent()
             && self.ready.is_empty()
+    }
+
+    /// Puts the memory of the posted messages aside, when a flood made it large and the last one was taken.
+    pub fn shrink_posted(&mut self) {
+        if self.posted.capacity() > STEP {
+            self.spent = std::mem::take(&mut self.posted);
+        }
+        self.shrink();
+    }
+
+    /// Whether memory of posted messages is to be given back.
+    #[inline]
+    pub fn has_spent(&self) -> bool {
+        self.spent.capacity() > 0
+    }
+
+    /// Gives back a part of it.
+    #[cold]
+    pub fn shrink_spent(&mut self) {
+        self.spent.shrink_to(self.spent.capacity().saturating_sub(STEP));
     }
 
     /// Gives memory back that a flood made a queue take. Called when connections have ended, and when the last posted value
@@ -200,5 +230,22 @@ mod tests {
         assert_eq!(slots, [0, 1, 2, 3, 4]);
         let most = queues.ready.capacity().max(queues.turns.capacity()).max(queues.touched.capacity());
         assert!(most <= 2 * KEPT, "{most}");
+    }
+
+    #[test]
+    fn a_flood_of_messages_gives_its_memory_back_in_steps() {
+        let mut queues = Queues::default();
+        (0..100_000).for_each(|_| queues.posted.push_back(Message::Task(Box::new(()))));
+        queues.posted.clear();
+        let (mut room, mut steps) = (queues.posted.capacity(), 0);
+        queues.shrink_posted();
+        assert_eq!(queues.posted.capacity(), 0);
+        while queues.has_spent() {
+            assert!(!queues.are_empty(), "the poller must not sleep before it is done");
+            queues.shrink_spent();
+            assert!(room - queues.spent.capacity() <= STEP);
+            (room, steps) = (queues.spent.capacity(), steps + 1);
+        }
+        assert!(steps >= 4 && queues.are_empty(), "{steps}");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The dispatch does not run here. Input goes into the arena; no handler is called.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use mio::event::Event;
@@ -15,6 +16,10 @@ use crate::options::LEAST_READ;
 use crate::shared::handle::Message;
 use crate::shared::remote::Remote;
 use crate::slots::Token;
+
+/// The most messages that a turn of the loop obeys in the read phase. The dispatch obeys the others, within the limits of its
+/// batches.
+const MOST_OBEYED: usize = 1024;
 
 /// The result of a connection's turn.
 #[derive(Default)]
@@ -51,28 +56,42 @@ impl State {
         }
     }
 
+    /// Takes the messages of the mailbox, unless earlier ones still wait for the dispatch. Obeys the first of them, which
+    /// need no dispatch.
     pub(super) fn read_mailbox(&mut self) {
-        let messages = self.handle.mailbox.take(std::mem::take(&mut self.messages));
-        self.receive(messages);
+        if self.queues.posted.is_empty() {
+            self.queues.has_mail = false;
+            self.handle.mailbox.take(&mut self.queues.posted);
+            self.obey_first();
+        }
+        self.obey_urgent();
     }
 
-    pub(super) fn receive(&mut self, mut messages: Vec<Message>) {
-        for message in messages.drain(..) {
-            match message {
-                // A cancelled timer may be due in this very batch. It was set before, so no earlier message matters to
-                // it.
-                Message::CancelTimer(id) => self.obey(Message::CancelTimer(id)),
-                // Behind a waiting task every other message waits too, so the messages of each thread keep their order.
-                message if matches!(message, Message::Task(_)) || !self.queues.posted.is_empty() => {
-                    self.queues.posted.push_back(message);
+    /// Takes the last messages of the mailbox, which is closed.
+    pub(super) fn read_last(&mut self, mut messages: VecDeque<Message>) {
+        self.queues.has_mail = false;
+        self.queues.posted.append(&mut messages);
+        self.obey_first();
+        self.obey_urgent();
+    }
+
+    /// Obeys the messages before the first task. Behind a waiting task every other message waits too, so the messages of
+    /// each thread keep their order.
+    fn obey_first(&mut self) {
+        for _ in 0..MOST_OBEYED {
+            match self.queues.posted.pop_front() {
+                Some(message @ (Message::Task(_) | Message::CancelTimer(_))) => {
+                    return self.queues.posted.push_front(message);
                 }
-                message => self.obey(message),
+                Some(message) => self.obey(message),
+                None => return self.queues.shrink_posted(),
             }
         }
-        // Keeps the memory for the next messages, unless a flood made it large.
-        if messages.capacity() <= 1024 {
-            self.messages = messages;
-        }
+    }
+
+    fn obey_urgent(&mut self) {
+        let urgent = self.handle.mailbox.take_urgent();
+        urgent.into_iter().for_each(|message| self.obey(message));
     }
 
     pub(super) fn obey(&mut self, message: Message) {

@@ -18,7 +18,7 @@ use crate::error::{Foreign, Reason};
 use crate::options::ReactorOptions;
 use crate::protocols::{Closing, Protocol};
 use crate::shared::acceptor::Listener;
-use crate::shared::handle::{Message, PollerHandle};
+use crate::shared::handle::PollerHandle;
 use crate::slots::{Slots, Token};
 use crate::sources::connector::{Attempt, Dial};
 use crate::sources::datagram::{DatagramSocket, Landing};
@@ -141,8 +141,6 @@ pub(super) struct State {
     pub descriptors: HashMap<RawFd, Token>,
     pub resolver: Resolver,
     pub pinning: Pinning,
-    /// The memory of the last messages, used again for the next ones.
-    pub messages: Vec<Message>,
     pub signals: Option<Arc<SignalPipe>>,
     /// The end of a stop's grace; `None` until a stop was asked for.
     pub stopping: Option<u64>,
@@ -175,7 +173,6 @@ impl State {
             descriptors: HashMap::new(),
             resolver,
             pinning: Pinning { cpu, before: None },
-            messages: Vec::new(),
             signals: None,
             stopping: None,
             failure: None,
@@ -295,6 +292,9 @@ impl State {
         self.rearm_descriptors();
         self.finish_endings();
         self.settle();
+        if self.queues.has_spent() {
+            self.queues.shrink_spent();
+        }
         if self.stopping.is_some() {
             self.stop_latecomers();
         }

@@ -50,6 +50,7 @@ pub(crate) enum Message {
         target: usize,
         answer: Answer,
     },
+    /// Urgent: the timer may be due in the very next batch. It was set before, so no earlier message matters to it.
     CancelTimer(TimerId),
     Broadcast(Broadcast),
     Task(Foreign),
@@ -100,7 +101,9 @@ impl PollerHandle {
     /// Cancels a timer from another thread. The dispatch gets it as [`crate::poller::call::Call::TimerCancelled`].
     pub fn cancel_timer(&self, id: TimerId) {
         // A poller that takes no more messages fires no more timers.
-        let _ = self.post(Message::CancelTimer(id));
+        if !fork::is_foreign(self.birth) {
+            let _ = self.mailbox.post_urgent(Message::CancelTimer(id));
+        }
     }
 
     /// Calls `look` with each value of the layer above that waits in the mailbox: a task, or an acceptor with its factory.

@@ -1,9 +1,13 @@
 //! The one queue by which other threads reach a poller.
 //!
-//! Any thread posts; only the poller takes, and it always takes all messages. A thread that posts into an empty queue
-//! wakes the poller. "Empty" is read under the same lock as the messages, so no wake-up is lost: a message is taken
-//! by the current `take`, or it is the first of the next one. So a thousand posts cost one wake-up.
+//! Any thread posts; only the poller takes. It takes all messages at once by a swap of two queues, so a take costs the same
+//! for one message and for a million. A thread that posts into an empty queue wakes the poller. "Empty" is read under the
+//! same lock as the messages, so no wake-up is lost: a message is taken by the current `take`, or it is the first of the
+//! next one. So a thousand posts cost one wake-up.
+//!
+//! An urgent message overtakes all others: it has a queue of its own, by the same rules.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -34,58 +38,91 @@ impl Wake for mio::Waker {
 /// A queue with many writers and one reader.
 pub struct Mailbox<M, W = mio::Waker> {
     inside: Mutex<Inside<M>>,
-    /// The number of messages: written under the lock, read without it.
+    /// The number of messages in both queues: written under the lock, read without it.
     depth: AtomicUsize,
     waker: W,
 }
 
 struct Inside<M> {
-    messages: Vec<M>,
+    messages: VecDeque<M>,
+    urgent: Vec<M>,
     open: bool,
+}
+
+impl<M> Inside<M> {
+    fn depth(&self) -> usize {
+        self.messages.len() + self.urgent.len()
+    }
 }
 
 impl<M, W: Wake> Mailbox<M, W> {
     /// Makes an empty mailbox; `waker` wakes its owner.
     pub fn new(waker: W) -> Self {
-        Self { inside: Mutex::new(Inside { messages: Vec::new(), open: true }), depth: AtomicUsize::new(0), waker }
+        let inside = Inside { messages: VecDeque::new(), urgent: Vec::new(), open: true };
+        Self { inside: Mutex::new(inside), depth: AtomicUsize::new(0), waker }
     }
 
     /// Queues `message` behind all earlier ones; returns it when the mailbox is closed.
     pub fn post(&self, message: M) -> Result<(), M> {
+        self.post_by(message, |inside, message| {
+            inside.messages.push_back(message);
+            inside.messages.len() == 1
+        })
+    }
+
+    /// As [`Self::post`], but only behind the urgent ones.
+    pub fn post_urgent(&self, message: M) -> Result<(), M> {
+        self.post_by(message, |inside, message| {
+            inside.urgent.push(message);
+            inside.urgent.len() == 1
+        })
+    }
+
+    /// Posts by `push`, which tells whether the message is the first of its queue.
+    fn post_by(&self, message: M, push: impl FnOnce(&mut Inside<M>, M) -> bool) -> Result<(), M> {
         let mut inside = self.lock();
         if !inside.open {
             return Err(message);
         }
-        inside.messages.push(message);
-        let first = inside.messages.len() == 1;
-        self.depth.store(inside.messages.len(), Ordering::Relaxed);
+        let is_first = push(&mut inside, message);
+        self.depth.store(inside.depth(), Ordering::Relaxed);
         drop(inside);
-        if first {
+        if is_first {
             // Writing to an eventfd fails only when it is full, and then a wake-up is pending already.
             let _ = self.waker.wake();
         }
         Ok(())
     }
 
-    /// Takes all messages, and leaves `emptied` in their place so that its memory is used again.
-    pub fn take(&self, emptied: Vec<M>) -> Vec<M> {
+    /// Takes all messages but the urgent ones into `emptied`, the memory of which the next messages use.
+    pub fn take(&self, emptied: &mut VecDeque<M>) {
         debug_assert!(emptied.is_empty());
         let mut inside = self.lock();
-        self.depth.store(0, Ordering::Relaxed);
-        std::mem::replace(&mut inside.messages, emptied)
+        std::mem::swap(&mut inside.messages, emptied);
+        self.depth.store(inside.depth(), Ordering::Relaxed);
     }
 
-    /// Takes all messages; later posts are refused.
-    pub fn close(&self) -> Vec<M> {
+    /// Takes the urgent messages.
+    pub fn take_urgent(&self) -> Vec<M> {
+        let mut inside = self.lock();
+        let urgent = std::mem::take(&mut inside.urgent);
+        self.depth.store(inside.depth(), Ordering::Relaxed);
+        urgent
+    }
+
+    /// Takes all messages but the urgent ones; later posts are refused.
+    pub fn close(&self) -> VecDeque<M> {
         let mut inside = self.lock();
         inside.open = false;
-        self.depth.store(0, Ordering::Relaxed);
-        std::mem::take(&mut inside.messages)
+        let messages = std::mem::take(&mut inside.messages);
+        self.depth.store(inside.depth(), Ordering::Relaxed);
+        messages
     }
 
     /// Calls `look` with each waiting message.
     pub fn each(&self, look: impl FnMut(&M)) {
-        self.lock().messages.iter().for_each(look);
+        let inside = self.lock();
+        inside.messages.iter().chain(&inside.urgent).for_each(look);
     }
 
     /// Whether it takes messages, as of a moment ago.
@@ -128,6 +165,12 @@ mod tests {
         (Mailbox::new(Bell(sender)), receiver)
     }
 
+    fn taken(mailbox: &Mailbox<(usize, usize), Bell>) -> Vec<(usize, usize)> {
+        let mut taken = VecDeque::new();
+        mailbox.take(&mut taken);
+        taken.into()
+    }
+
     #[test]
     fn under_load_no_wake_up_is_lost_and_each_thread_keeps_its_order() {
         const THREADS: usize = 8;
@@ -138,16 +181,15 @@ mod tests {
                 let mailbox = &mailbox;
                 scope.spawn(move || (0..EACH).for_each(|n| assert!(mailbox.post((thread, n)).is_ok())));
             }
-            let (mut next, mut emptied) = ([0; THREADS], Vec::new());
+            let (mut next, mut taken) = ([0; THREADS], VecDeque::new());
             while next.iter().sum::<usize>() < THREADS * EACH {
                 // A lost wake-up ends here, because no thread rings again for a queue that is not empty.
                 bell.recv_timeout(Duration::from_secs(20)).expect("a wake-up was lost");
-                let mut taken = mailbox.take(std::mem::take(&mut emptied));
+                mailbox.take(&mut taken);
                 for (thread, n) in taken.drain(..) {
                     assert_eq!(n, next[thread]);
                     next[thread] += 1;
                 }
-                emptied = taken;
             }
         });
     }
@@ -161,15 +203,36 @@ mod tests {
     }
 
     #[test]
+    fn a_take_moves_no_message() {
+        let (mailbox, _bell) = mailbox();
+        (0..10_000).for_each(|n| assert!(mailbox.post((0, n)).is_ok()));
+        let (mut before, mut taken) = (Vec::new(), VecDeque::new());
+        mailbox.each(|message| before.push(std::ptr::from_ref(message)));
+        mailbox.take(&mut taken);
+        assert!(taken.iter().map(std::ptr::from_ref).eq(before));
+    }
+
+    #[test]
     fn many_posts_ring_once_until_taken() {
         let (mailbox, bell) = mailbox();
         for n in 0..10 {
             assert_eq!(mailbox.post((0, n)), Ok(()));
         }
         assert_eq!((bell.try_recv().is_ok(), bell.try_recv().is_ok()), (true, false));
-        assert_eq!(mailbox.take(Vec::new()).len(), 10);
+        assert_eq!(taken(&mailbox).len(), 10);
         assert_eq!(mailbox.post((0, 10)), Ok(()));
         assert!(bell.try_recv().is_ok());
+    }
+
+    #[test]
+    fn an_urgent_message_rings_and_comes_alone_although_others_wait() {
+        let (mailbox, bell) = mailbox();
+        assert_eq!(mailbox.post((0, 0)), Ok(()));
+        assert!(bell.try_recv().is_ok());
+        assert_eq!(mailbox.post_urgent((1, 0)), Ok(()));
+        assert!(bell.try_recv().is_ok());
+        assert_eq!((mailbox.take_urgent(), mailbox.depth()), (vec![(1, 0)], 1));
+        assert_eq!((taken(&mailbox), mailbox.depth()), (vec![(0, 0)], 0));
     }
 }
 
@@ -194,6 +257,12 @@ mod models {
         (Arc::new(Mailbox::new(bell.clone())), bell)
     }
 
+    fn taken(mailbox: &Mailbox<(usize, usize), Arc<Notify>>) -> VecDeque<(usize, usize)> {
+        let mut taken = VecDeque::new();
+        mailbox.take(&mut taken);
+        taken
+    }
+
     fn in_every_order(threads: impl Fn() + Sync + Send + 'static) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
@@ -214,7 +283,7 @@ mod models {
             while next != [2, 2] {
                 // A lost wake-up ends here: loom fails when all threads sleep.
                 bell.wait();
-                for (thread, n) in mailbox.take(Vec::new()) {
+                for (thread, n) in taken(&mailbox) {
                     assert_eq!(n, next[thread]);
                     next[thread] += 1;
                 }
@@ -229,11 +298,11 @@ mod models {
             let (mailbox, _bell) = mailbox();
             let posting = mailbox.clone();
             let thread = thread::spawn(move || (0..2).filter(|n| posting.post((0, *n)).is_ok()).count());
-            let mut taken = mailbox.take(Vec::new()).len();
-            taken += mailbox.close().len();
-            assert_eq!(thread.join().expect("it ends well"), taken);
+            let mut count = taken(&mailbox).len();
+            count += mailbox.close().len();
+            assert_eq!(thread.join().expect("it ends well"), count);
             assert_eq!(mailbox.post((0, 9)), Err((0, 9)));
-            assert!(mailbox.take(Vec::new()).is_empty());
+            assert!(taken(&mailbox).is_empty());
         });
     }
 }

@@ -1,5 +1,7 @@
 """A flood of calls or timers costs time in proportion, delays no connection, and leaves no memory behind."""
 
+import time
+
 import pytest
 
 from support import Echo, Recorder, held, on_poller, run_script
@@ -74,6 +76,31 @@ def test_calls_and_writes_of_a_thread_keep_their_order_in_a_flood(start, events)
             connection.call_soon(connection.write, b"%4d." % number)
             connection.write(b"%4d;" % number)
     assert client.receive(20_000) == b"".join(b"%4d.%4d;" % (number, number) for number in range(2_000))
+
+
+def test_writes_of_a_thread_keep_their_order_in_a_flood_and_come_before_its_close(start, events):
+    """More than a turn of the loop takes out of the mailbox."""
+    server = start(lambda: Recorder(events))
+    client = server.connect()
+    connection = events.until("open")[1]
+    with held(server.reactor):
+        for number in range(5_000):
+            connection.write(b"%4d;" % number)
+        connection.close()
+    assert client.receive_all() == b"".join(b"%4d;" % number for number in range(5_000))
+
+
+def test_a_timer_that_is_cancelled_behind_a_flood_does_not_fire(start):
+    server = start(Echo)
+    fired = []
+    timer = on_poller(server.reactor, lambda: server.reactor.schedule(0.01, lambda: fired.append(1)))
+    with held(server.reactor):
+        for _ in range(5_000):
+            server.reactor.call_soon(list)
+        timer.cancel()
+        time.sleep(0.02)  # the timer is due when the poller goes on
+    on_poller(server.reactor, lambda: None)
+    assert not fired
 
 
 def test_a_flood_of_timers_leaves_no_memory_behind():
