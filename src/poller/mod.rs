@@ -206,7 +206,7 @@ impl Poller {
         }
         self.wait(wait, at_most)?;
         let state = &mut *self.state.borrow_mut();
-        if state.queues.has_mail {
+        if state.queues.have_messages() {
             state.read_mailbox();
         }
         state.fill();
@@ -229,9 +229,11 @@ impl Poller {
         Ok(())
     }
 
+    /// Whether the dispatch is to be called once more. Obeys the messages that need no dispatch.
     fn has_work_to_finish(&self) -> bool {
-        let state = &*self.state.borrow();
-        state.queues.have_turns() || state.supplies.pool.has_released()
+        let state = &mut *self.state.borrow_mut();
+        state.obey_first();
+        state.queues.have_messages() || state.queues.have_turns() || state.supplies.pool.has_released()
     }
 
     /// Notes that the dispatch is to be called: from now on it may wait for its lock.

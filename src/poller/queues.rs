@@ -137,9 +137,15 @@ impl Queues {
         }
     }
 
-    /// Whether a turn, a posted value or a mark waits for the dispatch.
+    /// Whether a turn, a posted task or a mark waits for the dispatch.
     pub fn have_turns(&self) -> bool {
-        !self.turns.is_empty() || !self.posted.is_empty() || !self.passed.is_empty()
+        !self.turns.is_empty() || self.posted.front().is_some_and(is_for_dispatch) || !self.passed.is_empty()
+    }
+
+    /// Whether messages wait, here or in the mailbox.
+    #[inline]
+    pub fn have_messages(&self) -> bool {
+        self.has_mail || !self.posted.is_empty()
     }
 
     /// Whether no work is left before the next wait.
@@ -149,7 +155,7 @@ impl Queues {
             && self.rearm.is_empty()
             && self.overdue.is_empty()
             && !self.have_turns()
-            && !self.has_mail
+            && !self.have_messages()
             && !self.has_spent()
             && self.ready.is_empty()
     }
@@ -196,6 +202,12 @@ impl Queues {
         shrink_vector(&mut self.filled);
         shrink_vector(&mut self.overdue);
     }
+}
+
+/// Whether a message that was taken from the mailbox waits for the dispatch, and not for its turn alone. A timer to cancel is
+/// cancelled already: only its callback is left.
+pub(super) fn is_for_dispatch(message: &Message) -> bool {
+    matches!(message, Message::Task(_) | Message::CancelTimer(_))
 }
 
 fn shrink_deque<T>(queue: &mut VecDeque<T>) {

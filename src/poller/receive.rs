@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mio::event::Event;
 
 use super::deadlines::watch_part;
-use super::queues::Turn;
+use super::queues::{Turn, is_for_dispatch};
 use super::state::{Source, State};
 use crate::connection::phase::Phase;
 use crate::error::{Foreign, Reason};
@@ -17,9 +17,8 @@ use crate::shared::handle::Message;
 use crate::shared::remote::Remote;
 use crate::slots::Token;
 
-/// The most messages that a turn of the loop obeys in the read phase. The dispatch obeys the others, within the limits of its
-/// batches.
-const MOST_OBEYED: usize = 1024;
+/// The most messages that a turn of the loop obeys in the read phase, so that a flood of them delays no connection.
+const MOST_OBEYED: usize = 4096;
 
 /// The result of a connection's turn.
 #[derive(Default)]
@@ -56,14 +55,13 @@ impl State {
         }
     }
 
-    /// Takes the messages of the mailbox, unless earlier ones still wait for the dispatch. Obeys the first of them, which
-    /// need no dispatch.
+    /// Takes the messages of the mailbox, unless earlier ones still wait. Obeys the first ones, which need no dispatch.
     pub(super) fn read_mailbox(&mut self) {
         if self.queues.posted.is_empty() {
             self.queues.has_mail = false;
             self.handle.mailbox.take(&mut self.queues.posted);
-            self.obey_first();
         }
+        self.obey_first();
         self.obey_urgent();
     }
 
@@ -71,18 +69,17 @@ impl State {
     pub(super) fn read_last(&mut self, mut messages: VecDeque<Message>) {
         self.queues.has_mail = false;
         self.queues.posted.append(&mut messages);
-        self.obey_first();
         self.obey_urgent();
     }
 
     /// Obeys the messages before the first task. Behind a waiting task every other message waits too, so the messages of
     /// each thread keep their order.
-    fn obey_first(&mut self) {
+    pub(super) fn obey_first(&mut self) {
         for _ in 0..MOST_OBEYED {
+            if self.queues.posted.front().is_some_and(is_for_dispatch) {
+                return;
+            }
             match self.queues.posted.pop_front() {
-                Some(message @ (Message::Task(_) | Message::CancelTimer(_))) => {
-                    return self.queues.posted.push_front(message);
-                }
                 Some(message) => self.obey(message),
                 None => return self.queues.shrink_posted(),
             }

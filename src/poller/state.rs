@@ -331,7 +331,7 @@ impl State {
     }
 
     pub fn is_done(&self) -> bool {
-        self.stopping.is_some() && self.sources.is_empty() && !self.queues.have_turns()
+        self.stopping.is_some() && self.sources.is_empty() && self.queues.posted.is_empty() && !self.queues.have_turns()
     }
 
     /// The time to wait for events: none if the last turn left work over.
