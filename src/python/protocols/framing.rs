@@ -191,10 +191,14 @@ impl Face for Messages {
         if handler.cast::<Connection>().is_ok_and(|connection| connection.get().takes_batches()) {
             let messages = poller.with::<Frames, _>(token, |frames, wire| {
                 let mut messages = Vec::with_capacity(USUAL_BATCH);
-                while let Some(message) = frames.take(wire, |message| bytes_object(py, message)) {
-                    messages.push(message?);
+                let mut failed = None;
+                while let Some(message) = frames.take(wire, |message| or_keep(bytes_object(py, message), &mut failed)) {
+                    match message {
+                        Some(message) => messages.push(message),
+                        None => break,
+                    }
                 }
-                PyResult::Ok(messages)
+                failed.map_or(Ok(messages), PyResult::Err)
             });
             let messages = messages.filter(|messages| !messages.as_ref().is_ok_and(Vec::is_empty))?;
             let name = &names.on_messages;

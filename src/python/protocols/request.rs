@@ -177,7 +177,8 @@ impl Request {
         if !self.is_posted()
             && let Some(given) = with_poller(&remote.handle, |poller, _| poller.with(remote.token, answer))
         {
-            return given.unwrap_or_else(|| Err(Error::Closed));
+            let Some(given) = given else { return Err(Error::Closed) };
+            return given;
         }
         self.send([Slice::Bytes(bytes)], then)
     }
@@ -191,7 +192,8 @@ impl Request {
             with_poller(&remote.handle, |poller, _| {
                 let parts = parts.by_ref().map(Slice::into_data);
                 let given = poller.with::<Http, _>(remote.token, |http, wire| http.answer(number, parts, then, wire));
-                given.unwrap_or_else(|| Err(Error::Closed))
+                let Some(given) = given else { return Err(Error::Closed) };
+                given
             })
         };
         given.unwrap_or_else(|| {
