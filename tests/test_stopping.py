@@ -207,6 +207,7 @@ def test_everything_that_a_connection_needs_works_until_the_grace_is_over(start,
     with socket.create_server(("127.0.0.1", 0)) as backend:
         server = start(lambda: Asks(events), pollers=2)
         client = server.connect()
+        events.until("open")  # a stop closes the backlog
         reactor = server.reactor
         server.reactor.stop(PATIENCE)
         handler = events.until("stopping")[1]
