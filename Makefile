@@ -36,6 +36,7 @@ lint: $(VENV)/built ## formatters, linters, type checks; warnings are errors
 # Without the Python face: the core has to work alone, and links without libpython.
 rust-test: ## the core, driven by Rust handlers
 	cargo test --no-default-features
+	cargo test --no-default-features --features tls --lib -- tls:: ::secure::
 
 python-test: $(VENV)/built wheel ## the Python face, the examples, the README and the wheel
 	$(BIN)/python -m pytest

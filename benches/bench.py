@@ -6,6 +6,7 @@ that is not available is skipped by name. The client and all servers run on this
 """
 
 import argparse
+import fnmatch
 import signal
 import sys
 from collections.abc import Iterator
@@ -22,9 +23,18 @@ DOCUMENT = REPO / "docs" / "benchmarks.md"
 CHART = REPO / "docs" / "benchmarks.svg"
 
 
+def matching(pattern: str) -> list[str]:
+    names = fnmatch.filter(CASES, pattern)
+    if not names:
+        raise argparse.ArgumentTypeError(f"no case is named {pattern!r}; there are {', '.join(CASES)}")
+    return names
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", action="append", choices=CASES, help="only this case; may be given several times")
+    parser.add_argument(
+        "--case", action="extend", type=matching, help="only this case, or those of a pattern: 'tls-*'; may be repeated"
+    )
     parser.add_argument("--rounds", type=int, default=Effort.rounds, help="headline has at least 9 (%(default)s)")
     parser.add_argument("--seconds", type=int, default=Effort.seconds, help="how long wrk runs each time (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="one short round to see that all works; writes nothing")

@@ -26,6 +26,10 @@ MAX_NAME, MAX_ROOM, MAX_TEXT = 24, 32, 500  # characters
 MAX_ROOMS, MAX_PEOPLE = 200, 100  # at once, and in a room
 MAX_RATE = 10  # requests of one client in a second
 HISTORY = 50  # messages of a room for people who join later
+MAKE_FILES = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost "
+    "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout key.pem -out cert.pem"
+)
 
 PAGE = Path(__file__).with_suffix(".html").read_text()
 
@@ -192,11 +196,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8080, help="TCP port, 0 for a free one (default: %(default)s)")
     parser.add_argument("--pollers", type=int, default=1, help="threads, each with its own event loop (default: 1)")
+    parser.add_argument("--tls", action="store_true", help="serve https and wss, with --certificate and --key")
+    parser.add_argument("--certificate", default="cert.pem", help="PEM file (default: %(default)s)")
+    parser.add_argument("--key", default="key.pem", help="PEM file (default: %(default)s)")
     args = parser.parse_args()
+    try:
+        tls = goev.tls.ServerContext(args.certificate, args.key, alpn=["http/1.1"]) if args.tls else None
+    except FileNotFoundError as error:
+        parser.error(f"{error}\nThis makes both files:\n{MAKE_FILES}")
     with goev.Reactor(args.pollers) as reactor, suppress(KeyboardInterrupt):
-        acceptor = goev.Acceptor(reactor, f"127.0.0.1:{args.port}", Page, idle_timeout=60)
+        acceptor = goev.Acceptor(reactor, f"127.0.0.1:{args.port}", Page, idle_timeout=60, tls=tls)
         reactor.schedule(1, tell_everyone, every=1)
-        print("chat on http://{}:{}".format(*acceptor.address), flush=True)
+        print("chat on {}://{}:{}".format("https" if tls else "http", *acceptor.address), flush=True)
         reactor.run()
 
 

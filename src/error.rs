@@ -143,6 +143,29 @@ pub enum ViolationKind {
     NoMemory,
 }
 
+/// A fault of TLS: of a handshake, a certificate or the records.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct TlsFailure {
+    /// The kind of the fault.
+    pub kind: TlsFailureKind,
+    /// The alert of it, sent or received, by its name in RFC 8446 section 6; `None` if there is none.
+    pub alert: Option<&'static str>,
+    /// The fault, and what it is about.
+    pub text: String,
+}
+
+/// The kinds of faults of TLS. Each is an exception class in Python.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFailureKind {
+    /// The peer broke a rule, refused, or has nothing in common with us.
+    Protocol,
+    /// A certificate was refused, by us or by the peer.
+    Certificate,
+    /// The stream ended without its last alert, close_notify: it may have been cut.
+    Truncated,
+}
+
 impl Reason {
     /// Whether the handler gets this reason even if sending the last output failed.
     pub(crate) fn goes_first(&self) -> bool {

@@ -14,7 +14,7 @@ use crate::poller::call::Call;
 use crate::poller::{Dispatch, Poller};
 use crate::protocols::{Protocol, Wire};
 use crate::reactor::Reactor;
-use crate::shared::acceptor::{Acceptor, Endpoint};
+use crate::shared::acceptor::{Acceptor, Endpoint, Service};
 use crate::shared::remote::Remote;
 use crate::slots::{Table, Token};
 use crate::sources::connector;
@@ -136,7 +136,7 @@ impl Handlers {
         factory: Factory,
     ) -> Result<Arc<Acceptor>, Error> {
         let endpoints = vec![Endpoint::Address(Address::parse(address)?)];
-        Acceptor::open(reactor.handles(), None, endpoints, options, Box::new(factory))
+        Acceptor::open(reactor.handles(), None, endpoints, options, Service::plain(Box::new(factory)))
     }
 
     /// Opens an outgoing connection on poller `index`.
@@ -192,6 +192,10 @@ impl Handlers {
                 self.with(poller, remote.token, |handler, connection| handler.on_open(connection));
             }
             Call::Open(remote) => self.with(poller, remote.token, |handler, connection| handler.on_open(connection)),
+            // Nobody hears of these; the counters tell.
+            Call::ProxyRefused(..) => {}
+            #[cfg(feature = "tls")]
+            Call::HandshakeFailed(..) => {}
             Call::ConnectFailed(token, error) => {
                 if let Some(mut handler) = self.take(token) {
                     handler.on_connect_fail(&error);

@@ -10,7 +10,9 @@
 //! * `sources`, `connection`: all that a poller watches
 //! * [`protocols`]: framings, HTTP, WebSocket; the rest of the core names only their two traits
 //! * [`shared`]: objects that any thread may hold
+//! * [`tls`] (a feature, on by default): the contexts of TLS
 //! * [`system`]: the system calls
+//! * [`proxy`]: headers of the PROXY protocol; pure values
 //! * [`timer`], [`options`], [`slots`], [`data`], [`error`], `capacity`: values, with no sockets, no clock, no Python
 
 mod capacity;
@@ -21,12 +23,15 @@ pub mod handlers;
 pub mod options;
 pub mod poller;
 pub mod protocols;
+pub mod proxy;
 pub mod reactor;
 pub mod shared;
 pub mod slots;
 pub mod sources;
 pub mod system;
 pub mod timer;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 #[cfg(feature = "python")]
 #[allow(missing_docs, reason = "its public items are Python's, documented there")]

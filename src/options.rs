@@ -26,6 +26,8 @@ pub struct ReactorOptions {
     pub batch_calls: usize,
     /// Time in callbacks after which a batch is flushed.
     pub batch_time: Duration,
+    /// The most steps of TLS handshakes in one batch.
+    pub handshakes_per_batch: usize,
     /// Number of timers to reserve memory for.
     pub timer_capacity: usize,
     /// A callback that runs for longer is reported while it runs.
@@ -40,6 +42,7 @@ impl Default for ReactorOptions {
             read_buffer_size: 512 * 1024,
             batch_calls: 256,
             batch_time: Duration::from_millis(1),
+            handshakes_per_batch: 4,
             timer_capacity: 0,
             stall_warning: Some(Duration::from_millis(100)),
         }
@@ -54,6 +57,7 @@ impl ReactorOptions {
         }
         within("read_buffer_size", self.read_buffer_size, LEAST_READ, 64 * 1024 * 1024)?;
         within("batch_calls", self.batch_calls, 1, 65_536)?;
+        within("handshakes_per_batch", self.handshakes_per_batch, 1, 65_536)?;
         within("timer_capacity", self.timer_capacity, 0, 100_000_000)?;
         if let Some(limit) = self.stall_warning
             && limit < Duration::from_millis(1)
@@ -164,6 +168,8 @@ pub struct ConnectionOptions {
     /// Time for which a closed connection reads and discards input, so that the peer can read all output before a
     /// reset.
     pub linger_timeout: Duration,
+    /// Time within which a handshake of TLS has to end.
+    pub handshake_timeout: Duration,
     /// Time after which a connection expires if no byte moved either way.
     pub idle_timeout: Option<Duration>,
     /// Time after which a connection expires if the peer sent nothing, whatever was sent to it.
@@ -189,6 +195,7 @@ impl Default for ConnectionOptions {
             auto_pause: true,
             max_output: 64 * 1024 * 1024,
             linger_timeout: Duration::from_secs(2),
+            handshake_timeout: Duration::from_secs(10),
             idle_timeout: None,
             receive_timeout: None,
             first_byte_timeout: None,

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from wires import WIRES, Wire
 
 import goev
 from support import Events, Server
 
 # So that a failed assertion in these shows its values, as in a test.
-pytest.register_assert_rewrite("http_support", "malformed_support", "websocket_support")
+pytest.register_assert_rewrite("http_support", "malformed_support", "tls_attacks", "tls_support", "websocket_support")
 
 
 @pytest.fixture
@@ -30,12 +31,29 @@ def stack() -> Iterator[ExitStack]:
         yield opened
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"wires(*names): run over each of these wires, of {', '.join(WIRES)}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test over each wire that the nearest mark names."""
+    mark = metafunc.definition.get_closest_marker("wires")
+    if mark and "wire" in metafunc.fixturenames:
+        metafunc.parametrize("wire", mark.args, indirect=True)
+
+
 @pytest.fixture
-def start(stack: ExitStack) -> Callable[..., Server]:
+def wire(request: pytest.FixtureRequest) -> Wire:
+    """The wire between servers and their clients: plain bytes, unless a mark says otherwise."""
+    return Wire(getattr(request, "param", "plain"))
+
+
+@pytest.fixture
+def start(stack: ExitStack, wire: Wire) -> Callable[..., Server]:
     """``start(factory, pollers=1, **acceptor_options)``: a server in the background, stopped after the test."""
 
     def start_server(factory: Callable[[], goev.Connection], **options: Any) -> Server:
-        return Server(stack, factory, **options)
+        return Server(stack, factory, client=wire.client, **wire.acceptor_options, **options)
 
     return start_server
 

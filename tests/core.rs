@@ -18,7 +18,7 @@ use goev::protocols::Wire;
 use goev::protocols::framing::{Frames, Framing};
 use goev::protocols::http::{Event, Http, Limits, Then};
 use goev::protocols::websocket::{Item, Opcode, Settings, WebSocket, close_payload, frame};
-use goev::shared::acceptor::{Acceptor, Endpoint};
+use goev::shared::acceptor::{Acceptor, Endpoint, Service};
 use goev::sources::connector::Request;
 use goev::system::address::{Address, Target};
 use goev::timer::TimerId;
@@ -137,9 +137,14 @@ fn another_reactor_may_own_the_connections() {
     let (accepting, serving) = (Handlers::reactor(1).expect("one"), Handlers::reactor(2).expect("two"));
     let endpoints = vec![Endpoint::Address(Address::parse("127.0.0.1:0").expect("an address"))];
     let factory: goev::handlers::Factory = Box::new(move |_| Box::new(Echo(sender.clone())));
-    let acceptor =
-        Acceptor::open(accepting.handles(), Some(serving.handles()), endpoints, &defaults(), Box::new(factory))
-            .expect("listening");
+    let acceptor = Acceptor::open(
+        accepting.handles(),
+        Some(serving.handles()),
+        endpoints,
+        &defaults(),
+        Service::plain(Box::new(factory)),
+    )
+    .expect("listening");
     accepting.start().expect("threads");
     serving.start().expect("threads");
     let address = acceptor.addresses[0].as_socket().expect("TCP");
@@ -454,7 +459,15 @@ fn pollers_are_counted_from_1_to_1024() {
 fn dial(server: &Server, targets: &[String], timeout: Duration) -> Receiver<Told> {
     let (sender, told) = channel();
     let targets = targets.iter().map(|target| Target::parse(target).expect("a target")).collect();
-    let request = Request { targets, timeout, since: None, options: Arc::default() };
+    let request = Request {
+        targets,
+        timeout,
+        since: None,
+        options: Arc::default(),
+        announcement: None,
+        #[cfg(feature = "tls")]
+        tls: None,
+    };
     let handler = Box::new(Echo(sender));
     assert!(Handlers::connect(&server.reactor, 0, request, handler).is_ok());
     told

@@ -218,9 +218,11 @@ class Server:
         *,
         address: str = "127.0.0.1:0",
         pollers: int = 1,
+        client: Callable[..., Client] = Client,
         **options: Any,
     ) -> None:
         self._stack = stack
+        self._client = client
         self.reactor = stack.enter_context(goev.Reactor(pollers=pollers))
         self.acceptor = goev.Acceptor(self.reactor, address, factory, **options)
         self.reactor.start()
@@ -231,7 +233,7 @@ class Server:
 
     def connect(self, **options: Any) -> Client:
         """A client that is closed before the reactor is stopped."""
-        return self._stack.enter_context(Client(self.address, **options))
+        return self._stack.enter_context(self._client(self.address, **options))
 
 
 def in_thread(fn: Callable[..., Any], *args: Any) -> "Future[Any]":

@@ -46,8 +46,9 @@ def lines_with(pattern: re.Pattern[str], source: Source, code: str) -> Iterator[
 # From low to high; a file imports its own layer and those before it.
 LAYERS = [
     ("error", "data", "slots", "capacity"),
-    ("options", "timer"),
+    ("options", "timer", "proxy"),
     ("system",),
+    ("tls",),
     ("shared",),
     ("protocols",),
     ("connection",),
@@ -89,7 +90,7 @@ TRAITS = "src/protocols/mod.rs"
 # The items by which the core and its protocols know each other.
 SEAM = {"Protocol", "Wire", "Closing", "Succession", "Unfinished"}
 # The parts that serve any protocol and know none by its name.
-IGNORANT = {*VALUES, "system", "shared", "connection", "sources", "poller"}
+IGNORANT = {*VALUES, "system", "tls", "shared", "connection", "sources", "poller"}
 LINK = re.compile(r"\bprotocols::(\w+)")
 
 
@@ -127,6 +128,8 @@ MOVING = re.compile(r"(SYS_)?((send|recv)(to|from|file|file64|msg|mmsg)?|p?(read
 MAY_MOVE = {
     TRANSPORT: {"sendfile"},
     RAW: {"SYS_recvfrom", "SYS_sendto"},
+    # Files are no streams.
+    "src/system/file.rs": {"pread"},
     # Datagrams are no streams.
     "src/sources/datagram.rs": {"recvmmsg", "sendmmsg"},
 }
@@ -241,7 +244,7 @@ def imports_of_python_go_in_no_circle(crate: Crate, source: Source) -> Iterator[
 LONGEST = 600
 REASON = re.compile(r"(?://!.*\n)*//! Longer than \S")
 PURE = re.compile(
-    r"src/(?:protocols/.*|timer|error|data|options|slots|capacity|connection/(?:buffer|phase|guards))\.rs"
+    r"src/(?:protocols/.*|proxy/.*|timer|error|data|options|slots|capacity|connection/(?:buffer|phase|guards))\.rs"
 )
 IMPURE = re.compile(
     r"\b(mio|socket2|Instant::now|SystemTime|(?:Tcp|Unix|Udp)(?:Stream|Socket|Listener|Datagram)|std::(?:thread|fs)|"

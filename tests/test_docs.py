@@ -17,6 +17,7 @@ DOCS = ROOT / "docs"
 FROM_GO = DOCS / "coming-from-go.md"
 OPTIONS = DOCS / "options.md"
 CHINESE = DOCS / "zh" / "README.md"
+PASS_ON = {"goev.serve": "Acceptor", "goev.connect": "Connector", "goev.websocket.connect": "Connector"}
 LIBRARY = ("os", "logging", "collections", "concurrent", "select", "socket")  # of Python, that the pages name
 
 
@@ -58,7 +59,7 @@ def parameters(name: str) -> dict[str, inspect.Parameter]:
     """Of a function, method or class; those of another for ``**options``."""
     found = dict(inspect.signature(resolve(name)).parameters)
     if found.pop("options", None):
-        found |= parameters({"goev.serve": "Acceptor", "goev.connect": "Connector"}[name])
+        found |= parameters(PASS_ON[name])
     return found
 
 
@@ -103,7 +104,8 @@ def test_an_option_exists_and_has_this_default(option, place, default):
 @pytest.mark.parametrize(
     "place",
     ["Reactor", "Acceptor", "Connector", "Connector.connect", "goev.serve", "goev.connect", "Datagram.bind"]
-    + ["ConnectionPool", "ConnectionPool.acquire", "ConnectionPool.connection"]
+    + ["ConnectionPool", "ConnectionPool.acquire", "ConnectionPool.connection", "Connection.start_tls"]
+    + ["goev.tls.ServerContext", "goev.tls.ClientContext", "goev.websocket.connect"]
     + [f"Connection.{name}" for name in sorted(dir(goev.Connection)) if name.startswith("set_")],
 )
 def test_every_keyword_is_among_the_options(place):
@@ -179,5 +181,5 @@ def test_a_socket_is_adopted_with_the_options_of_connections_that_are_made():
         {name: each.default for name, each in parameters(one).items() if each.kind is each.KEYWORD_ONLY}
         for one in ("Connector", "Reactor.adopt")
     )
-    del made["local_address"]
+    del made["local_address"], made["proxy_protocol"]  # those of a connect
     assert adopted == made

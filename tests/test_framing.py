@@ -8,6 +8,8 @@ import pytest
 import goev
 from support import PATIENCE, Events, eventually, on_poller
 
+pytestmark = pytest.mark.wires("plain", "tls")
+
 FRAMINGS = {
     "big": (goev.LengthPrefixed(4), lambda m: struct.pack(">I", len(m)) + m),
     "little": (goev.LengthPrefixed(2, byteorder="little"), lambda m: struct.pack("<H", len(m)) + m),

@@ -11,6 +11,8 @@ import pytest
 import goev
 from support import PATIENCE, Child, Client, Events, eventually, on_poller
 
+pytestmark = pytest.mark.wires("plain", "tls")
+
 
 @pytest.fixture
 def joined(start):

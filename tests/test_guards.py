@@ -8,6 +8,8 @@ import pytest
 import goev
 from support import Echo, Recorder, Server, eventually, on_poller, settle
 
+pytestmark = pytest.mark.wires("plain", "tls")
+
 SHORT = 0.2
 
 
@@ -275,6 +277,7 @@ def test_what_a_callback_raised_is_told_even_if_the_flush_is_stuck(start, events
     log.next()
 
 
+@pytest.mark.wires("plain")
 def test_a_thousand_idle_connections_need_no_callback_and_one_timer_each(start, events):
     server = start(Echo, idle_timeout=60, lifetime=600, write_timeout=30)
     clients = [server.connect() for _ in range(1000)]

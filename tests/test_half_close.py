@@ -8,6 +8,8 @@ import pytest
 import goev
 from support import PATIENCE, eventually, in_thread, on_poller, settle
 
+pytestmark = pytest.mark.wires("plain", "tls", "tls 1.2, no FIN")
+
 
 class HalfOpen(goev.Connection):
     """With an on_eof of its own a connection stays open after the peer's FIN."""

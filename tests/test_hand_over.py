@@ -9,6 +9,8 @@ import pytest
 import goev
 from support import PATIENCE, Recorder, eventually, in_thread, on_poller, run_script, settle, sha256
 
+pytestmark = pytest.mark.wires("plain", "tls")
+
 
 class Upgrades(goev.Connection):
     """Line protocol that hands over to ``make()`` at the line UPGRADE."""

@@ -8,6 +8,8 @@ import pytest
 import goev
 from support import Recorder, held, in_thread, on_poller, settle, sha256
 
+pytestmark = pytest.mark.wires("plain", "tls")
+
 FRAME = b"PUT /name HTTP/1.1\r\n\r\n" + b"\x00\x0bhello\r\nyou\r"
 
 

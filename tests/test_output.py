@@ -13,6 +13,8 @@ import pytest
 import goev
 from support import PATIENCE, Recorder, eventually, held, in_thread, on_poller, resident, settle, sha256
 
+pytestmark = pytest.mark.wires("plain", "tls")
+
 RECORD = struct.Struct("<II24s")
 
 

@@ -16,7 +16,7 @@ BLOCK = re.compile(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```")
 BLOCKS = BLOCK.findall(README)
 PAGES = [
     block
-    for name in ("messages", "http", "websocket", "testing", "addresses")
+    for name in ("messages", "http", "websocket", "testing", "addresses", "proxy")
     for block in BLOCK.findall((ROOT / "docs" / f"{name}.md").read_text())
 ]
 PYTHON = [text for language, text in BLOCKS + PAGES if language == "python"]

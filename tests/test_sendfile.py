@@ -9,6 +9,8 @@ import pytest
 import goev
 from support import Echo, in_thread, on_poller, open_fds, sha256
 
+pytestmark = pytest.mark.wires("plain", "tls")
+
 DATA = random.Random(11).randbytes(5_000_000)
 
 

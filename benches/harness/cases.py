@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import broadcast, datagrams, http, measure, messages, resp, streams, websocket
+from harness import broadcast, datagrams, http, measure, messages, resp, secure, streams, websocket
 from harness.measure import Bench, Run
 from harness.peers import Peer
 
@@ -41,6 +41,12 @@ METRICS = {
     "get_rate": Metric("GET/s", "", "{:,.0f}"),
     "held": Metric("caller held", "µs", "{:,.0f}", 1e6),
     "last": Metric("last member has it", "ms", "{:,.1f}", 1e3),
+    "handshakes": Metric("handshakes/s", "", "{:,.0f}"),
+    "handshake_cpu": Metric("server CPU per handshake", "µs", "{:.0f}", 1e6),
+    "slower": Metric("p99 beside / p99 alone", "", "{:.2f}"),
+    "quiet_p99": Metric("p99 alone", "µs", "{:,.0f}", 1e6),
+    "storm_p99": Metric("p99 beside", "µs", "{:,.0f}", 1e6),
+    "made": Metric("new connections/s", "", "{:,.0f}"),
     "pair": Metric("acquire and release", "µs", "{:.2f}", 1e6),
 }
 
@@ -76,8 +82,16 @@ def _http(connections: int, depth: int = 1) -> Callable[[Bench, Peer], Run]:
     return lambda bench, peer: http.requests(bench, peer, connections, depth)
 
 
-def _websocket(size: int) -> Callable[[Bench, Peer], Run]:
-    return lambda bench, peer: websocket.echoes(bench, peer, size)
+def _websocket(size: int, *, tls: bool = False) -> Callable[[Bench, Peer], Run]:
+    return lambda bench, peer: websocket.echoes(bench, peer, size, tls=tls)
+
+
+def _secure(connections: int, depth: int = 1, kind: str = "") -> Callable[[Bench, Peer], Run]:
+    return lambda bench, peer: secure.requests(bench, peer, connections, depth, kind)
+
+
+def _handshakes(*, resumed: bool) -> Callable[[Bench, Peer], Run]:
+    return lambda bench, peer: secure.handshakes(bench, peer, resumed=resumed)
 
 
 def _download(connections: int) -> Callable[[Bench, Peer], Run]:
@@ -87,6 +101,8 @@ def _download(connections: int) -> Callable[[Bench, Peer], Run]:
 _STREAM = ("throughput", "byte_cpu")
 _REQUESTS = ("rate", "p50", "p99", "cpu")
 _ECHOES = ("echoes", "cpu")
+_SHAKING = ("goev", "goev-1", "nginx-x2", "uvloop", "aiofastnet")
+_HANDSHAKES = ("handshakes", "handshake_cpu")
 _HTTP_SERVERS = (
     "goev",
     "goev-1",
@@ -349,5 +365,133 @@ CASES = {
         metrics=("pair",),
         measure=measure.pool,
         goals=(Goal("goev-1", "pair", 1e-6, at_least=False),),
+    ),
+    "tls-c64": Case(
+        title="TLS: 64 connections",
+        description="`wrk -c 64 -t 2` over https. nginx answers by `return 200`, with a head of its own.",
+        peers=("goev", "goev-1", "uvloop", "uvloop-x2", "aiofastnet", "nginx-x2"),
+        metrics=_REQUESTS,
+        measure=_secure(64),
+        timed=True,
+        goals=(
+            Goal("goev", "rate", 1.25, "uvloop"),
+            Goal("goev", "rate", 1.1, "nginx-x2"),
+            Goal("goev", "cpu", 0.85, "aiofastnet", at_least=False),
+        ),
+    ),
+    "tls-pipelined": Case(
+        title="TLS: 64 connections, 16 requests pipelined",
+        description="The same, where each write of a client holds 16 requests. nginx answers each with a write.",
+        peers=("goev", "uvloop", "aiofastnet", "nginx-x2"),
+        metrics=_REQUESTS,
+        measure=_secure(64, depth=16),
+        timed=True,
+        goals=(Goal("goev", "rate", 1.2, "aiofastnet"),),
+    ),
+    "tls-http": Case(
+        title="TLS: HTTP, 64 connections",
+        description="`wrk -c 64 -t 2` over https of servers that parse HTTP/1.1 and call Python.",
+        peers=("goev", "goev-1", "granian", "granian-x2"),
+        metrics=_REQUESTS,
+        measure=_secure(64, kind="http"),
+        timed=True,
+        goals=(
+            Goal("goev", "rate", 2.0, "granian"),
+            Goal("goev", "rate", 2.0, "granian-x2"),
+        ),
+    ),
+    "tls-handshakes": Case(
+        title="TLS: full handshakes",
+        description=(
+            "4,000 connections of a client in Rust, up to 32 at once: a full handshake, one request and its reply, "
+            "which says that the server is done too, and a reset."
+        ),
+        peers=_SHAKING,
+        metrics=_HANDSHAKES,
+        measure=_handshakes(resumed=False),
+        goals=(
+            Goal("goev", "handshakes", 0.9, "nginx-x2"),
+            Goal("goev", "handshakes", 2.0, "uvloop"),
+        ),
+    ),
+    "tls-resumed": Case(
+        title="TLS: resumed handshakes",
+        description=(
+            "The same, where each connection resumes the session of the one before it in its place: by its ticket, "
+            "and with new keys of X25519. The first 32 handshakes are full ones."
+        ),
+        peers=_SHAKING,
+        metrics=_HANDSHAKES,
+        measure=_handshakes(resumed=True),
+        goals=(
+            Goal("goev", "handshakes", 0.9, "nginx-x2"),
+            Goal("goev", "handshakes", 2.0, "uvloop"),
+        ),
+    ),
+    "tls-download": Case(
+        title="TLS: download",
+        description=(
+            "A file of 1 GB, once: `respond_file` of a handler for HTTP, nginx with its default buffers, and an "
+            "asyncio protocol that writes pieces of 256 KiB as long as the transport takes them. The client in Rust "
+            "decrypts the beginning and counts the rest by the heads of the records, so that it does not set the pace."
+        ),
+        peers=("goev-1", "nginx", "uvloop", "aiofastnet"),
+        metrics=_STREAM,
+        measure=secure.download,
+        goals=(
+            Goal("goev-1", "throughput", 0.9, "nginx"),
+            Goal("goev-1", "throughput", 1.5, "uvloop"),
+        ),
+    ),
+    "tls-upload": Case(
+        title="TLS: upload",
+        description=(
+            "The body of a PUT, 1 GB, once, until a GET behind it is answered. goev calls `on_body` of a handler for "
+            "HTTP with each piece, and the asyncio protocol counts the bytes. nginx answers by `return 200` before it "
+            "has read the body, reads it nevertheless, and discards it; it does not hand it to anybody."
+        ),
+        peers=("goev-1", "nginx", "uvloop", "aiofastnet"),
+        metrics=_STREAM,
+        measure=secure.upload,
+        goals=(
+            Goal("goev-1", "throughput", 0.9, "nginx"),
+            Goal("goev-1", "throughput", 1.5, "uvloop"),
+        ),
+    ),
+    "tls-websocket": Case(
+        title="TLS: WebSocket echo, 64 bytes",
+        description="As without TLS; picows uses aiofastnet for it, as it does by itself.",
+        peers=("goev-1", "picows"),
+        metrics=_ECHOES,
+        measure=_websocket(64, tls=True),
+        timed=True,
+        goals=(Goal("goev-1", "echoes", 3.0, "picows"),),
+    ),
+    "tls-idle": Case(
+        title="TLS: 10,000 idle connections",
+        description="Resident memory by which a server grows for each connection that had one reply and stays open.",
+        peers=("goev", "nginx-x2", "uvloop"),
+        metrics=("bytes",),
+        measure=secure.idle,
+        goals=(
+            Goal("goev", "bytes", 0.25, "uvloop", at_least=False),
+            Goal("goev", "bytes", 1.0, "nginx-x2", at_least=False),
+        ),
+    ),
+    "tls-storm": Case(
+        title="TLS: 50 pingers beside 1,000 new connections a second",
+        description=(
+            "Each pinger of a client in Rust asks every 10 ms over a connection that stays open: first alone, then as "
+            "long beside new connections at even distances. Those have full handshakes and a request each, of threads "
+            "with a low priority."
+        ),
+        peers=("goev-1", "nginx"),
+        metrics=("slower", "quiet_p99", "storm_p99", "made"),
+        measure=secure.storm,
+        timed=True,
+        goals=(
+            Goal("goev-1", "slower", 3.0, at_least=False),
+            Goal("goev-1", "made", 950),
+        ),
     ),
 }

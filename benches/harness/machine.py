@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import shutil
+import ssl
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +27,8 @@ def describe(goev_python: Path) -> dict[str, str]:
         "wrk": _output("wrk", "--version").removeprefix("wrk ").partition(" [")[0],
         "nginx": _nginx(),
         "uvloop": _package("uvloop"),
+        "aiofastnet": _package("aiofastnet"),
+        "OpenSSL of Python": ssl.OPENSSL_VERSION.removeprefix("OpenSSL "),
         "rloop": _package("rloop"),
         "granian": _package("granian"),
         "socketify": _package("socketify"),

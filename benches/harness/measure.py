@@ -19,6 +19,7 @@ Run = dict[str, float]  # seconds, bytes, counts, or counts per second, by metri
 
 RUN_TIMEOUT = 120.0
 SPARE_FILES = 500  # files that a server opens besides its idle connections
+SETTLE_TIME = 0.5  # before memory is read
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Effort:
     idle_connections: int = 10_000
     members: int = 5_000
     download_bytes: int = 1_000_000_000
+    handshakes: int = 4_000
     pairs: int = 1_000_000  # acquire and release
 
     def rounds_of(self, least: int) -> int:
@@ -47,6 +49,7 @@ QUICK = Effort(
     idle_connections=500,
     members=500,
     download_bytes=50_000_000,
+    handshakes=500,
     pairs=50_000,
 )
 
@@ -73,7 +76,7 @@ def wrk(bench: Bench, running: Server, connections: int, depth: int) -> Run:
     """Requests per second by wrk, and the server's CPU time for each."""
     load = [*bench.programs.command("wrk"), "-t", "2", "-c", str(connections), "-d", str(bench.effort.seconds)]
     environment = {"CONNECTIONS": str(connections), "DEPTH": str(depth)}
-    url = f"http://127.0.0.1:{running.port}/"
+    url = f"{'https' if running.tls else 'http'}://127.0.0.1:{running.port}/"
     before = running.cpu_seconds()
     seen = run_program([*load, "--timeout", "5", "-s", str(BENCHES / "wrk.lua"), url], environment)
     cpu = running.cpu_seconds() - before
@@ -112,24 +115,31 @@ def pool(bench: Bench, peer: Peer) -> Run:
 
 def idle(bench: Bench, peer: Peer) -> Run:
     """Bytes by which the server grows for each connection that stays open after one reply."""
-    count = bench.effort.idle_connections
-    if process.raise_file_limit() < count + SPARE_FILES:
-        raise Unavailable(f"a process may not open {count + SPARE_FILES:,} files here")
+    count = idle_connections(bench)
     with bench.serve(peer) as running, ExitStack() as stack:
         before = running.resident_bytes()
         for _ in range(count):
             connection = stack.enter_context(running.connect())
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no TIME_WAIT
             server.exchange(connection, (REQUEST,), 1)
-        time.sleep(0.5)
+        time.sleep(SETTLE_TIME)
         return {"bytes": (running.resident_bytes() - before) / count}
+
+
+def idle_connections(bench: Bench) -> int:
+    """The number of connections to hold, for which the limit of open files is raised."""
+    count = bench.effort.idle_connections
+    if process.raise_file_limit() < count + SPARE_FILES:
+        raise Unavailable(f"a process may not open {count + SPARE_FILES:,} files here")
+    return count
 
 
 def echo_load(bench: Bench, running: Server, program: str, *arguments: str) -> tuple[Run, Run]:
     """Echoes per second and the server's CPU time for each; and the counts of the program that made the load."""
     load = bench.programs.command(program)
     before = running.cpu_seconds()
-    seen = run_program([*load, str(running.port), str(bench.effort.seconds), *arguments])
+    tls = ["tls"] if running.tls else []
+    seen = run_program([*load, str(running.port), str(bench.effort.seconds), *arguments, *tls])
     cpu = running.cpu_seconds() - before
     if not seen["echoes"]:
         raise Unavailable("no echo came")

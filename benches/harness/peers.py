@@ -31,6 +31,7 @@ PEERS = {
     "uvloop": Peer("asyncio on uvloop, one process", "uvloop"),
     "uvloop-busy": Peer("uvloop beside the computing thread", "uvloop", (_BUSY,)),
     "uvloop-x2": Peer("asyncio on uvloop, two processes with SO_REUSEPORT", "uvloop", _TWO),
+    "aiofastnet": Peer("asyncio on uvloop with the transports of aiofastnet, one process", "aiofastnet"),
     "rloop": Peer("asyncio on rloop, one process", "rloop"),
     "granian": Peer("granian, RSGI on uvloop, one worker", "granian", _ONE),
     "granian-gather": Peer(
@@ -45,6 +46,7 @@ PEERS = {
     "websockets": Peer("the package websockets on uvloop, one process", "websockets"),
     "redis": Peer("the real Redis server, without a disk", "redis"),
     "nginx": Peer("nginx, one worker, `sendfile` on", "nginx"),
+    "nginx-x2": Peer("nginx, two workers", "nginx", _TWO),
     "core": Peer("limit: goev's core with a Rust handler, two pollers", "core", _TWO),
     "core-steered": Peer("limit: the same with `reuse_port` and `cpu_steering`", "core", _STEERED),
     "bare-epoll": Peer("limit: a bare epoll loop in Rust, two threads with SO_REUSEPORT", "bare-epoll", _TWO),

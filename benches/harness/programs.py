@@ -37,7 +37,7 @@ class Programs:
             "goev websocket": lambda: self._goev("websocket_peer.py"),
             "granian http": lambda: _python("granian_peer.py", "granian", "uvloop"),
             "socketify http": lambda: _python("socketify_peer.py", "socketify"),
-            "picows websocket": lambda: _python("picows_peer.py", "picows", "uvloop"),
+            "picows websocket": lambda: _python("picows_peer.py", "aiofastnet", "picows", "uvloop"),
             "websockets websocket": lambda: _python("websockets_peer.py", "websockets", "uvloop"),
             "goev broadcast": lambda: self._goev("broadcast_peer.py"),
             "uvloop broadcast": partial(_event_loop, "broadcast_peer.py", "uvloop"),
@@ -52,7 +52,10 @@ class Programs:
             "gnet": lambda: [_go_build("gnet", ".")],
             "gnet relay": lambda: [_go_build("gnet", "./relay")],
             "gnet http": lambda: [_go_build("gnet", "./http")],
+            "nginx": _nginx,
             "nginx download": _nginx,
+            "nginx transfer": _nginx,
+            "goev transfer": lambda: self._goev("transfer_peer.py"),
             "core": lambda: [_cargo_build("core_plaintext")],
             "bare-epoll": lambda: [_cargo_build("bare_epoll")],
             "churn": lambda: [_cargo_build("churn")],
@@ -61,11 +64,16 @@ class Programs:
             "websocket load": lambda: [_cargo_build("websocket_load")],
             "udp load": lambda: [_cargo_build("udp_load")],
             "download load": lambda: [_cargo_build("download_load")],
+            "upload load": lambda: [_cargo_build("upload_load")],
+            "storm load": lambda: [_cargo_build("storm_load")],
             "wrk": lambda: [_wrk()],
         }
         for loop in ("asyncio", "uvloop", "rloop"):
             self._recipes[loop] = partial(_event_loop, "asyncio_peer.py", loop)
             self._recipes[f"{loop} timers"] = partial(_event_loop, "timers_peer.py", loop)
+        self._recipes["aiofastnet"] = partial(_event_loop, "asyncio_peer.py", "aiofastnet", "uvloop")
+        self._recipes["aiofastnet transfer"] = partial(_event_loop, "asyncio_transfer_peer.py", "aiofastnet", "uvloop")
+        self._recipes["uvloop transfer"] = partial(_event_loop, "asyncio_transfer_peer.py", "uvloop")
         for loop in ("asyncio", "uvloop"):
             self._recipes[f"{loop} messages"] = partial(_event_loop, "asyncio_messages_peer.py", loop)
             self._recipes[f"{loop} udp"] = partial(_event_loop, "udp_peer.py", loop)
@@ -87,7 +95,7 @@ class Programs:
     def _goev(self, script: str | Path) -> Command:
         if not self._goev_python.exists():
             raise Unavailable("the Python given for goev does not exist", f"no {self._goev_python}")
-        _run([self._goev_python, "-c", "import goev"], "the Python given for goev cannot import it")
+        run([self._goev_python, "-c", "import goev"], "the Python given for goev cannot import it")
         return [str(self._goev_python), str(PEERS / script)]
 
 
@@ -97,8 +105,8 @@ def _python(script: str, *packages: str) -> Command:
     return [str(venv.PYTHON), str(PEERS / script)]
 
 
-def _event_loop(script: str, loop: str) -> Command:
-    packages = () if loop == "asyncio" else (loop,)
+def _event_loop(script: str, loop: str, *others: str) -> Command:
+    packages = () if loop == "asyncio" else (loop, *others)
     return [*_python(script, *packages), "--loop", loop]
 
 
@@ -107,7 +115,7 @@ def _go_build(module: str, package: str) -> str:
         raise Unavailable("Go is not installed")
     output = BUILD / f"{module}{package.lstrip('.').replace('/', '-')}"
     reason = f"the Go modules of {module} could not be fetched or built"
-    _run(["go", "build", "-buildvcs=false", "-o", output, package], reason, cwd=PEERS / "go" / module)
+    run(["go", "build", "-buildvcs=false", "-o", output, package], reason, cwd=PEERS / "go" / module)
     return str(output)
 
 
@@ -115,8 +123,8 @@ def _cargo_build(example: str) -> str:
     """Builds an example of the crate without Python and returns the path of the executable."""
     if shutil.which("cargo") is None:
         raise Unavailable("cargo is not installed")
-    command = ["cargo", "build", "--release", "--no-default-features", "--example", example]
-    messages = _run([*command, "--message-format=json"], f"cargo could not build the example {example}", cwd=REPO)
+    command = ["cargo", "build", "--release", "--no-default-features", "--features", "tls", "--example", example]
+    messages = run([*command, "--message-format=json"], f"cargo could not build the example {example}", cwd=REPO)
     artifacts = (json.loads(line) for line in messages.splitlines())
     executables = (artifact["executable"] for artifact in artifacts if artifact.get("executable"))
     return str(next(executables))
@@ -124,8 +132,8 @@ def _cargo_build(example: str) -> str:
 
 def _wrk() -> str:
     if shutil.which("wrk") is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
-        _run(["apt-get", "update"], "apt-get update failed")
-        _run(["apt-get", "install", "--yes", "wrk"], "apt-get could not install wrk")
+        run(["apt-get", "update"], "apt-get update failed")
+        run(["apt-get", "install", "--yes", "wrk"], "apt-get could not install wrk")
     found = shutil.which("wrk")
     if found is None:
         raise Unavailable("wrk is not installed (Debian: apt-get install wrk)")
@@ -147,8 +155,12 @@ def _nginx() -> Command:
     return [*_python("nginx_peer.py"), "--nginx", found]
 
 
-def _run(command: Sequence[str | Path], reason: str, cwd: Path | None = None) -> str:
-    result = subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
+def run(command: Sequence[str | Path], reason: str, cwd: Path | None = None) -> str:
+    """Runs a program that prepares something, and returns its output."""
+    try:
+        result = subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
+    except FileNotFoundError as error:
+        raise Unavailable(reason, str(error)) from error
     if result.returncode != 0:
         raise Unavailable(reason, result.stderr)
     return result.stdout

@@ -24,6 +24,10 @@ In the cases named HTTP every server parses the requests in full and answers eac
 message, text or binary, without compression. They too are shown to answer properly before each run, with one exception:
 no HTTP request is cut within its first line, which socketify 0.0.31 answers with status 505.
 
+Over TLS every server has the same certificate, ECDSA P-256 and signed by itself, and speaks TLS 1.3 only. All clients
+lead to AES-256-GCM and X25519, as OpenSSL in `wrk` does, and verify nothing. Those in Rust are on rustls. Session
+tickets are on, as each server has them by default. No server leaves records to the kernel (kTLS).
+
 Relays, UDP servers and downloads are measured with clients of our own in Rust, and are shown to pass on or to send the
 proper bytes before each run. nginx runs with a configuration of its own; its master process counts as well. A GB is
 10^9 bytes.

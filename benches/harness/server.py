@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from harness import Unavailable, process
+from harness import Unavailable, certificate, process
 from harness.programs import Command
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -39,6 +39,7 @@ Take = Callable[[socket.socket, int], None]  # takes exactly so many replies, an
 class Server:
     port: int
     session: int
+    tls: bool = False
 
     def cpu_seconds(self) -> float:
         return process.cpu_seconds(self.session)
@@ -49,7 +50,7 @@ class Server:
     def connect(self) -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=5)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
+        return certificate.client_context().wrap_socket(connection) if self.tls else connection
 
 
 def take_plaintext(connection: socket.socket, replies: int) -> None:
@@ -57,21 +58,24 @@ def take_plaintext(connection: socket.socket, replies: int) -> None:
 
 
 @contextmanager
-def serve(command: Command, take: Take = take_plaintext, exchanges: Exchanges = EXCHANGES) -> Iterator[Server]:
+def serve(
+    command: Command, take: Take = take_plaintext, exchanges: Exchanges = EXCHANGES, *, tls: bool = False
+) -> Iterator[Server]:
     """Runs a server, checks that it answers properly, and warms it up."""
-    with start(command) as server:
+    with start(command, tls=tls) as server:
         _check(server, take, exchanges)
         _warm_up(server, take)
         yield server
 
 
 @contextmanager
-def start(command: Command) -> Iterator[Server]:
+def start(command: Command, *, tls: bool = False) -> Iterator[Server]:
     """Runs a server in a session of its own; the server prints a line of READY when it listens."""
     port = free_port()
+    secure = certificate.arguments() if tls else []
     with tempfile.TemporaryFile("w+") as messages:
         child = subprocess.Popen(
-            [*command, "--port", str(port)],
+            [*command, *secure, "--port", str(port)],
             bufsize=0,  # select must see the bytes that readline has not taken
             stdout=subprocess.PIPE,
             stderr=messages,
@@ -79,7 +83,7 @@ def start(command: Command) -> Iterator[Server]:
         )
         try:
             _wait_until_ready(child)
-            yield Server(port, child.pid)
+            yield Server(port, child.pid, tls)
         except (OSError, Unavailable) as error:
             messages.seek(0)
             raise Unavailable(str(error), f"{getattr(error, 'detail', '')}\n{messages.read()}") from error

@@ -25,7 +25,7 @@ def relay(bench: Bench, peer: Peer) -> Run:
         before = running.cpu_seconds()
         seen = run_program([*load, str(running.port), str(upstream), str(bench.effort.seconds)])
         cpu = running.cpu_seconds() - before
-    return _per_byte(seen, cpu)
+    return per_byte(seen, cpu)
 
 
 def download(bench: Bench, peer: Peer, connections: int) -> Run:
@@ -33,16 +33,17 @@ def download(bench: Bench, peer: Peer, connections: int) -> Run:
     size = bench.effort.download_bytes
     load = bench.programs.command("download load")
     program = bench.programs.command(f"{peer.program} download")
-    file = _file(size)
+    file = make_file(size)
     with server.start([*program, *peer.arguments, "--file", str(file)]) as running:
-        _check_download(running, file)
+        check_download(running, file, size)
         before = running.cpu_seconds()
         seen = run_program([*load, str(running.port), str(connections), str(size)])
         cpu = running.cpu_seconds() - before
-    return _per_byte(seen, cpu)
+    return per_byte(seen, cpu)
 
 
-def _per_byte(seen: Run, cpu: float) -> Run:
+def per_byte(seen: Run, cpu: float) -> Run:
+    """Bytes per second, and CPU time for each."""
     if not seen["bytes"]:
         raise Unavailable("nothing arrived")
     return {"throughput": seen["bytes"] / seen["seconds"], "byte_cpu": cpu / seen["bytes"]}
@@ -72,14 +73,14 @@ def _expect(connection: socket.socket, expected: bytes) -> None:
         raise Unavailable("it sends other bytes than it should")
 
 
-def _check_download(running: Server, file: Path) -> None:
-    """Checks that the whole file comes; it is in the page cache afterwards."""
+def check_download(running: Server, file: Path, size: int) -> None:
+    """Checks that the file comes: its first ``size`` bytes, and nothing behind its end."""
     with running.connect() as connection, file.open("rb") as opened:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
         _skip_head(connection)
-        while piece := opened.read(PIECE):
+        while opened.tell() < size and (piece := opened.read(PIECE)):
             _expect(connection, piece)
-        if connection.recv(1):
+        if not opened.read(1) and connection.recv(1):
             raise Unavailable("it sends more than the file")
 
 
@@ -93,7 +94,7 @@ def _skip_head(connection: socket.socket) -> None:
         head += byte
 
 
-def _file(size: int) -> Path:
+def make_file(size: int) -> Path:
     """A file of random bytes, made once."""
     path = BUILD / f"file-{size}"
     if not path.exists():

@@ -21,10 +21,10 @@ SIZES = (64, 0, 1, 125, 126, 65535, 65536)  # of the messages that the check sen
 MASK = b"\x37\xfa\x21\x3d"
 
 
-def echoes(bench: Bench, peer: Peer, size: int) -> Run:
+def echoes(bench: Bench, peer: Peer, size: int, *, tls: bool = False) -> Run:
     """Echoes per second of messages of ``size`` bytes, and the server's CPU time for each."""
     program = bench.programs.command(f"{peer.program} websocket")
-    with server.start([*program, *peer.arguments]) as running:
+    with server.start([*program, *peer.arguments], tls=tls) as running:
         _check(running)
         return echo_load(bench, running, "websocket load", str(size))[0]
 

@@ -1,4 +1,7 @@
-"""Plaintext as an asyncio protocol, on the standard event loop, uvloop or rloop, in one process or several."""
+"""Plaintext as an asyncio protocol, in one process or several, plain or over TLS.
+
+The loop is the standard one, uvloop, rloop, or uvloop with the transports of aiofastnet.
+"""
 
 import argparse
 import asyncio
@@ -7,15 +10,19 @@ import importlib
 import multiprocessing
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 import busy
+import secure
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"
 END_OF_HEAD = b"\r\n\r\n"
 BACKLOG = 1024
+LOOPS = ("asyncio", "uvloop", "rloop", "aiofastnet")
 
 
 class Plain(asyncio.Protocol):
@@ -48,10 +55,29 @@ def listen(port: int, *, reuse_port: bool) -> socket.socket:
     return listener
 
 
-def serve(loop_name: str, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    loop: asyncio.AbstractEventLoop = importlib.import_module(loop_name).new_event_loop()
+@dataclass(frozen=True)
+class Serving:
+    """The work of one process."""
+
+    loop: str
+    protocol: Callable[[], asyncio.Protocol]
+    tls: ssl.SSLContext | None
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        loop: asyncio.AbstractEventLoop
+        if self.loop == "aiofastnet":
+            uvloop = importlib.import_module("uvloop")
+            loop = importlib.import_module("aiofastnet").loop_factory(uvloop.new_event_loop)()
+        else:
+            loop = importlib.import_module(self.loop).new_event_loop()
+        return loop
+
+
+def serve(serving: Serving, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    loop = serving.new_loop()
     asyncio.set_event_loop(loop)
-    server = loop.run_until_complete(loop.create_server(Plain, sock=listener, backlog=BACKLOG))
+    creation = loop.create_server(serving.protocol, sock=listener, backlog=BACKLOG, ssl=serving.tls)
+    server = loop.run_until_complete(creation)
     on_ready()
     with contextlib.closing(server):
         loop.run_forever()
@@ -61,11 +87,11 @@ def say_ready() -> None:
     print("ready", flush=True)
 
 
-def serve_in_processes(loop_name: str, listeners: list[socket.socket]) -> None:
+def serve_in_processes(serving: Serving, listeners: list[socket.socket]) -> None:
     """One process per listener. Connections wait in the listeners until these processes have begun."""
     context = multiprocessing.get_context("fork")
     processes = [
-        context.Process(target=serve, args=(loop_name, listener, lambda: None), daemon=True) for listener in listeners
+        context.Process(target=serve, args=(serving, listener, lambda: None), daemon=True) for listener in listeners
     ]
     for process in processes:
         process.start()
@@ -79,17 +105,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--pollers", type=int, default=1, help="processes")
-    parser.add_argument("--loop", choices=["asyncio", "uvloop", "rloop"], default="asyncio")
+    parser.add_argument("--loop", choices=LOOPS, default="asyncio")
     parser.add_argument("--busy-thread", action="store_true", help="compute in pure Python beside it")
+    secure.add_arguments(parser)
     arguments = parser.parse_args()
 
     if arguments.busy_thread:
         busy.start()
+    serving = Serving(arguments.loop, Plain, secure.python_context(arguments))
     if arguments.pollers == 1:
-        serve(arguments.loop, listen(arguments.port, reuse_port=False), say_ready)
+        serve(serving, listen(arguments.port, reuse_port=False), say_ready)
     else:
         listeners = [listen(arguments.port, reuse_port=True) for _ in range(arguments.pollers)]
-        serve_in_processes(arguments.loop, listeners)
+        serve_in_processes(serving, listeners)
 
 
 if __name__ == "__main__":

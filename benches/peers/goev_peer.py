@@ -4,6 +4,7 @@ import argparse
 
 import busy
 import goev
+import secure
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"
 END_OF_HEAD = b"\r\n\r\n"
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--reuse-port", action="store_true", help="one listener per poller")
     parser.add_argument("--cpu-steering", action="store_true", help="a connection goes to the poller of its CPU")
     parser.add_argument("--busy-thread", action="store_true", help="compute in pure Python beside it")
+    secure.add_arguments(parser)
     arguments = parser.parse_args()
 
     reactor = goev.Reactor(arguments.pollers)
@@ -34,6 +36,7 @@ def main() -> None:
         Plain,
         reuse_port=arguments.reuse_port,
         cpu_steering=arguments.cpu_steering,
+        tls=secure.goev_context(arguments),
     )
     if arguments.busy_thread:
         busy.start()

@@ -9,6 +9,8 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 
+import secure
+
 HEADERS = [("content-type", "text/plain")]
 
 
@@ -33,6 +35,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--pollers", type=int, default=1, help="worker processes")
     parser.add_argument("--gather", action="store_true", help="one write for the answers to pipelined requests")
+    secure.add_arguments(parser)
     arguments = parser.parse_args()
 
     multiprocessing.set_start_method("fork")  # the workers share the barrier
@@ -47,6 +50,8 @@ def main() -> None:
         http1_settings=HTTP1Settings(pipeline_flush=arguments.gather),
         websockets=False,
         log_enabled=False,
+        ssl_cert=arguments.certificate,
+        ssl_key=arguments.key,
     )
     server.serve(target_loader=lambda _: application)
 

@@ -1,6 +1,6 @@
 //! Sends WebSocket messages to an echo server, and one more message for each echo.
 //!
-//! Usage: `websocket_load PORT SECONDS SIZE`. Prints one line of JSON: the echoes that came, and the seconds it took.
+//! Usage: `websocket_load PORT SECONDS SIZE [tls]`. Prints one line of JSON: the echoes that came, and the seconds it took.
 //! Each of 16 connections has four binary messages of SIZE bytes under way, in one masked frame each. Every message has
 //! a number in its first eight bytes, so each echo must be the one frame that is due.
 
@@ -8,6 +8,10 @@ use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
+
+use stream::{Stream, Tls};
+
+mod stream;
 
 const CONNECTIONS: usize = 16;
 const IN_FLIGHT: usize = 4;
@@ -52,7 +56,7 @@ impl Frame {
 }
 
 struct Client {
-    stream: TcpStream,
+    stream: Stream,
     message: Frame,
     echo: Frame,
     input: Box<[u8]>, // room for all that can be under way
@@ -63,11 +67,12 @@ struct Client {
 }
 
 impl Client {
-    fn new(port: u16, size: usize) -> Result<Self> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_nodelay(true)?;
-        shake_hands(&stream)?;
-        stream.set_nonblocking(true)?;
+    fn new(port: u16, size: usize, tls: Option<&Tls>) -> Result<Self> {
+        let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        socket.set_nodelay(true)?;
+        let mut stream = Stream::new(socket, tls)?;
+        shake_hands(&mut stream)?;
+        stream.socket().set_nonblocking(true)?;
         let (message, echo) = (Frame::new(size, Some(MASK)), Frame::new(size, None));
         let input = vec![0; IN_FLIGHT * echo.bytes.len()].into();
         let mut client = Self { stream, message, echo, input, filled: 0, output: Vec::new(), echoes: 0, sent: 0 };
@@ -115,12 +120,13 @@ impl Client {
     }
 
     fn awaited(&self) -> libc::c_short {
-        if self.output.is_empty() { libc::POLLIN } else { libc::POLLIN | libc::POLLOUT }
+        let writes = !self.output.is_empty() || self.stream.wants_write();
+        if writes { libc::POLLIN | libc::POLLOUT } else { libc::POLLIN }
     }
 }
 
 /// Reads byte by byte, so that no byte after the head is taken.
-fn shake_hands(mut stream: &TcpStream) -> Result<()> {
+fn shake_hands(stream: &mut Stream) -> Result<()> {
     stream.write_all(HANDSHAKE)?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -135,7 +141,7 @@ fn shake_hands(mut stream: &TcpStream) -> Result<()> {
 fn wait(clients: &[Client]) -> Result<[bool; CONNECTIONS]> {
     let mut polled = [libc::pollfd { fd: -1, events: 0, revents: 0 }; CONNECTIONS];
     for (entry, client) in polled.iter_mut().zip(clients) {
-        (entry.fd, entry.events) = (client.stream.as_raw_fd(), client.awaited());
+        (entry.fd, entry.events) = (client.stream.socket().as_raw_fd(), client.awaited());
     }
     // SAFETY: the kernel writes only to the entries that exist.
     match unsafe { libc::poll(polled.as_mut_ptr(), CONNECTIONS as libc::nfds_t, 5_000) } {
@@ -146,7 +152,7 @@ fn wait(clients: &[Client]) -> Result<[bool; CONNECTIONS]> {
 }
 
 fn argument(index: usize) -> usize {
-    let value = std::env::args().nth(index).expect("usage: websocket_load PORT SECONDS SIZE");
+    let value = std::env::args().nth(index).expect("usage: websocket_load PORT SECONDS SIZE [tls]");
     value.parse().expect("all arguments are numbers")
 }
 
@@ -154,8 +160,9 @@ fn main() -> Result<()> {
     let port = u16::try_from(argument(1)).expect("PORT is at most 65535");
     let (time, size) = (Duration::from_secs(argument(2) as u64), argument(3));
     assert!(size >= 8, "SIZE is at least 8: a message has its number");
+    let tls = std::env::args().nth(4).map(|_| Tls::new(false));
     let begin = Instant::now();
-    let mut clients = (0..CONNECTIONS).map(|_| Client::new(port, size)).collect::<Result<Vec<_>>>()?;
+    let mut clients = (0..CONNECTIONS).map(|_| Client::new(port, size, tls.as_ref())).collect::<Result<Vec<_>>>()?;
     while begin.elapsed() < time {
         let ready = wait(&clients)?;
         for (client, ready) in clients.iter_mut().zip(ready) {

@@ -3,6 +3,7 @@
 import argparse
 
 import goev
+import secure
 
 
 class Echo(goev.websocket.Connection):
@@ -16,12 +17,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--pollers", type=int, default=1)
+    secure.add_arguments(parser)
     arguments = parser.parse_args()
 
     goev.serve(
         Echo,
         f"127.0.0.1:{arguments.port}",
         pollers=arguments.pollers,
+        tls=secure.goev_context(arguments),
         ready=lambda _: print("ready", flush=True),
     )
 

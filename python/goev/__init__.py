@@ -11,7 +11,7 @@ Subclass ``Connection``, and ``serve`` it::
     goev.serve(Echo, ":8080")
 """
 
-from goev import http, websocket
+from goev import http, tls, websocket
 from goev._core import (
     EV_ET,
     EV_IN,
@@ -50,6 +50,7 @@ from goev._core import (
 from goev.connecting import connect
 from goev.datagrams import DatagramAddress
 from goev.pool import ConnectionPool, PoolClosed, PooledConnection
+from goev.proxy import Proxy, ProxyTls
 from goev.serving import serve
 
 __all__ = [
@@ -82,6 +83,8 @@ __all__ = [
     "PoolClosed",
     "PooledConnection",
     "ProtocolError",
+    "Proxy",
+    "ProxyTls",
     "Reactor",
     "ReceiveTimeout",
     "StopReport",
@@ -93,6 +96,7 @@ __all__ = [
     "connect",
     "http",
     "serve",
+    "tls",
     "websocket",
 ]
 

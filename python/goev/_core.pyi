@@ -9,12 +9,16 @@ from typing import Any, Final, Literal, Protocol, Self, TypeAlias, TypedDict, Ty
 
 from typing_extensions import Buffer, disjoint_base
 
+from goev.proxy import Proxy
+from goev.tls import Session
+
 __all__ = [
     "EV_ET",
     "EV_IN",
     "EV_OUT",
     "Acceptor",
     "Bench",
+    "ClientContext",
     "ClientFrames",
     "Connection",
     "ConnectionClosed",
@@ -43,10 +47,14 @@ __all__ = [
     "Reactor",
     "ReceiveTimeout",
     "Request",
+    "ServerContext",
     "StopReport",
     "StopTimeout",
     "TestPeer",
     "Timer",
+    "TlsCertificateError",
+    "TlsError",
+    "TlsTruncatedError",
     "TooSlow",
     "WebSocketConnection",
     "WebSocketFraming",
@@ -85,6 +93,47 @@ class WriteTimeout(Error, TimeoutError): ...
 class PingTimeout(Error, TimeoutError): ...
 class LifetimeExceeded(Error, TimeoutError): ...
 class TooSlow(Error, TimeoutError): ...
+
+class TlsError(Error, OSError):
+    alert: str | None
+
+class TlsCertificateError(TlsError): ...
+class TlsTruncatedError(TlsError): ...
+
+# PEM: a path, or the contents of a file.
+_Pem: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview
+
+@final
+class ServerContext:
+    def __new__(
+        cls,
+        certificate: _Pem,
+        key: _Pem,
+        *,
+        client_ca: _Pem | None = None,
+        client_certificates: Literal["none", "optional", "required"] = "none",
+        alpn: list[str] | list[bytes] | list[str | bytes] | tuple[str | bytes, ...] = (),
+        minimum_version: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2",
+        names: dict[str, tuple[_Pem, _Pem]] | Callable[[str], tuple[_Pem, _Pem] | None] | None = None,
+        tickets: bool = True,
+        key_log: str | PathLike[str] | None = None,
+    ) -> Self: ...
+    def reload(self) -> None: ...
+
+@final
+class ClientContext:
+    def __new__(
+        cls,
+        *,
+        ca: _Pem | None = None,
+        certificate: _Pem | None = None,
+        key: _Pem | None = None,
+        alpn: list[str] | list[bytes] | list[str | bytes] | tuple[str | bytes, ...] = (),
+        verify: bool = True,
+        server_name: str | None = None,
+        minimum_version: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2",
+        key_log: str | PathLike[str] | None = None,
+    ) -> Self: ...
 
 @final
 class Timer:
@@ -169,6 +218,7 @@ class Connection:
         auto_pause: bool = ...,
         max_output: int = ...,
         linger_timeout: float = ...,
+        handshake_timeout: float = ...,
         idle_timeout: float | None = ...,
         receive_timeout: float | None = ...,
         first_byte_timeout: float | None = ...,
@@ -193,9 +243,20 @@ class Connection:
     @property
     def cache(self) -> Mapping[Any, Any]: ...
     @property
+    def tls(self) -> Session | None: ...
+    def start_tls(
+        self,
+        context: ServerContext | ClientContext | Literal[True],
+        *,
+        server_name: str | None = None,
+        then: Callable[[], object] | None = None,
+    ) -> None: ...
+    @property
     def local_address(self) -> _Address: ...
     @property
     def remote_address(self) -> _Address: ...
+    @property
+    def proxy(self) -> Proxy | None: ...
     @property
     def reactor(self) -> Reactor: ...
 
@@ -257,6 +318,8 @@ class Request:
     @property
     def version(self) -> Literal["1.0", "1.1"]: ...
     @property
+    def scheme(self) -> Literal["http", "https"]: ...
+    @property
     def headers(self) -> Headers: ...
     @property
     def body(self) -> bytes: ...
@@ -301,6 +364,8 @@ class WebSocketConnection(Connection):
     def close(  # type: ignore[override]
         self, code: int = 1000, reason: str = "", *, error: BaseException | None = None
     ) -> None: ...
+    @property
+    def secure(self) -> bool: ...
     @property
     def close_code(self) -> int | None: ...
     @property
@@ -368,6 +433,8 @@ class _PollerStats(TypedDict):
     closed: int
     closed_by: dict[str, int]
     refused: int
+    proxy_refused: dict[str, int]
+    handshakes_failed: dict[str, int]
     bytes_in: int
     bytes_out: int
     datagrams_dropped: int
@@ -400,6 +467,7 @@ class Reactor:
         read_buffer_size: int = 524288,
         batch_calls: int = 256,
         batch_time: float = 0.001,
+        handshakes_per_batch: int = 4,
         timer_capacity: int = 0,
         stall_warning: float | None = 0.1,
     ) -> Self: ...
@@ -435,6 +503,7 @@ class Reactor:
         auto_pause: bool = True,
         max_output: int = 67108864,
         linger_timeout: float = 2.0,
+        handshake_timeout: float = 10.0,
         idle_timeout: float | None = None,
         receive_timeout: float | None = None,
         first_byte_timeout: float | None = None,
@@ -483,6 +552,7 @@ class Acceptor:
         auto_pause: bool = True,
         max_output: int = 67108864,
         linger_timeout: float = 2.0,
+        handshake_timeout: float = 10.0,
         idle_timeout: float | None = None,
         receive_timeout: float | None = None,
         first_byte_timeout: float | None = None,
@@ -494,7 +564,10 @@ class Acceptor:
         when_full: Literal["wait", "refuse"] = "wait",
         max_connections_per_address: int | None = None,
         accept_rate: float | None = None,
+        proxy_protocol: bool = False,
+        proxy_from: list[str] | tuple[str, ...] | None = None,
         connection_reactor: Reactor | None = None,
+        tls: ServerContext | None = None,
     ) -> Self: ...
     @property
     def address(self) -> _Address: ...
@@ -510,6 +583,7 @@ class Connector:
         reactor: Reactor,
         *,
         local_address: str | None = None,
+        proxy_protocol: Literal[1, 2] | None = None,
         nodelay: bool = True,
         receive_buffer_size: int | None = None,
         send_buffer_size: int | None = None,
@@ -521,6 +595,7 @@ class Connector:
         auto_pause: bool = True,
         max_output: int = 67108864,
         linger_timeout: float = 2.0,
+        handshake_timeout: float = 10.0,
         idle_timeout: float | None = None,
         receive_timeout: float | None = None,
         first_byte_timeout: float | None = None,
@@ -529,7 +604,15 @@ class Connector:
         min_rate: tuple[float, float] | None = None,
         min_write_rate: tuple[float, float] | None = None,
     ) -> Self: ...
-    def connect(self, address: str | list[str], handler: Connection, *, timeout: float = 10.0) -> None: ...
+    def connect(
+        self,
+        address: str | list[str],
+        handler: Connection,
+        *,
+        timeout: float = 10.0,
+        tls: bool | ClientContext | None = None,
+        proxy_for: Connection | tuple[_Address, _Address] | None = None,
+    ) -> None: ...
     @property
     def reactor(self) -> Reactor: ...
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from goev._core import Connection, Connector, Reactor
+from goev._core import ClientContext, Connection, Connector, Reactor
 
 
 def connect(
@@ -11,6 +11,8 @@ def connect(
     handler: Connection,
     *,
     timeout: float = 10.0,
+    tls: bool | ClientContext | None = None,
+    proxy_for: Connection | tuple[Any, Any] | None = None,
     **options: Any,
 ) -> None:
     """Connect ``handler`` to ``address`` on a poller of ``reactor``: the short form of ``Connector.connect``.
@@ -22,11 +24,13 @@ def connect(
         reactor: inside one of its callbacks the connection is made on the same poller, else on the first.
         address: as for ``Connector.connect``: ``"example.com:80"``, ``"[fe80::1%eth0]:80"``, ``"unix:@name"``.
         handler: as for ``Connector.connect``.
-        timeout: seconds for the host names and all addresses together, > 0.
+        tls: as for ``Connector.connect``: ``True``, or a ``goev.tls.ClientContext``.
+        proxy_for: as for ``Connector.connect``: with ``proxy_protocol``, the connection whose addresses are passed on.
+        timeout: seconds for the host names, all addresses and the TLS handshake together, > 0.
         **options: the keyword arguments of ``Connector``.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
         RuntimeError: the reactor has stopped.
     """
-    Connector(reactor, **options).connect(address, handler, timeout=timeout)
+    Connector(reactor, **options).connect(address, handler, timeout=timeout, tls=tls, proxy_for=proxy_for)

@@ -16,7 +16,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from goev._core import Connection, ConnectionClosed, Connector, Error, Timer, WrongThread
+from goev._core import ClientContext, Connection, ConnectionClosed, Connector, Error, Timer, WrongThread
 from goev.backoff import LONGEST, Backoff
 
 STEADY = 1.0  # seconds; a connection that the server ends sooner counts as a failed attempt
@@ -92,6 +92,7 @@ class ConnectionPool(Generic[C]):
         max_live: the most connections at a time, including those that are being made, 1 to 65,536.
         connect_timeout: seconds until a connection must be ready, login included, > 0.
         check_interval: seconds, > 0.
+        tls: as for ``Connector.connect``.
 
     Raises:
         TypeError: an argument is of the wrong type; the factory does not return a ``PooledConnection``.
@@ -113,6 +114,7 @@ class ConnectionPool(Generic[C]):
         max_live: int = 64,
         connect_timeout: float = 5.0,
         check_interval: float = 1.0,
+        tls: bool | ClientContext | None = None,
     ) -> None:
         if not isinstance(connector, Connector):
             raise TypeError(f"connector must be a goev.Connector, not {type(connector).__name__}")
@@ -120,6 +122,7 @@ class ConnectionPool(Generic[C]):
             raise TypeError(f"factory must be callable, not {type(factory).__name__}")
         self._connector = connector
         self._address = address
+        self._tls = tls
         self._factory = factory
         self._max_live = _whole("max_live", max_live, 65536)
         self._min_idle = _whole("min_idle", min_idle, self._max_live, " (max_live)")
@@ -460,7 +463,7 @@ class ConnectionPool(Generic[C]):
         with self._lock:
             self._connecting[id(connection)] = connection, monotonic() + self._connect_timeout
         try:
-            self._connector.connect(self._address, connection, timeout=self._connect_timeout)
+            self._connector.connect(self._address, connection, timeout=self._connect_timeout, tls=self._tls)
         except BaseException as error:
             with self._lock:
                 self._connecting.pop(id(connection), None)

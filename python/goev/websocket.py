@@ -25,8 +25,17 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from goev import http as goev_http
+from goev._core import (
+    ClientContext,
+    Connector,
+    Headers,
+    InputOverflow,
+    ProtocolError,
+    Reactor,
+    Request,
+    WebSocketConnection,
+)
 from goev._core import Connection as _Connection
-from goev._core import Connector, Headers, InputOverflow, ProtocolError, Reactor, Request, WebSocketConnection
 from goev._core import WebSocketFraming as Framing
 
 __all__ = ["Connection", "Framing", "HandshakeRefused", "ProtocolError", "connect", "upgrade"]
@@ -38,6 +47,7 @@ _REFUSAL_PATIENCE = 1.0  # seconds for the body of a refusal, behind its head
 _NO_TAKEOVER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 _LARGEST_WINDOW = 15  # as a power of two
 _WINDOWS = {str(bits): bits for bits in range(8, _LARGEST_WINDOW + 1)}
+_PORTS = {"ws": 80, "wss": 443}  # RFC 6455 section 3
 _INTERIM = re.compile(rb"HTTP/1\.1 1(?!01)[0-9]{2} ")
 _REFUSED = re.compile(rb"HTTP/1\.[01] ([2-5][0-9]{2})(?![0-9])[^\r\n]*")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\n]*)?\r\n")
@@ -166,6 +176,8 @@ def connect(
     *,
     timeout: float = 10.0,
     headers: Mapping[str, str] | None = None,
+    tls: bool | ClientContext | None = None,
+    proxy_for: Any = None,
     **options: Any,
 ) -> None:
     """Connect ``handler`` to a WebSocket server. ``on_open`` or ``on_connect_fail(error)`` follows, once.
@@ -174,11 +186,14 @@ def connect(
 
     Args:
         reactor: as for ``goev.connect``.
-        url: ``ws://host:port/path?query``; the port is 80 by default. ``ws://[fe80::1%25eth0]/`` names the interface
-            of a link-local address (RFC 6874), which the server does not see.
+        url: ``ws://host:port/path?query``, or ``wss://…`` over TLS; the port is 80 or 443 by default.
+            ``ws://[fe80::1%25eth0]/`` names the interface of a link-local address (RFC 6874), which the server does
+            not see.
         handler: its ``subprotocols`` and ``compression`` are offered to the server.
         timeout: seconds for host name, connection and handshake together, > 0.
         headers: further fields of the request, ``Origin`` or ``Cookie`` say; ``Host`` replaces the host of the URL.
+        tls: for ``wss://``: a ``goev.tls.ClientContext``; by default the system's CAs decide.
+        proxy_for: as for ``goev.connect``: with ``proxy_protocol``, the connection whose addresses are passed on.
         **options: the keyword arguments of ``Connector``.
 
     Raises:
@@ -187,12 +202,15 @@ def connect(
     """
     _check(handler)
     parts, address = _parts_of(url)
+    is_secure = parts.scheme == "wss"
+    if tls is not None and bool(tls) != is_secure:
+        raise ValueError(f"tls={tls!r} does not fit {url!r}: wss:// is over TLS, and ws:// is not")
     connector = Connector(reactor, **options)
     most = min(_MOST_ANSWER, options.get("max_input", _MOST_ANSWER))
     first = _ClientHandshake(handler, _request_for(handler, parts, headers or {}), timeout, most)
     handler._claim()
     try:
-        connector.connect(address, first, timeout=timeout)
+        connector.connect(address, first, timeout=timeout, tls=tls or is_secure, proxy_for=proxy_for)
     except BaseException:
         handler._release()
         raise
@@ -399,16 +417,16 @@ def _parts_of(url: str) -> tuple[SplitResult, str]:
     """A URL taken apart, and the address to connect to."""
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
-    wrong = ValueError(f"url must be ws://host:port/path?query, not {url!r}; wss:// needs a proxy that does TLS")
+    wrong = ValueError(f"url must be ws://host:port/path?query or wss://…, not {url!r}")
     # urlsplit() would silently drop some of these characters.
     if not (url.isascii() and url.isprintable()) or " " in url or "#" in url:
         raise wrong
     try:
         parts = urlsplit(url)
-        port = 80 if parts.port is None else parts.port
+        port = _PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
     except ValueError:
         raise wrong from None
-    if parts.scheme != "ws" or not parts.hostname or "@" in parts.netloc or port == 0:
+    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or port == 0:
         raise wrong
     host, _, zone = parts.hostname.partition("%")
     if not zone:

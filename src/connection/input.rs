@@ -27,7 +27,10 @@ impl Connection {
         };
         self.peer = self.peer.max(peer);
         if (ready.writable || ready.write_closed) && self.room == Room::Full {
-            self.room = Room::Watched;
+            match self.transport.is_upgrading() {
+                true => self.readable = true,
+                false => self.room = Room::Watched,
+            }
         }
         // After the end of the input, or while no more input fits, no read would report a reset.
         if ready.error
@@ -56,10 +59,19 @@ impl Connection {
     pub fn wants_read(&self) -> bool {
         match self.phase {
             _ if !self.readable => false,
-            Phase::Open => !self.has_eof() && !self.is_paused() && self.input.len() < self.max_input(),
+            // Output may wait for a handshake, and a handshake for no output.
+            Phase::Open if self.is_paused() && !self.transport.is_upgrading() => false,
+            Phase::Open => !self.has_eof() && self.input.len() < self.max_input(),
+            Phase::Flushing => self.transport.is_upgrading(),
             Phase::Lingering => true,
             _ => false,
         }
+    }
+
+    /// Whether input has come that the handler has not taken.
+    #[cfg(feature = "tls")]
+    pub fn holds_input(&self) -> bool {
+        !self.input.is_empty() || self.has_offer()
     }
 
     /// Whether the handler is to get input, or the end of it, that has arrived: it was read, or the socket may hold it.
@@ -110,7 +122,7 @@ impl Connection {
 
     /// Reads missing bytes of the next part directly behind the unread input, so nothing has to be moved.
     fn receive_missing(&mut self, missing: usize, now: u64) -> usize {
-        let (transport, mut drained) = (&self.transport, false);
+        let (transport, mut drained) = (&mut self.transport, false);
         let read = self.input.receive_into(missing.min(READ_BUDGET), |room| {
             let received = transport.receive_uninit(room)?;
             drained = received.drained;

@@ -20,9 +20,13 @@ mod input;
 pub mod memory;
 mod output;
 pub(crate) mod phase;
+#[cfg(feature = "tls")]
+pub(crate) mod secure;
 pub(crate) mod transport;
 pub(crate) mod wire;
 
+#[cfg(feature = "tls")]
+use std::io;
 use std::sync::Arc;
 
 use mio::event::Event;
@@ -31,6 +35,8 @@ use buffer::{Input, Output};
 use guards::Guards;
 use phase::Phase;
 use transport::Transport;
+#[cfg(feature = "tls")]
+use transport::Upgrade;
 
 use crate::error::{Reason, Violation};
 use crate::options::ConnectionOptions;
@@ -38,6 +44,8 @@ use crate::protocols::{Protocol, Succession};
 use crate::shared::admission::Permit;
 use crate::shared::remote::Remote;
 use crate::timer::TimerId;
+#[cfg(feature = "tls")]
+use crate::tls::stream::Stream;
 
 /// The callback that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,6 +240,34 @@ impl Connection {
     /// Makes the connection an outgoing one: its handler exists before it.
     pub fn outgoing(self) -> Self {
         Self { phase: Phase::New, ..self }
+    }
+
+    /// Notes that the transport may hold input of which no event tells.
+    #[cfg(feature = "tls")]
+    pub fn with_input(self) -> Self {
+        Self { readable: true, ..self }
+    }
+
+    // ---- TLS amid a conversation ----------------------------------------------------------------------------------
+
+    /// Begins a handshake. Output waits until it is over, as if the socket were full.
+    #[cfg(feature = "tls")]
+    pub fn begin_upgrade(&mut self, stream: Stream, upgrade: Upgrade) {
+        // The memory of a test stands in for a moment, and keeps nothing.
+        let transport = std::mem::replace(&mut self.transport, Transport::Memory(Arc::default()));
+        self.transport = transport.upgraded(stream, upgrade);
+        // The first word may be ours, and that of the peer may have come.
+        (self.room, self.readable) = (Room::Full, true);
+    }
+
+    /// Goes on with that handshake; returns it when it is over. `WouldBlock` if the peer has to send or read first.
+    #[cfg(feature = "tls")]
+    pub fn shake_hands(&mut self) -> io::Result<Upgrade> {
+        let shaken = self.transport.shake_hands();
+        self.readable = shaken.is_ok();
+        shaken?;
+        self.room = Room::Watched;
+        self.transport.end_upgrade().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Adds the permit of an accepted connection.
@@ -446,8 +482,9 @@ impl Connection {
             Phase::Open if !self.has_eof() => None,
             Phase::Open if self.reason.is_some() => Some(Due::Close),
             Phase::Open if self.input_end == InputEnd::Seen && !self.holds_eof() => Some(Due::Eof),
-            // The end of the input was delivered, and now the peer hung up or both sides have finished.
-            Phase::Open if self.peer == Peer::Gone => Some(Due::Close),
+            // The end of the input was delivered, and now the peer hung up or both sides have finished. Over TLS the peer
+            // may keep its socket open after both.
+            Phase::Open if self.peer == Peer::Gone || self.output_end == OutputEnd::Shut => Some(Due::Close),
             Phase::Open => None,
         }
     }

@@ -9,8 +9,8 @@ use super::{Connection, Flushed, OutputEnd, Peer, Progress, Room};
 use crate::data::Data;
 use crate::error::{Foreign, Reason};
 
-/// The most bytes of files that a connection sends in one turn, so that a fast peer does not starve the others.
-const FILE_BUDGET: usize = 256 * 1024;
+/// The bytes after which a connection sends no more in one turn, so that a fast peer does not starve the others.
+const BUDGET: usize = 256 * 1024;
 
 impl Connection {
     /// Queues output; the caller has checked that the connection takes it.
@@ -47,23 +47,22 @@ impl Connection {
 
     /// Sends queued output, until the socket is full or the turn's budget is used up.
     pub fn flush(&mut self, pool: &mut Pool, now: u64) -> io::Result<Flushed> {
-        let Some(output) = self.output.as_mut() else { return Ok(Flushed::All) };
-        let mut file_budget = FILE_BUDGET;
+        let Some(output) = self.output.as_mut() else { return Ok(self.finish_output(pool)) };
+        let mut budget = BUDGET;
         loop {
-            let transport = &self.transport;
-            let Some(sent) = output.with_head(pool, |head| transport.send(head, file_budget)) else { break };
+            let transport = &mut self.transport;
+            let Some(sent) = output.with_head(pool, |head| transport.send(head, budget)) else { break };
             match sent {
                 Ok(sent) => {
                     self.remote.handle.counters.bytes_out.add(sent.bytes as u64);
                     self.guards.sent(now, sent.bytes);
                     output.sent(sent.bytes, pool);
-                    if sent.from_file {
-                        file_budget -= sent.bytes;
-                        if file_budget == 0 && !output.is_empty() {
-                            return Ok(Flushed::Again);
-                        }
-                    } else if !sent.all {
+                    if !sent.all && !sent.from_file {
                         return Ok(Flushed::Blocked);
+                    }
+                    budget = budget.saturating_sub(sent.bytes);
+                    if budget == 0 && !output.is_empty() {
+                        return Ok(Flushed::Again);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -71,11 +70,30 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
+        Ok(self.finish_output(pool))
+    }
+
+    /// After all output is sent: sends what belongs behind the last of it.
+    #[inline]
+    fn finish_output(&mut self, pool: &mut Pool) -> Flushed {
+        if self.is_last_output()
+            && let Err(error) = self.transport.finish()
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            // With a queue, though an empty one, the next flush comes when there is room.
+            self.output.get_or_insert_with(|| pool.take());
+            return Flushed::Blocked;
+        }
         self.guards.flushed();
         if let Some(output) = self.output.take() {
             pool.give_back(output);
         }
-        Ok(Flushed::All)
+        Flushed::All
+    }
+
+    /// Whether no output will follow the one that waits.
+    fn is_last_output(&self) -> bool {
+        self.phase == Phase::Flushing || self.output_end == OutputEnd::Due
     }
 
     /// After all output is sent: shuts down the write side, if that is due.

@@ -100,6 +100,18 @@ impl State {
         if self.stopping.is_some() {
             return;
         }
+        match &acceptor.proxies {
+            Some(trusted) => self.await_header(socket, peer, acceptor, permit, trusted),
+            None => self.let_in(socket, peer, acceptor, permit),
+        }
+    }
+
+    /// Makes the connection of an accepted socket, or begins its handshake.
+    pub(super) fn let_in(&mut self, socket: Socket, peer: Peer, acceptor: &Arc<Acceptor>, permit: Permit) {
+        #[cfg(feature = "tls")]
+        if let Some(context) = &acceptor.tls {
+            return self.adopt_secured(socket, peer, acceptor, permit, context);
+        }
         let (options, now) = (acceptor.connection_options(), self.batch.now);
         let finish = |connection: Connection| connection.with_permit(permit);
         let taken = self.take_in(Transport::Plain(socket), peer, options, now, finish);

@@ -32,6 +32,8 @@ use crate::sources::descriptor::{Descriptor, Interests};
 use crate::system::fork;
 use crate::system::signal::SignalPipe;
 use crate::timer::TimerId;
+#[cfg(feature = "tls")]
+use crate::tls::stream::{Facts, Stream};
 
 impl Poller {
     // ---- handlers -------------------------------------------------------------------------------------------------
@@ -109,6 +111,21 @@ impl Poller {
             let protocol = (protocol as &mut dyn Any).downcast_mut::<P>()?;
             Some(work(protocol, wire))
         })
+    }
+
+    /// The properties of the TLS of a connection; `None` for plain bytes.
+    #[cfg(feature = "tls")]
+    pub fn tls_facts(&self, token: Token) -> Option<Facts> {
+        self.state.borrow().connection(token)?.transport.tls_facts()
+    }
+
+    /// Begins TLS on a connection of plain bytes, behind its output. The dispatch gets `done`, as a task, when the
+    /// handshake is over, or the connection has ended before.
+    #[cfg(feature = "tls")]
+    pub fn start_tls(&self, token: Token, stream: Stream, done: Option<Foreign>) -> Result<(), Error> {
+        // Dropped behind the borrow, because that may run user code.
+        let refused = self.state.borrow_mut().start_tls(token, stream, done);
+        refused.map_err(|(error, _)| error)
     }
 
     /// Pauses or resumes reading for the user.

@@ -34,6 +34,9 @@ pub(super) struct Batch {
     /// A batch ends after this many calls, or this many nanoseconds, and is flushed. So no connection starves others.
     pub most_calls: usize,
     most_time: u64,
+    /// The most steps of TLS handshakes in one batch.
+    #[cfg(feature = "tls")]
+    pub most_handshakes: usize,
     /// A callback that ran for longer than this counts as stalled.
     stall_limit: u64,
 }
@@ -52,6 +55,8 @@ impl Batch {
             first: First::Posted,
             most_calls: options.batch_calls,
             most_time: nanos(options.batch_time),
+            #[cfg(feature = "tls")]
+            most_handshakes: options.handshakes_per_batch,
             stall_limit: options.stall_warning.map_or(u64::MAX, nanos),
         }
     }

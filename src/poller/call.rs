@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::error::{Error, Foreign, Reason};
 use crate::protocols::Protocol;
 use crate::shared::acceptor::Acceptor;
-use crate::shared::remote::Remote;
+use crate::shared::remote::{Peer, Remote};
 use crate::slots::Token;
 use crate::sources::datagram::Datagram;
 use crate::timer::TimerId;
@@ -25,6 +25,12 @@ pub enum Call {
     Open(Arc<Remote>),
     /// A listener cannot accept connections from its backlog, and will try again.
     AcceptFailed(Arc<Acceptor>, io::Error),
+    /// An accepted socket was closed, because no trusted proxy sent a PROXY header there; the text says why. At most one
+    /// call a second for each reason.
+    ProxyRefused(Peer, String),
+    /// A handshake on an accepted socket failed; the text says why. At most one call a second for each kind of reason.
+    #[cfg(feature = "tls")]
+    HandshakeFailed(Peer, String),
     /// `on_connect_fail`, then drop the handler. The token is stale already.
     ConnectFailed(Token, Error),
     /// `on_read`.
@@ -101,7 +107,9 @@ impl Call {
             Self::TimerCancelled(_) => &"cancelled timer",
             Self::Task(_) => &"call_soon function",
             Self::Signal => &"signal handler",
-            Self::AcceptFailed(..) => &"log handler",
+            #[cfg(feature = "tls")]
+            Self::HandshakeFailed(..) => &"log handler",
+            Self::AcceptFailed(..) | Self::ProxyRefused(..) => &"log handler",
         }
     }
 
@@ -126,7 +134,10 @@ impl Call {
             | Self::TimerCancelled(_)
             | Self::Task(_)
             | Self::Signal
+            | Self::ProxyRefused(..)
             | Self::AcceptFailed(..) => None,
+            #[cfg(feature = "tls")]
+            Self::HandshakeFailed(..) => None,
         }
     }
 }

@@ -65,6 +65,9 @@ impl State {
                     self.sources.remove(token);
                     Some(Call::ConnectFailed(token, error))
                 }
+                Turn::ProxyRefused(peer, text) => Some(Call::ProxyRefused(peer, text)),
+                #[cfg(feature = "tls")]
+                Turn::HandshakeFailed(peer, text) => Some(Call::HandshakeFailed(peer, text)),
                 Turn::AcceptFailed(acceptor, error) => Some(Call::AcceptFailed(acceptor, error)),
                 Turn::Task(task) => Some(Call::Task(task)),
                 Turn::Timer(held, owed) => self.call_held(held, owed),
@@ -167,7 +170,7 @@ impl State {
             return Some(Call::Passed(token, mark));
         }
         self.queues.current = None;
-        let (reason, untold, protocol, timers, in_order, has_eof) = self.with(token, |connection, supplies| {
+        let (reason, untold, protocol, timers, in_order, is_over) = self.with(token, |connection, supplies| {
             let (reason, untold) = connection.take_reason(None);
             let in_order = reason.is_in_order() && !connection.is_cut();
             connection.remote.mark_closed();
@@ -176,11 +179,13 @@ impl State {
             connection.step(Event::Tell);
             let protocol = connection.take_protocol().filter(|_| !connection.is_cut());
             let timers = connection.take_timers();
-            (reason, untold, protocol, timers, in_order, connection.has_eof())
+            // A reset might overtake an alert.
+            let is_over = if in_order { connection.has_eof() } else { connection.transport.has_said_why() };
+            (reason, untold, protocol, timers, in_order, is_over)
         })?;
-        match (in_order, has_eof) {
-            (false, _) => self.reset(token),
-            (true, true) => self.remove(token),
+        match (in_order, is_over) {
+            (false, false) => self.reset(token),
+            (_, true) => self.remove(token),
             (true, false) => self.queues.endings.push(Ending::Linger(token)),
         }
         self.drop_reason(untold);

@@ -150,7 +150,7 @@ impl State {
             match ending {
                 Ending::Linger(token) => self.linger(token),
                 Ending::Reset(transport) => transport.reset(&self.registry),
-                Ending::Close(transport) => transport.close(&self.registry),
+                Ending::Close(mut transport) => transport.close(&self.registry),
                 // Fails only if the poll does not watch it, which is the goal.
                 Ending::Leave(socket) => drop(self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()))),
             }
@@ -162,7 +162,7 @@ impl State {
     /// Lingers: after `on_close` the socket stays until the peer has read everything. Closing a socket with unread
     /// input would reset the connection, and the peer would lose the last answer (RFC 9112 section 9.6).
     fn linger(&mut self, token: Token) {
-        let Some(connection) = self.connection(token) else { return };
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return };
         let timeout = connection.options.linger_timeout;
         let until = self.batch.now.saturating_add(timeout.as_nanos() as u64);
         let until = self.stopping.map_or(until, |deadline| until.min(deadline));
@@ -230,6 +230,11 @@ impl State {
                 Some(Source::Connection(_)) => self.close_saying(token, Closing::Stopping),
                 Some(Source::Descriptor(_)) => drop(self.remove_descriptor(token, Reason::Orderly)),
                 Some(Source::Datagrams(_)) => drop(self.close_datagrams(token, Reason::Orderly)),
+                #[cfg(feature = "tls")]
+                Some(Source::Handshake(handshake)) if at_once || handshake.is_accepted() => self.stop_handshake(token),
+                #[cfg(feature = "tls")]
+                Some(Source::Handshake(_)) => {}
+                Some(Source::Arrival(_)) => self.drop_arrival(token),
                 Some(Source::Dial(_)) if at_once => self.stop_dial(token),
                 Some(Source::Dial(_) | Source::Listener(_) | Source::Attempt(_) | Source::Leaving) | None => {}
             }
@@ -245,6 +250,8 @@ impl State {
         self.stop_everything(false);
         for token in self.sources.tokens() {
             self.stop_dial(token);
+            #[cfg(feature = "tls")]
+            self.stop_handshake(token);
         }
     }
 
@@ -259,6 +266,8 @@ impl State {
     pub(super) fn abort_everything(&mut self) {
         for token in self.sources.tokens() {
             self.stop_dial(token);
+            #[cfg(feature = "tls")]
+            self.stop_handshake(token);
             self.remove_lingering(token);
             self.end(token, Reason::Aborted);
         }

@@ -157,7 +157,22 @@ impl State {
         let Some(Source::Dial(dial)) = self.sources.get_mut(token) else { return };
         dial.attempts.retain(|other| *other != winner);
         let (peer, options) = (attempt.peer(), dial.options.connection.clone());
+        let announced = attempt.announce(dial.announcement.as_ref());
+        #[cfg(feature = "tls")]
+        if announced.is_ok()
+            && let Some(tls) = dial.tls.take()
+        {
+            // The handshake is a part of the request, whose time limit goes on.
+            let deadline = dial.deadline.take();
+            self.break_off(token);
+            return self.secure_dialled(token, attempt.socket, peer, tls, deadline);
+        }
         self.break_off(token);
+        if let Err(error) = announced {
+            self.queues.endings.push(Ending::Close(Transport::Plain(attempt.socket)));
+            return self
+                .end_dial(token, |dial| Error::io(format!("cannot send the PROXY header to {}", dial.text()))(error));
+        }
         let transport = Transport::Plain(attempt.socket);
         let remote = Remote::new(self.handle.clone(), token, peer, &options);
         if let Err(error) = transport.reregister(&self.registry, mio_token(token), false) {
@@ -175,6 +190,10 @@ impl State {
 
     /// Fails a dial that has used up its time limit, unless a socket was connected while the poller was busy.
     pub(super) fn dial_timed_out(&mut self, token: Token) {
+        #[cfg(feature = "tls")]
+        if let Some(Source::Handshake(_)) = self.sources.get(token) {
+            return self.dialled_handshake_timed_out(token);
+        }
         let Some(Source::Dial(dial)) = self.sources.get(token) else { return };
         let is_connected = |attempt: &Token| match self.sources.get(*attempt) {
             Some(Source::Attempt(attempt)) => matches!(attempt.result(), Some(Ok(()))),

@@ -33,6 +33,9 @@ impl State {
             Deadline::Guard(token) => self.judge(token, None),
             Deadline::Linger(token) => self.remove_lingering(token),
             Deadline::Dial(token) => self.dial_timed_out(token),
+            Deadline::Arrival(token) => self.arrival_timed_out(token),
+            #[cfg(feature = "tls")]
+            Deadline::Handshake(token) => self.handshake_timed_out(token),
             Deadline::Stagger(token) => self.stagger_is_over(token),
             Deadline::Rest(token) => self.end_rest(token),
             Deadline::Stop => self.abort_everything(),

@@ -20,7 +20,11 @@ impl State {
     ) -> Result<(Arc<Remote>, Vec<TimerId>), Error> {
         // A handler cannot hand over before its own `on_open`: it would get `on_close` without an `on_open`.
         let connection = self.open(token).filter(|connection| connection.phase() == Phase::Open);
-        let protocol = connection.ok_or(Error::Closed)?.protocol();
+        let connection = connection.ok_or(Error::Closed)?;
+        if connection.transport.is_upgrading() {
+            return Err(Error::State("a handshake of TLS is not over; hand over in `then` of start_tls()".into()));
+        }
+        let protocol = connection.protocol();
         let succession = protocol.map_or(Ok(Succession::Bytes), |protocol| protocol.may_hand_over())?;
         let renewed = self.sources.renew(token).ok_or(Error::Closed)?;
         let mut marks: Vec<_> = std::iter::from_fn(|| self.queues.take_passed(token)).collect();
@@ -30,7 +34,8 @@ impl State {
         let is_stopping = self.stopping.is_some();
         let handed = self.with(renewed, |connection, supplies| {
             let old = connection.remote.clone();
-            let new = Remote::new(old.handle.clone(), renewed, old.peer, &connection.options);
+            let is_secure = connection.transport.is_secure();
+            let new = Remote::over(old.handle.clone(), renewed, old.peer.clone(), &connection.options, is_secure);
             connection.hand_over(new.clone(), succession);
             old.hand_over(&new);
             old.leave_all();

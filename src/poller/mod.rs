@@ -10,13 +10,14 @@
 //! | `api` | the operations of a callback: connections, timers, descriptors, datagrams, signals |
 //! | `state`, `queues`, `batch` | the state of a poller; its queues; the limits of a batch |
 //! | `receive` `calls` `send` | the three phases |
-//! | `close` `hand_over` `deadlines` `accept` `connect` `datagrams` | ends, upgrades, time limits, the kinds of sources |
+//! | `close` `hand_over` `deadlines` `accept` `arrivals` `connect` `handshakes` `datagrams` | ends, upgrades, time limits, the kinds of sources |
 //! | `watchdog` | reports callbacks that do not return |
 //!
 //! One rule: no borrow of the state outlives a call of the API, so a callback may call the API.
 
 mod accept;
 mod api;
+mod arrivals;
 mod batch;
 pub mod call;
 mod calls;
@@ -25,9 +26,14 @@ mod connect;
 mod datagrams;
 mod deadlines;
 mod hand_over;
+#[cfg(feature = "tls")]
+mod handshakes;
+mod pace;
 mod queues;
 mod receive;
 mod send;
+#[cfg(feature = "tls")]
+mod start_tls;
 mod state;
 mod token;
 pub mod watchdog;

@@ -16,6 +16,7 @@ use crate::connection::transport::Transport;
 use crate::error::{Error, Foreign, Reason};
 use crate::shared::acceptor::{Acceptor, Listener};
 use crate::shared::handle::Message;
+use crate::shared::remote::Peer;
 use crate::slots::Token;
 use crate::timer::Held;
 
@@ -32,6 +33,9 @@ pub(super) enum Turn {
     Removed(Token, Reason),
     AcceptFailed(Arc<Acceptor>, io::Error),
     ConnectFailed(Token, Error),
+    ProxyRefused(Peer, String),
+    #[cfg(feature = "tls")]
+    HandshakeFailed(Peer, String),
     Task(Foreign),
     /// A timer that is due, behind the input of its connection that arrived before.
     Timer(Held, Owed),

@@ -45,6 +45,9 @@ impl State {
             }
             Some(Source::Datagrams(_)) => self.note_datagrams(token),
             Some(Source::Attempt(_)) => self.queues.ready.push_back(token),
+            Some(Source::Arrival(_)) => self.list_arrival(token),
+            #[cfg(feature = "tls")]
+            Some(Source::Handshake(_)) => self.list_handshake(token),
             Some(Source::Dial(_) | Source::Leaving) | None => {}
         }
     }
@@ -127,6 +130,8 @@ impl State {
             }
             Message::Task(task) => self.queues.posted.push_back(Message::Task(task)),
             Message::Resolved { dial, target, answer } => self.resolved(dial, target, answer),
+            #[cfg(feature = "tls")]
+            Message::CertificateChosen(handshake) => self.certificate_chosen(handshake),
             Message::Stop { deadline, at_once } => self.stop(deadline, at_once),
         }
     }
@@ -160,6 +165,8 @@ impl State {
     /// count, so that a flood of posted calls cannot keep the sockets from being read.
     pub(super) fn fill(&mut self) {
         let (waiting, mut used, mut read) = (self.queues.turns.len(), 0, 0);
+        #[cfg(feature = "tls")]
+        let mut shaken = 0;
         for _ in 0..self.queues.ready.len() {
             let most = self.supplies.arena.len();
             if self.queues.turns.len() - waiting >= self.batch.most_calls || read >= most || most - used < LEAST_READ {
@@ -167,6 +174,15 @@ impl State {
             }
             let Some(token) = self.queues.ready.pop_front() else { break };
             match self.sources.get_mut(token) {
+                #[cfg(feature = "tls")]
+                Some(Source::Connection(connection)) if connection.transport.is_upgrading() => {
+                    if shaken == self.batch.most_handshakes {
+                        self.queues.ready.push_back(token);
+                    } else {
+                        shaken += 1;
+                        self.go_on_upgrading(token);
+                    }
+                }
                 Some(Source::Connection(_)) => {
                     let turn = self.read_connection(token, used);
                     read += turn.count;
@@ -185,6 +201,16 @@ impl State {
                 Some(Source::Datagrams(_)) => self.receive_datagrams(token),
                 Some(Source::Dial(_)) => self.try_next(token),
                 Some(Source::Attempt(_)) => self.attempt_ready(token),
+                Some(Source::Arrival(_)) => self.read_header(token),
+                #[cfg(feature = "tls")]
+                Some(Source::Handshake(_)) if shaken == self.batch.most_handshakes => {
+                    self.queues.ready.push_back(token)
+                }
+                #[cfg(feature = "tls")]
+                Some(Source::Handshake(_)) => {
+                    shaken += 1;
+                    self.shake_hands(token);
+                }
                 Some(Source::Descriptor(_) | Source::Leaving) | None => {}
             }
         }

@@ -113,7 +113,7 @@ impl State {
         self.queues.passed.extend(marks.into_iter().map(|mark| (token, mark)));
     }
 
-    fn watch_writes(&mut self, token: Token) {
+    pub(super) fn watch_writes(&mut self, token: Token) {
         let Some(connection) = self.connection(token) else { return };
         if let Err(error) = connection.transport.reregister(&self.registry, mio_token(token), true) {
             self.with(token, |connection, _| connection.unwatch_writes());

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mio::Registry;
 
 use super::batch::Batch;
+use super::pace::Pace;
 use super::queues::{Queues, Turn};
 use crate::connection::Connection;
 use crate::connection::buffer::Pool;
@@ -17,12 +18,16 @@ use crate::connection::wire::{Ending, Line};
 use crate::error::{Foreign, Reason};
 use crate::options::ReactorOptions;
 use crate::protocols::{Closing, Protocol};
+use crate::proxy::Refusal;
 use crate::shared::acceptor::Listener;
 use crate::shared::handle::PollerHandle;
 use crate::slots::{Slots, Token};
+use crate::sources::arrival::Arrival;
 use crate::sources::connector::{Attempt, Dial};
 use crate::sources::datagram::{DatagramSocket, Landing};
 use crate::sources::descriptor::Descriptor;
+#[cfg(feature = "tls")]
+use crate::sources::handshake::Handshake;
 use crate::system::clock::Clock;
 use crate::system::resolver::Resolver;
 use crate::system::signal::SignalPipe;
@@ -40,6 +45,11 @@ pub(super) enum Source {
     /// An outgoing connection on its way. The connection takes over its slot.
     Dial(Box<Dial>),
     Attempt(Attempt),
+    /// An accepted socket that waits for a PROXY header.
+    Arrival(Box<Arrival>),
+    /// A handshake of TLS. The connection takes over its slot.
+    #[cfg(feature = "tls")]
+    Handshake(Box<Handshake>),
     /// A descriptor, a datagram socket or a dial that has ended; its last callback is due. Until then its slot is not
     /// used again.
     Leaving,
@@ -52,7 +62,10 @@ impl Source {
         match self {
             Self::Connection(connection) => connection.transport.descriptor(),
             Self::Descriptor(descriptor) => Some(descriptor.fd()),
+            Self::Arrival(arrival) => Some(arrival.socket.as_raw_fd()),
             Self::Datagrams(datagrams) => Some(datagrams.socket.as_raw_fd()),
+            #[cfg(feature = "tls")]
+            Self::Handshake(handshake) => handshake.transport.descriptor(),
             Self::Listener(_) | Self::Dial(_) | Self::Attempt(_) | Self::Leaving => None,
         }
     }
@@ -69,6 +82,11 @@ pub(super) enum Deadline {
     Linger(Token),
     /// The time limit of an outgoing connection.
     Dial(Token),
+    /// The time limit of a PROXY header.
+    Arrival(Token),
+    /// The time limit of a handshake.
+    #[cfg(feature = "tls")]
+    Handshake(Token),
     /// The moment to try the next address of an outgoing connection.
     Stagger(Token),
     /// The end of the rest of a listener or a datagram socket.
@@ -145,6 +163,11 @@ pub(super) struct State {
     /// The end of a stop's grace; `None` until a stop was asked for.
     pub stopping: Option<u64>,
     pub failure: Option<Foreign>,
+    /// The log lines about PROXY headers, by the reason of a refusal.
+    pub told_of_refusals: Pace<{ Refusal::COUNT }>,
+    /// The log lines about handshakes, by the kind of failure.
+    #[cfg(feature = "tls")]
+    pub told_of_handshakes: Pace<{ crate::tls::FailureKind::COUNT }>,
 }
 
 impl State {
@@ -176,6 +199,9 @@ impl State {
             signals: None,
             stopping: None,
             failure: None,
+            told_of_refusals: Pace::default(),
+            #[cfg(feature = "tls")]
+            told_of_handshakes: Pace::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! * `dispatch`: calls handlers; `connection/reactor`: the class that runs it
 //! * `protocols`: a handler class and a face for each protocol
 //! * `connection`: the other classes
+//! * `tls`: the contexts of TLS
 //! * `running`: the interpreter and its lock, signals, stalls, logs, threads, executors
 //! * `tables`, `contexts`, `greenlets`, `callbacks`: objects of a poller; its contextvars; the stacks of its thread; names
 //!   and answers of callbacks
@@ -23,6 +24,7 @@ mod greenlets;
 mod protocols;
 mod running;
 mod tables;
+mod tls;
 mod values;
 
 use pyo3::prelude::*;
@@ -30,7 +32,7 @@ use pyo3::types::PyModule;
 
 use connection::{acceptor, at_exit, connector, datagram, event_handler, group, reactor, stop_report, testing, timer};
 use protocols::{framing, headers, http, request, websocket, websocket_peer};
-use values::errors;
+use values::exceptions;
 
 /// Fills the module `goev._core`.
 pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -57,7 +59,9 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<websocket::WebSocketConnection>()?;
     module.add_class::<websocket_peer::ClientFrames>()?;
     module.add("WebSocketFraming", module.py().get_type::<websocket::WebSocketFraming>())?;
-    errors::add_to(module)?;
+    module.add_class::<tls::ServerContext>()?;
+    module.add_class::<tls::ClientContext>()?;
+    exceptions::add_to(module)?;
     event_handler::add_constants_to(module)?;
     let stop = wrap_pyfunction!(at_exit::stop_all, module)?;
     py.import("atexit")?.call_method1("register", (stop,))?;

@@ -17,6 +17,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::error::Error;
 use crate::options::{AcceptorOptions, ConnectionOptions, WhenFull};
+use crate::proxy::Trusted;
 use crate::shared::admission::{Admission, Counted, Room};
 use crate::shared::handle::{Message, PollerHandle};
 use crate::shared::remote::Peer;
@@ -24,6 +25,8 @@ use crate::system::address::{Address, Inet, UnixName};
 use crate::system::socket::{self, check_kind, is_bound};
 use crate::system::steering;
 use crate::timer::TimerId;
+#[cfg(feature = "tls")]
+use crate::tls::server::ServerContext;
 
 /// Nanoseconds between two warnings of one acceptor about a shortage of descriptors.
 const TOLD_EVERY: u64 = 60_000_000_000;
@@ -36,6 +39,29 @@ pub enum Endpoint {
     Bound(Socket),
 }
 
+/// The handlers of an acceptor, the TLS under them, and the proxies before it.
+pub struct Service {
+    /// The value from which the dispatch makes handlers.
+    pub factory: Box<dyn Any + Send + Sync>,
+    /// The TLS of the connections; `None` for plain bytes.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Arc<ServerContext>>,
+    /// The proxies that have to send a PROXY header first; `None` if clients connect by themselves.
+    pub proxies: Option<Trusted>,
+}
+
+impl Service {
+    /// Handlers on plain bytes.
+    pub fn plain(factory: Box<dyn Any + Send + Sync>) -> Self {
+        Self {
+            factory,
+            #[cfg(feature = "tls")]
+            tls: None,
+            proxies: None,
+        }
+    }
+}
+
 /// The state that the listeners of one acceptor share.
 pub struct Acceptor {
     /// The value from which the dispatch makes handlers.
@@ -45,6 +71,11 @@ pub struct Acceptor {
     connection: Arc<ConnectionOptions>,
     /// The gate for new connections.
     pub(crate) admission: Arc<Admission>,
+    /// The TLS of the connections; `None` for plain bytes.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<ServerContext>>,
+    /// The proxies that have to send a PROXY header first; `None` if clients connect by themselves.
+    pub(crate) proxies: Option<Trusted>,
     when_full: WhenFull,
     /// Time of the last warning about a shortage of descriptors; 0 for never.
     told: AtomicU64,
@@ -66,7 +97,7 @@ impl Acceptor {
         serving: Option<&[Arc<PollerHandle>]>,
         endpoints: Vec<Endpoint>,
         options: &AcceptorOptions,
-        factory: Box<dyn Any + Send + Sync>,
+        service: Service,
     ) -> Result<Arc<Self>, Error> {
         options.validate()?;
         if options.unix_mode.is_some() && !endpoints.iter().any(Endpoint::makes_a_file) {
@@ -82,10 +113,13 @@ impl Acceptor {
         let ours = sockets.iter().flatten().filter(|bound| !bound.given);
         let takers = serving.unwrap_or(if options.reuse_port { &[] } else { accepting }).to_vec();
         let acceptor = Arc::new_cyclic(|acceptor: &Weak<Self>| Self {
-            factory,
+            factory: service.factory,
             addresses,
             connection: Arc::new(options.connection.clone()),
             admission: Admission::new(options.admission, tell_of_room(acceptor.clone())),
+            #[cfg(feature = "tls")]
+            tls: service.tls,
+            proxies: service.proxies,
             when_full: options.admission.when_full,
             told: AtomicU64::new(0),
             takers,

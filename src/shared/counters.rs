@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Expired, Reason};
+use crate::proxy::Refusal;
 
 /// A number that one thread adds to and all threads may read.
 #[derive(Default)]
@@ -134,6 +135,12 @@ pub struct Counters {
     pub refused: Counter,
     /// Accepted and outgoing connections that have ended, by reason.
     pub closed: Closed,
+    /// Handshakes of TLS on accepted sockets that failed, by the kind of failure. Such a socket never was a connection.
+    #[cfg(feature = "tls")]
+    pub handshakes: [Counter; crate::tls::FailureKind::COUNT],
+    /// Accepted sockets that were closed because no trusted proxy sent a PROXY header there, by reason. Such a socket never
+    /// was a connection.
+    pub proxies_refused: [Counter; Refusal::COUNT],
     /// Bytes read from sockets.
     pub bytes_in: Counter,
     /// Bytes sent to sockets.

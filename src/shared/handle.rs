@@ -50,6 +50,9 @@ pub(crate) enum Message {
         target: usize,
         answer: Answer,
     },
+    /// The certificate for a handshake was looked for.
+    #[cfg(feature = "tls")]
+    CertificateChosen(Token),
     /// Urgent: the timer may be due in the very next batch. It was set before, so no earlier message matters to it.
     CancelTimer(TimerId),
     Broadcast(Broadcast),

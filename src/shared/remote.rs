@@ -14,22 +14,42 @@ use super::handle::{Message, PollerHandle};
 use crate::data::Payload;
 use crate::error::{Error, Foreign};
 use crate::options::ConnectionOptions;
+use crate::proxy::Proxied;
 use crate::slots::Token;
 use crate::system::address::unmapped;
 
 /// The address of the peer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Peer {
     /// A TCP peer.
     Inet(SocketAddr),
     /// A Unix-socket peer; such peers usually have no name.
     Unix,
+    /// A client behind a proxy, or that proxy itself.
+    Proxied(Arc<Proxied>),
 }
 
 impl Peer {
     /// The peer of this address.
     pub(crate) fn of(address: &SockAddr) -> Self {
         address.as_socket().map_or(Self::Unix, |address| Self::Inet(unmapped(address)))
+    }
+
+    /// Its IP address and port; `None` for a Unix socket.
+    pub fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(address) => Some(*address),
+            Self::Unix => None,
+            Self::Proxied(proxied) => proxied.client(),
+        }
+    }
+
+    /// The client and its proxy, if the peer is behind one.
+    pub fn proxied(&self) -> Option<&Proxied> {
+        match self {
+            Self::Proxied(proxied) => Some(proxied),
+            Self::Inet(_) | Self::Unix => None,
+        }
     }
 }
 
@@ -46,6 +66,9 @@ pub struct Remote {
     pub token: Token,
     /// The peer's address.
     pub peer: Peer,
+    /// Whether TLS protects its bytes from the first one that its handler got: between the client and us, or between
+    /// the client and a proxy that we trust.
+    pub is_secure: bool,
     /// The limits of waiting input and of waiting output, bytes.
     max_input: AtomicUsize,
     max_output: AtomicUsize,
@@ -63,10 +86,23 @@ pub struct Remote {
 
 impl Remote {
     pub(crate) fn new(handle: Arc<PollerHandle>, token: Token, peer: Peer, options: &ConnectionOptions) -> Arc<Self> {
+        Self::over(handle, token, peer, options, false)
+    }
+
+    /// As [`Self::new`], over TLS if `is_secure`.
+    pub(crate) fn over(
+        handle: Arc<PollerHandle>,
+        token: Token,
+        peer: Peer,
+        options: &ConnectionOptions,
+        is_secure: bool,
+    ) -> Arc<Self> {
+        let is_secure = is_secure || peer.proxied().is_some_and(|proxied| proxied.header.tls().is_some());
         Arc::new(Self {
             handle,
             token,
             peer,
+            is_secure,
             max_input: AtomicUsize::new(options.max_input),
             max_output: AtomicUsize::new(options.max_output),
             posted: AtomicUsize::new(0),

@@ -10,10 +10,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::connection::transport;
 use crate::error::Error;
 use crate::options::ConnectorOptions;
+use crate::proxy::Announcement;
 use crate::shared::remote::Peer;
 use crate::slots::Token;
 use crate::system::address::{Target, text_of};
@@ -35,6 +39,20 @@ pub struct Request {
     pub since: Option<u64>,
     /// Settings of the socket and the connection.
     pub options: Arc<ConnectorOptions>,
+    /// The PROXY header that goes first, if there is one.
+    pub announcement: Option<Announcement>,
+    /// The TLS of the connection; `None` for plain bytes.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Secured>,
+}
+
+/// The TLS of an outgoing connection.
+#[cfg(feature = "tls")]
+pub struct Secured {
+    /// The settings.
+    pub config: Arc<ClientConfig>,
+    /// The name that the certificate of the peer has to have.
+    pub name: ServerName<'static>,
 }
 
 /// One connect request on its poller, until one of its attempts has won or all have failed.
@@ -56,6 +74,9 @@ pub(crate) struct Dial {
     pub alive: Arc<()>,
     /// One route for each target.
     routes: Vec<Route>,
+    pub announcement: Option<Announcement>,
+    #[cfg(feature = "tls")]
+    pub tls: Option<Secured>,
     /// Addresses of Unix sockets with a full backlog.
     full: Vec<SockAddr>,
     /// The error of the last attempt that failed.
@@ -96,9 +117,11 @@ pub(crate) enum Begun {
 impl Dial {
     /// Makes the dial of all targets; host names among them have to be looked up.
     pub fn new(request: Request) -> Self {
-        let Request { targets, timeout, options, .. } = request;
         let mut dial = Self {
-            options,
+            announcement: request.announcement,
+            #[cfg(feature = "tls")]
+            tls: request.tls,
+            options: request.options,
             attempts: Vec::new(),
             began: 0,
             deadline: None,
@@ -110,9 +133,9 @@ impl Dial {
             full: Vec::new(),
             failure: None,
             targets: Vec::new(),
-            timeout,
+            timeout: request.timeout,
         };
-        for target in targets {
+        for target in request.targets {
             let route = match &target {
                 Target::Address(address) => match address.to_system() {
                     Ok(address) => Route::Known([address].into()),
@@ -221,7 +244,8 @@ impl Dial {
         Error::io(format!("cannot connect to {}: the reactor stops", self.text()))(io_error(libc::ECONNABORTED))
     }
 
-    fn text(&self) -> String {
+    /// The targets, for texts.
+    pub fn text(&self) -> String {
         self.targets.iter().map(Target::to_string).collect::<Vec<_>>().join(", ")
     }
 }
@@ -251,6 +275,13 @@ impl Attempt {
             Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => None,
             Err(error) => Some(Err(error)),
         }
+    }
+
+    /// Sends the PROXY header, if there is one.
+    pub fn announce(&self, announcement: Option<&Announcement>) -> io::Result<()> {
+        let Some(announcement) = announcement else { return Ok(()) };
+        let own = self.socket.local_addr()?.as_socket().zip(self.address.as_socket());
+        transport::send_header(&self.socket, &announcement.bytes(|| own))
     }
 
     /// The address of the attempt.

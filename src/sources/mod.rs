@@ -1,6 +1,9 @@
 //! The sources that a poller watches beside connections: connect attempts, datagram sockets, descriptors of event
-//! handlers.
+//! handlers, and accepted sockets before their connections.
 
+pub(crate) mod arrival;
 pub mod connector;
 pub mod datagram;
 pub mod descriptor;
+#[cfg(feature = "tls")]
+pub(crate) mod handshake;

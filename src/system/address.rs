@@ -163,6 +163,15 @@ pub enum Target {
 }
 
 impl Target {
+    /// The name or the IP address of the host; `None` for a Unix socket.
+    pub fn host(&self) -> Option<String> {
+        match self {
+            Self::Host { name, .. } => Some(name.clone()),
+            Self::Address(Address::Inet(address)) => Some(address.to_socket_address().ip().to_string()),
+            Self::Address(Address::Unix(_)) => None,
+        }
+    }
+
     /// Parses a target as a user writes it.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let refuse = |why: &str| {

@@ -2,6 +2,8 @@
 
 pub mod address;
 pub(crate) mod clock;
+#[cfg(feature = "tls")]
+pub(crate) mod file;
 pub mod fork;
 pub(crate) mod heap;
 pub mod packet_info;

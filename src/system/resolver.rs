@@ -1,4 +1,4 @@
-//! Looks up host names in threads beside the pollers, because getaddrinfo(3) blocks.
+//! Looks up host names in threads beside the pollers, because getaddrinfo(3) blocks; other work that blocks runs there too.
 //!
 //! Up to [`THREADS`] threads run at once; they are started on demand and end when idle. Further lookups wait in a
 //! queue. A lookup cannot be cancelled, so the caller keeps the deadline. Each reactor has its own resolver: a forked
@@ -14,6 +14,9 @@ use dns_lookup::{AddrInfoHints, getaddrinfo};
 
 use crate::error::Error;
 use crate::system::signal::BlockedSignals;
+
+/// The name of the threads.
+pub(crate) const NAME: &str = "goev-resolver";
 
 const THREADS: usize = 8;
 const IDLE: Duration = Duration::from_secs(10);
@@ -53,11 +56,15 @@ struct State {
 impl Resolver {
     /// Looks up a name and calls `tell` on some thread. Does neither once `wanted` is gone.
     pub fn look_up(&self, name: String, port: u16, wanted: Weak<()>, tell: impl FnOnce(Answer) + Send + 'static) {
+        self.run(wanted, move || tell(addresses_of(&name, port)));
+    }
+
+    /// Runs a job on some thread, unless `wanted` is gone before.
+    pub fn run(&self, wanted: Weak<()>, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.lock();
         // Without this, lookups that hang would delay the queue for longer than any caller waits.
         state.jobs.retain(Job::is_wanted);
-        let run = Box::new(move || tell(addresses_of(&name, port)));
-        state.jobs.push_back(Job { wanted, run });
+        state.jobs.push_back(Job { wanted, run: Box::new(job) });
         if state.idle >= state.jobs.len() || state.threads == THREADS {
             drop(state);
             self.0.changed.notify_one();
@@ -67,7 +74,7 @@ impl Resolver {
         drop(state);
         let shared = self.0.clone();
         let _blocked = BlockedSignals::new();
-        let started = thread::Builder::new().name("goev-resolver".into()).spawn(move || shared.work());
+        let started = thread::Builder::new().name(NAME.into()).spawn(move || shared.work());
         if started.is_err() {
             // If no thread can be started the caller blocks, which is better than an answer that never comes.
             self.0.lock().threads -= 1;

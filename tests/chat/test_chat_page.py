@@ -5,6 +5,7 @@ GOEV_SCREENSHOTS=folder keeps pictures of a conversation at the width of a phone
 
 import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -43,15 +44,19 @@ def browser() -> Iterator[Browser]:
 class Visitor:
     """A page in a browser of its own (its storage is nobody else's), and what it complains of."""
 
-    def __init__(self, browser: Browser, port: int, size: ViewportSize, *, hash_: str = "", **options: Any) -> None:
+    def __init__(
+        self, browser: Browser, port: int, size: ViewportSize, *, scheme: str = "http", hash_: str = "", **options: Any
+    ) -> None:
         self.complaints: list[str] = []
+        self.sockets: list[str] = []  # the URLs of its WebSockets
         self.context = browser.new_context(viewport=size, locale="en-GB", **options)
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE * 1000)
         self.page.on("console", self.on_console)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("requestfailed", lambda request: self.complaints.append(f"{request.url}: {request.failure}"))
-        self.page.goto(f"http://127.0.0.1:{port}/{hash_}")
+        self.page.on("websocket", lambda socket: self.sockets.append(socket.url))
+        self.page.goto(f"{scheme}://127.0.0.1:{port}/{hash_}")
 
     def on_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -101,9 +106,9 @@ def visit(browser: Browser, stack: ExitStack) -> Iterator[Visit]:
 
 
 @contextmanager
-def serving(port: int = 0) -> Iterator[int]:
+def serving(port: int = 0, *options: str) -> Iterator[int]:
     """The port of the example; killed at the end, as by a power cut."""
-    with Child(str(PROGRAM), "--port", str(port)) as child:
+    with Child(str(PROGRAM), "--port", str(port), *options) as child:
         found = re.search(r":(\d+)$", child.line())
         assert found is not None
         yield int(found[1])
@@ -143,6 +148,24 @@ def test_two_pages_talk_and_both_come_back_when_the_server_does(visit):
         grace.sees("There we are again.")
         grace.say("It took no time.")
         ada.sees("It took no time.")
+
+
+@pytest.mark.timeout(60)
+def test_the_page_and_its_websocket_are_over_tls_with_files_that_the_program_says_how_to_make(visit, tmp_path):
+    need("openssl")
+    files = ("--tls", "--certificate", str(tmp_path / "cert.pem"), "--key", str(tmp_path / "key.pem"))
+    with Child(str(PROGRAM), *files) as child:
+        assert child.end() == 2
+        command = child.errors.splitlines()[-1]
+    assert re.search(r"cannot read certificate .*cert\.pem", child.errors)
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    with serving(0, *files) as port:
+        ada, grace = (visit(port, scheme="https", ignore_https_errors=True) for _ in range(2))
+        ada.join("Ada")
+        grace.join("Grace")
+        ada.say("Nobody between us reads this.")
+        grace.sees("Nobody between us reads this.")
+        assert ada.sockets == grace.sockets == [f"wss://127.0.0.1:{port}/chat"]
 
 
 @pytest.mark.timeout(60)

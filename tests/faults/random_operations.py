@@ -6,7 +6,7 @@ end. The seed and the number of a connection decide the plan of both its ends. T
 so a seed that fails is likely, but not certain, to fail again.
 
     python tests/faults/random_operations.py --seconds 60
-    python tests/faults/random_operations.py --seconds 60 --seed 1234
+    python tests/faults/random_operations.py --seconds 60 --seed 1234 --wire tls
 """
 
 import argparse
@@ -22,8 +22,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import goev
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from wires import WIRES, Wire
 
 CLIENTS = 16
 LENGTH = 200_000  # bytes of the longest stream in either direction
@@ -246,12 +250,12 @@ class Dials(goev.Connection):
         self.tally.count("failed")
 
 
-def converse(address: tuple[str, int], plan: Both, tally: Tally) -> None:
+def converse(wire: Wire, address: tuple[str, int], plan: Both, tally: Tally) -> None:
     """One client: sends its stream in pieces, reads meanwhile, and ends in one of several ways."""
     chance, received, sent = plan.chance, bytearray(), 0
-    with socket.socket() as client, contextlib.suppress(ConnectionResetError, BrokenPipeError):
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError), wire.client(address) as connected:
+        client = connected.socket
         client.settimeout(20)
-        client.connect(address)
         client.sendall(plan.number.to_bytes(8))
         while sent < len(plan.up):
             piece = plan.up[sent : sent + chance.choice([1, 50, 3000, 50_000])]
@@ -277,12 +281,12 @@ def converse(address: tuple[str, int], plan: Both, tally: Tally) -> None:
         tally.count("whole")
 
 
-def talk(address: tuple[str, int], seed: int, numbers: range, until: float, tally: Tally) -> None:
+def talk(wire: Wire, address: tuple[str, int], seed: int, numbers: range, until: float, tally: Tally) -> None:
     for number in numbers:
         if time.monotonic() > until:
             return
         try:
-            converse(address, Both(seed, number), tally)
+            converse(wire, address, Both(seed, number), tally)
         except Exception as error:
             tally.check(False, f"{seed}/{number}: the client met {error!r}")
         tally.count("conversations")
@@ -302,22 +306,26 @@ def count_of(what: str) -> int:
     return len(os.listdir(f"/proc/self/{what}"))
 
 
-def run(seed: int, seconds: float, pollers: int) -> Tally:
+def run(seed: int, seconds: float, pollers: int, wire: Wire) -> Tally:
     tally, descriptors, threads = Tally(), count_of("fd"), count_of("task")
-    serve(seed, seconds, pollers, tally)
+    serve(seed, seconds, pollers, wire, tally)
     wait_for(lambda: count_of("fd") <= descriptors, "all descriptors are closed", tally)
     wait_for(lambda: count_of("task") <= threads, "all threads have ended", tally)
     return tally
 
 
-def serve(seed: int, seconds: float, pollers: int, tally: Tally) -> None:
+def serve(seed: int, seconds: float, pollers: int, wire: Wire, tally: Tally) -> None:
     with goev.Reactor(pollers, stall_warning=None) as reactor:
-        acceptor = goev.Acceptor(reactor, "127.0.0.1:0", lambda: Handler(tally, seed), max_input=50_000)
+        acceptor = goev.Acceptor(
+            reactor, "127.0.0.1:0", lambda: Handler(tally, seed), max_input=50_000, **wire.acceptor_options
+        )
         connector = goev.Connector(reactor)
         reactor.start()
         until = time.monotonic() + seconds
         talkers = [
-            threading.Thread(target=talk, args=[acceptor.address, seed, range(n << 20, n + 1 << 20), until, tally])
+            threading.Thread(
+                target=talk, args=[wire, acceptor.address, seed, range(n << 20, n + 1 << 20), until, tally]
+            )
             for n in range(CLIENTS)
         ]
         for thread in talkers:
@@ -343,6 +351,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="of an earlier run; chosen at random otherwise")
     parser.add_argument("--seconds", type=float, default=60.0, help="for how long connections begin (default 60)")
     parser.add_argument("--pollers", type=int, default=3, help="(default 3)")
+    parser.add_argument("--wire", choices=WIRES, default="plain", help="(default plain)")
     parser.add_argument("--plan", action="store_true", help="only print a hash of the plan that follows from the seed")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
@@ -352,7 +361,7 @@ def main() -> int:
         return 0
     # Exceptions that handlers raise on purpose stay out of the log.
     logging.getLogger("goev").addFilter(lambda record: not (record.exc_info and record.exc_info[0] is Blown))
-    tally = run(seed, options.seconds, options.pollers)
+    tally = run(seed, options.seconds, options.pollers, Wire(options.wire))
     print(*(f"{name} {count}" for name, count in sorted(tally.counts.items())), sep=", ")
     for text in tally.wrong[:20]:
         print(f"seed {seed}: {text}", file=sys.stderr)

@@ -6,6 +6,8 @@ import pytest
 
 from support import Recorder, held, on_poller, sha256
 
+pytestmark = pytest.mark.wires("plain", "tls", "tls 1.2, no FIN")
+
 # Sizes around max_input, around the read of one turn of a connection, and around the reads of one batch.
 SIZES = [1, 4095, 4096, 4097, 65_536, 65_537, 300_000]
 

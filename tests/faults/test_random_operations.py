@@ -1,4 +1,4 @@
-"""A minute of random operations; the seed is printed, and an earlier one can be given again (GOEV_SEED)."""
+"""A minute of random operations, and less of them over TLS. The seed is printed, and GOEV_SEED gives it again."""
 
 import os
 import re
@@ -9,16 +9,17 @@ import pytest
 from support import Child
 
 PROGRAM = str(Path(__file__).with_name("random_operations.py"))
-SECONDS = 60 * int(os.environ.get("GOEV_SOAK", "1"))
+SOAK = int(os.environ.get("GOEV_SOAK", "1"))
 SEED = os.environ.get("GOEV_SEED")
 
 
-@pytest.mark.timeout(SECONDS + 60)
-def test_random_operations_leave_everything_in_its_place():
+@pytest.mark.timeout(60 * SOAK + 60)
+@pytest.mark.parametrize(("wire", "seconds"), [("plain", 60 * SOAK), ("tls", 15 * SOAK)])
+def test_random_operations_leave_everything_in_its_place(wire, seconds):
     seed = ["--seed", SEED] if SEED else []
-    with Child(PROGRAM, "--seconds", str(SECONDS), *seed) as child:
+    with Child(PROGRAM, "--seconds", str(seconds), "--wire", wire, *seed) as child:
         said = child.line()
-        status = child.end(SECONDS + 50)
+        status = child.end(seconds + 50)
         assert (status, child.complaints) == (0, ""), said
         counts = dict(re.findall(r"(\w+) (\d+)", child.line()))
     assert int(counts["conversations"]) > 100

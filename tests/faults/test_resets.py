@@ -10,6 +10,8 @@ from http_support import get
 from support import PATIENCE, Recorder, Server, eventually, held, open_fds, settle
 from websocket_support import BINARY, fragments, frame, handshake
 
+pytestmark = pytest.mark.wires("plain", "tls")
+
 
 class Stays(Recorder):
     """Stays half open after the end of input."""
@@ -36,6 +38,7 @@ def no_descriptor_is_left(events):
     eventually(lambda: open_fds() <= before, "all descriptors are closed")
 
 
+@pytest.mark.wires("plain")
 def test_before_it_is_accepted(start, events):
     """The kernel loses the bytes sent before the reset; a connection that opens must still end."""
     server = start(lambda: Recorder(events))

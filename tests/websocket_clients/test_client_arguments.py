@@ -9,7 +9,6 @@ from websocket_support import Told
 @pytest.mark.parametrize(
     "url",
     [
-        "wss://127.0.0.1/",
         "http://127.0.0.1/",
         "127.0.0.1:80",
         "",

@@ -6,11 +6,14 @@
 //! | `input` | readiness, reads and pauses |
 //! | `output` | flushes, the water marks, and failed writes |
 //! | `line` | the wire that a protocol writes by |
+//! | `secure` | TLS between a socket and a connection |
 
 mod input;
 mod life;
 mod line;
 mod output;
+#[cfg(feature = "tls")]
+mod secure;
 
 use std::any::Any;
 use std::sync::atomic::AtomicBool;

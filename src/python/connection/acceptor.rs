@@ -10,9 +10,11 @@ use crate::options::AcceptorOptions;
 use crate::python::callbacks::{CALLBACKS, check_callbacks};
 use crate::python::connection::Connection;
 use crate::python::connection::reactor::Reactor;
+use crate::python::tls::{ServerContext, server_context};
 use crate::python::values::arguments::{address_object, callable, endpoints, integer, optional_integer, size};
 use crate::python::values::options::{set_admission_option, set_option, take_keywords};
-use crate::shared::acceptor::Acceptor as CoreAcceptor;
+use crate::python::values::proxy::trusted;
+use crate::shared::acceptor::{Acceptor as CoreAcceptor, Service};
 use crate::shared::admission::Counted;
 use crate::system::fork;
 
@@ -46,6 +48,7 @@ use crate::system::fork;
 ///         because its two directions are independent.
 ///     max_output: queued output in bytes above which the connection ends with ``OutputOverflow``.
 ///     linger_timeout: seconds for which a closed connection discards further input from the peer.
+///     handshake_timeout: seconds, > 0, for a TLS handshake; then the socket is closed.
 ///     idle_timeout: seconds in which no byte moves either way, and no answer to an HTTP request is due; ends with
 ///         ``IdleTimeout``. This limit and the next five are ``None`` or more than 0. They hold for outgoing connections as
 ///         well, and ``set_limits`` may change them for one connection.
@@ -64,7 +67,12 @@ use crate::system::fork;
 ///     max_connections_per_address: connections at once of one IPv4 address, or of one IPv6 network of 64 bits; further
 ///         ones are closed.
 ///     accept_rate: connections a second, those of one second at once; further ones wait in the backlog.
+///     proxy_protocol: whether each peer has to send a header of the PROXY protocol first, version 1 or 2, before TLS and within
+///         ``handshake_timeout``. ``remote_address`` and ``local_address`` are the client's then; ``proxy`` has the rest.
+///     proxy_from: the proxies that are trusted, a list of addresses, networks (``"10.0.0.0/8"``) and ``"unix:"`` for all
+///         peers of Unix sockets. Others are closed. It goes with ``proxy_protocol``, which needs it.
 ///     connection_reactor: another reactor, which owns the connections.
+///     tls: a ``goev.tls.ServerContext``; ``None`` means plain bytes. ``on_open`` comes behind the handshake.
 ///
 /// Raises:
 ///     OSError: the address cannot be bound; ``errno`` is kept.
@@ -86,10 +94,10 @@ impl Acceptor {
         text_signature = "(reactor, address, factory, *, reuse_port=False, reuse_address=True, cpu_steering=False, \
             backlog=1024, unix_mode=None, nodelay=True, receive_buffer_size=None, send_buffer_size=None, keepalive=(60, 15, 4), \
             device=None, max_input=1048576, high_water=65536, low_water=16384, auto_pause=True, max_output=67108864, \
-            linger_timeout=2.0, idle_timeout=None, receive_timeout=None, first_byte_timeout=None, write_timeout=60.0, \
-            lifetime=None, min_rate=None, min_write_rate=None, max_connections=None, when_full='wait', \
-            max_connections_per_address=None, \
-            accept_rate=None, connection_reactor=None)"
+            linger_timeout=2.0, handshake_timeout=10.0, idle_timeout=None, receive_timeout=None, \
+            first_byte_timeout=None, write_timeout=60.0, lifetime=None, min_rate=None, min_write_rate=None, \
+            max_connections=None, when_full='wait', max_connections_per_address=None, accept_rate=None, \
+            proxy_protocol=False, proxy_from=None, connection_reactor=None, tls=None)"
     )]
     fn new(
         py: Python<'_>,
@@ -104,13 +112,15 @@ impl Acceptor {
         {
             check_callbacks(class, &CALLBACKS)?;
         }
-        let (options, connection_reactor) = options_of(options)?;
+        let Wanted { options, connection_reactor, tls, proxy_protocol, proxy_from } = options_of(options)?;
+        let proxies = trusted(proxy_protocol, proxy_from.as_ref())?;
         let endpoints = endpoints(address)?;
         let accepting = reactor.handles_for_sources()?;
         let serving = connection_reactor.as_ref().map(|reactor| reactor.get().handles_for_sources()).transpose()?;
-        let factory: Py<PyAny> = factory.clone().unbind();
+        let factory = Box::new(factory.clone().unbind());
+        let service = Service { factory, tls: tls.map(|context| context.get().core().clone()), proxies };
         // Binding and listening may block for a moment, for example on a path in a slow file system.
-        let core = py.detach(|| CoreAcceptor::open(accepting, serving, endpoints, &options, Box::new(factory)))?;
+        let core = py.detach(|| CoreAcceptor::open(accepting, serving, endpoints, &options, service))?;
         Ok(Self { core, birth: fork::generation() })
     }
 
@@ -166,8 +176,19 @@ impl Acceptor {
     }
 }
 
-fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<(AcceptorOptions, Option<Py<Reactor>>)> {
-    let (mut options, mut connection_reactor) = (AcceptorOptions::default(), None);
+/// The keyword arguments.
+#[derive(Default)]
+struct Wanted<'py> {
+    options: AcceptorOptions,
+    connection_reactor: Option<Py<Reactor>>,
+    tls: Option<Py<ServerContext>>,
+    proxy_protocol: bool,
+    proxy_from: Option<Bound<'py, PyAny>>,
+}
+
+fn options_of<'py>(keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Wanted<'py>> {
+    let mut wanted = Wanted::default();
+    let Wanted { options, connection_reactor, tls, proxy_protocol, proxy_from } = &mut wanted;
     take_keywords("Acceptor", keywords, |name, value| {
         match name {
             "reuse_port" => options.reuse_port = value.extract()?,
@@ -175,7 +196,10 @@ fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<(AcceptorOptions
             "cpu_steering" => options.cpu_steering = value.extract()?,
             "backlog" => options.backlog = size(name, integer(value)?)?,
             "unix_mode" => options.unix_mode = unix_mode_of(value)?,
-            "connection_reactor" => connection_reactor = value.extract()?,
+            "connection_reactor" => *connection_reactor = value.extract()?,
+            "proxy_protocol" => *proxy_protocol = value.extract()?,
+            "proxy_from" => *proxy_from = Some(value.clone()),
+            "tls" => *tls = server_context(name, value)?,
             _ => {
                 return Ok(set_option(&mut options.socket, &mut options.connection, name, value)?
                     || set_admission_option(&mut options.admission, name, value)?);
@@ -183,7 +207,7 @@ fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<(AcceptorOptions
         }
         Ok(true)
     })?;
-    Ok((options, connection_reactor))
+    Ok(wanted)
 }
 
 /// `None`, or a mode; one that is far too large becomes one that the check of the options refuses.

@@ -1,6 +1,7 @@
 //! `goev.Connector`.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,18 +9,21 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::error::Error;
 use crate::options::ConnectorOptions;
 use crate::poller::Poller;
+use crate::proxy::{Announcement, Named, Version};
 use crate::python::connection::Connection;
 use crate::python::connection::claim::Claim;
 use crate::python::connection::reactor::Reactor;
 use crate::python::contexts::{Context, capture};
 use crate::python::tables::{Caller, PyTask, Tables, Task, with_poller};
+use crate::python::tls::secured;
 use crate::python::values::arguments::{inet, seconds, type_name};
 use crate::python::values::options::{set_option, take_keywords};
+use crate::python::values::proxy::{end_of, version};
 use crate::sources::connector::Request;
 use crate::system::address::Target;
 
@@ -28,9 +32,10 @@ use crate::system::address::Target;
 /// Args:
 ///     reactor: its pollers own the connections.
 ///     local_address: our own end, ``"192.0.2.1:0"``, on a machine that has several; for TCP only.
+///     proxy_protocol: 1 or 2: send a header of this version of the PROXY protocol first, before TLS too; ``None``: none.
 ///     nodelay, receive_buffer_size, send_buffer_size, keepalive, device, max_input, high_water, low_water, auto_pause,
-///         max_output, linger_timeout, idle_timeout, receive_timeout, first_byte_timeout, write_timeout, lifetime,
-///         min_rate, min_write_rate: as for ``Acceptor``.
+///         max_output, linger_timeout, handshake_timeout, idle_timeout, receive_timeout, first_byte_timeout,
+///         write_timeout, lifetime, min_rate, min_write_rate: as for ``Acceptor``.
 ///
 /// Raises:
 ///     ValueError, TypeError: an argument is wrong; the text names it, its value and the limit.
@@ -40,6 +45,8 @@ use crate::system::address::Target;
 pub struct Connector {
     reactor: Py<Reactor>,
     options: Arc<ConnectorOptions>,
+    /// The version of the PROXY header that it sends.
+    proxy_protocol: Option<Version>,
     turn: AtomicUsize,
 }
 
@@ -48,17 +55,22 @@ impl Connector {
     #[new]
     #[pyo3(
         signature = (reactor, **options),
-        text_signature = "(reactor, *, local_address=None, nodelay=True, receive_buffer_size=None, \
+        text_signature = "(reactor, *, local_address=None, proxy_protocol=None, nodelay=True, receive_buffer_size=None, \
             send_buffer_size=None, keepalive=(60, 15, 4), device=None, max_input=1048576, high_water=65536, \
-            low_water=16384, auto_pause=True, max_output=67108864, linger_timeout=2.0, idle_timeout=None, \
-            receive_timeout=None, first_byte_timeout=None, write_timeout=60.0, lifetime=None, min_rate=None, \
+            low_water=16384, auto_pause=True, max_output=67108864, linger_timeout=2.0, handshake_timeout=10.0, \
+            idle_timeout=None, receive_timeout=None, first_byte_timeout=None, write_timeout=60.0, lifetime=None, min_rate=None, \
             min_write_rate=None)"
     )]
     fn new(reactor: &Bound<'_, Reactor>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let options = options_of(options)?;
+        let (options, proxy_protocol) = options_of(options)?;
         options.validate()?;
         reactor.get().open_handles()?;
-        Ok(Self { reactor: reactor.clone().unbind(), options: options.into(), turn: AtomicUsize::new(0) })
+        Ok(Self {
+            reactor: reactor.clone().unbind(),
+            options: options.into(),
+            proxy_protocol,
+            turn: AtomicUsize::new(0),
+        })
     }
 
     /// The reactor that owns the connections.
@@ -76,8 +88,14 @@ impl Connector {
     ///         preference. A host name is looked up off the poller. All addresses are tried in the staggered order of
     ///         RFC 8305: the next one as soon as one has failed, or after 250 ms.
     ///     handler: an unused ``Connection``. After ``on_connect_fail``, also inside it, it may be connected again.
-    ///     timeout: seconds for the whole connect, > 0, including the lookup of names and every address. They begin with
-    ///         the call, or with the start of the reactor.
+    ///     tls: ``True`` means TLS with the system's certificates of CAs and the name of the address; or a
+    ///         ``goev.tls.ClientContext``. ``on_open`` comes behind the handshake. A certificate that is refused is a
+    ///         ``goev.tls.CertificateError`` for ``on_connect_fail``, any other failure a ``goev.tls.Error``.
+    ///     proxy_for: the client for which this is a proxy: a connection, in one of its callbacks, or a pair ``(source,
+    ///         destination)`` of addresses in the form of ``remote_address``. The PROXY header names them. ``None``: it names the
+    ///         two ends of this connection. Goes with ``proxy_protocol`` of the connector.
+    ///     timeout: seconds for the whole connect, > 0, including the lookup of names, every address and the TLS
+    ///         handshake. They begin with the call, or with the start of the reactor.
     ///
     /// Inside a callback of the reactor the connection is made on the same poller, otherwise on each poller in turn. May be
     /// called from any thread, before the reactor runs or while it does. The callbacks see the ``contextvars`` of the
@@ -88,9 +106,18 @@ impl Connector {
     /// without its own ``on_connect_fail`` logs it (logger ``goev``).
     ///
     /// Go: ``Connect``.
-    #[pyo3(signature = (address, handler, *, timeout = 10.0))]
-    fn connect(&self, address: &Bound<'_, PyAny>, handler: &Bound<'_, Connection>, timeout: f64) -> PyResult<()> {
+    #[pyo3(signature = (address, handler, *, timeout = 10.0, tls = None, proxy_for = None))]
+    fn connect(
+        &self,
+        address: &Bound<'_, PyAny>,
+        handler: &Bound<'_, Connection>,
+        timeout: f64,
+        tls: Option<&Bound<'_, PyAny>>,
+        proxy_for: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         let targets = targets(address)?;
+        let announcement = self.announcement(proxy_for)?;
+        let tls = secured("tls", tls, &targets)?;
         let timeout = match seconds("timeout", timeout)? {
             none if none.is_zero() => {
                 return Err(PyValueError::new_err(format!("timeout must be more than 0 seconds, not {timeout}")));
@@ -98,8 +125,8 @@ impl Connector {
             timeout => timeout,
         };
         let poller = self.reactor.get().next_in_turn(|| self.turn.fetch_add(1, Ordering::Relaxed))?;
-        let request =
-            Request { targets, timeout, since: self.reactor.get().now_if_running(), options: self.options.clone() };
+        let (since, options) = (self.reactor.get().now_if_running(), self.options.clone());
+        let request = Request { targets, timeout, since, options, announcement, tls };
         let mut dial = Some(Dial { request, handler: Claim::new(handler)?, values: capture(address.py())? });
         let begun = with_poller(&poller, |poller, tables| dial.take()?.begin(address.py(), poller, tables).err());
         if let Some(Some((error, _))) = begun {
@@ -112,6 +139,34 @@ impl Connector {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.reactor)
     }
+}
+
+impl Connector {
+    /// The PROXY header of a connection, if one is to be sent.
+    fn announcement(&self, proxy_for: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Announcement>> {
+        let proxy_for = proxy_for.filter(|value| !value.is_none());
+        match (self.proxy_protocol, proxy_for) {
+            (None, Some(_)) => Err(PyValueError::new_err("proxy_for needs proxy_protocol=1 or 2 of the connector")),
+            (None, None) => Ok(None),
+            (Some(version), None) => Ok(Some(Announcement { version, ends: Named::Own })),
+            (Some(version), Some(value)) => Ok(Some(Announcement { version, ends: Named::Given(ends_of(value)?) })),
+        }
+    }
+}
+
+/// The addresses that a PROXY header names: those of a connection, or a pair.
+fn ends_of(value: &Bound<'_, PyAny>) -> PyResult<Option<(SocketAddr, SocketAddr)>> {
+    if let Ok(connection) = value.cast::<Connection>() {
+        return connection.get().ends();
+    }
+    let pair = value.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2);
+    let Some(pair) = pair else {
+        let text =
+            format!("proxy_for must be a goev.Connection or a pair (source, destination), not {}", value.repr()?);
+        return Err(PyTypeError::new_err(text));
+    };
+    let source = end_of("source", &pair.get_item(0)?)?;
+    Ok(source.zip(end_of("destination", &pair.get_item(1)?)?))
 }
 
 /// A connection to make, as the mailbox carries it.
@@ -151,17 +206,21 @@ impl Task for Dial {
     }
 }
 
-fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<ConnectorOptions> {
-    let mut options = ConnectorOptions::default();
+fn options_of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<(ConnectorOptions, Option<Version>)> {
+    let (mut options, mut proxy_protocol) = (ConnectorOptions::default(), None);
     take_keywords("Connector", keywords, |name, value| {
         if name == "local_address" {
             let text: Option<String> = value.extract()?;
             options.local_address = text.map(|text| inet(name, &text)).transpose()?;
             return Ok(true);
         }
+        if name == "proxy_protocol" {
+            proxy_protocol = version(value)?;
+            return Ok(true);
+        }
         set_option(&mut options.socket, &mut options.connection, name, value)
     })?;
-    Ok(options)
+    Ok((options, proxy_protocol))
 }
 
 fn targets(value: &Bound<'_, PyAny>) -> PyResult<Vec<Target>> {

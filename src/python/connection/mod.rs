@@ -34,6 +34,7 @@ use crate::error::{Error, Foreign, Reason};
 use crate::options::MAX_SOCKET_BUFFER;
 use crate::poller::Poller;
 use crate::protocols::framing::Framing;
+use crate::proxy::Place;
 use crate::python::callbacks::{CALLBACKS, check_callbacks, goes_on, is_inherited_from};
 use held::{HeldBytes, gather, held};
 use timer::Timer;
@@ -42,17 +43,20 @@ use crate::python::contexts::Later;
 use crate::python::protocols::FaceRef;
 use crate::python::running::logs::{self, About};
 use crate::python::running::offload::run_in_executor;
-use crate::python::tables::{CALL_SOON, PyTask, Tables, with_current, with_poller};
+use crate::python::tables::{CALL_SOON, PyTask, THEN, Tables, with_current, with_poller};
+use crate::python::tls::{session, stream};
 use crate::python::values::arguments::{
     self, address_object, bytes_of, inet_object, integer, nanoseconds, optional_integer, peer_text, period, size,
-    size_within, whole_seconds,
+    size_within, unix_object, whole_seconds,
 };
-use crate::python::values::errors::{ConnectionClosed, FramingError, InputOverflow};
+use crate::python::values::exceptions::{ConnectionClosed, FramingError, InputOverflow};
 use crate::python::values::files;
 use crate::python::values::objects::{bytes_object, copied};
 use crate::python::values::options::{set_connection_option, take_keywords};
+use crate::python::values::proxy::{place_object, proxy_object};
 use crate::shared::remote::{Peer, Remote};
 use crate::slots::Token;
+use crate::system::address::unmapped;
 use crate::system::fork;
 
 /// From this size on there may be no memory for a copy of the data.
@@ -139,6 +143,11 @@ impl Local<'_> {
     }
 }
 
+/// The ends of a client's connection, as its proxy named them.
+fn named_ends(peer: &Peer) -> Option<&(Place, Place)> {
+    peer.proxied()?.header.ends.as_ref()
+}
+
 impl Connection {
     /// Makes the base object of a protocol's handler.
     pub fn with_face(class: &Bound<'_, PyType>, face: Option<FaceRef>) -> PyResult<Self> {
@@ -184,6 +193,21 @@ impl Connection {
     /// The address of the peer, for the attribute of log records.
     pub fn peer(&self) -> Option<String> {
         self.remote.get().map(|remote| peer_text(&remote.peer))
+    }
+
+    /// The addresses of the peer and of our own; `None` if one is that of a Unix socket.
+    pub fn ends(&self) -> PyResult<Option<(SocketAddr, SocketAddr)>> {
+        self.local("proxy_for", |local| {
+            let own = match named_ends(&local.remote.peer) {
+                Some((_, Place::Inet(destination))) => Some(*destination),
+                Some((_, Place::Unix(_))) => None,
+                None => match local.socket(Socket::local_addr)? {
+                    Some(address) => address.map_err(Error::io("cannot read the local address"))?.as_socket(),
+                    None => Some(LOCAL_IN_TESTS),
+                },
+            };
+            Ok(local.remote.peer.inet().zip(own.map(unmapped)))
+        })
     }
 
     /// The connection that it serves or has served.
@@ -868,19 +892,79 @@ impl Connection {
     /// a listener for both versions of IP (``"*:8080"``) is shown as IPv4.
     #[getter]
     fn local_address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if let Some((_, destination)) = named_ends(&self.remote()?.peer) {
+            return self.local("local_address", |_| place_object(py, destination));
+        }
         self.local("local_address", |local| match local.socket(Socket::local_addr)? {
             Some(address) => address_object(py, &address.map_err(Error::io("cannot read the local address"))?),
             None => inet_object(py, &LOCAL_IN_TESTS),
         })
     }
 
+    /// The TLS of the connection: a ``goev.tls.Session``; ``None`` for plain bytes, and before the end of a handshake.
+    #[getter]
+    fn tls(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let facts = self.local("tls", |local| Ok(local.poller.tls_facts(local.token())))?;
+        facts.map(|facts| session(py, facts)).transpose()
+    }
+
+    /// Begin TLS amid the conversation, behind the output that was written: on a server with a ``goev.tls.ServerContext``,
+    /// on a client with a ``goev.tls.ClientContext``, or ``True`` for the system's CAs.
+    ///
+    /// Later output waits for the handshake. ``then()`` is called when the handshake is over and ``tls`` shows its results;
+    /// an exception in it ends the connection. A handshake that fails, or takes longer than ``handshake_timeout``, ends
+    /// the connection: ``on_close`` gets the ``goev.tls.Error``.
+    ///
+    /// Args:
+    ///     context: the side, and its certificates and rules.
+    ///     server_name: on a client, the name that the server's certificate has to be for; ``None``: that of the context.
+    ///     then: callable without arguments, or ``None``.
+    ///
+    /// Raises:
+    ///     RuntimeError: TLS has begun already; the socket does not take the output at once; input has come that was not
+    ///         read, which an attacker may have put in front of the protected conversation (RFC 9325 section 3.4, CVE-2011-0411).
+    ///     TypeError, ValueError: an argument is wrong, or a client has no name for the server.
+    ///     ConnectionClosed: the connection has ended or is being closed.
+    ///
+    /// Go: none; ``tls.Server`` and ``tls.Client`` of its standard library.
+    #[pyo3(signature = (context, *, server_name = None, then = None))]
+    fn start_tls(
+        &self,
+        context: &Bound<'_, PyAny>,
+        server_name: Option<&str>,
+        then: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let stream = stream("context", context, server_name)?;
+        if let Some(then) = then {
+            arguments::callable("then", then)?;
+        }
+        let function = then.map(Later::new).transpose()?;
+        self.local("start_tls()", |local| {
+            let (owner, args) = (Some(local.remote.clone()), PyTuple::empty(context.py()).unbind());
+            let task = function.map(|function| PyTask::Call { name: THEN, owner, function, args });
+            let done = task.map(|task| Box::new(task) as Foreign);
+            Ok(local.poller.start_tls(local.token(), stream, done)?)
+        })
+    }
+
     /// The peer's address, in the form of ``local_address``; ``""`` for a Unix socket. From any thread, also after the end.
+    ///
+    /// Behind a proxy (``proxy_protocol``) both are the client's.
     #[getter]
     fn remote_address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.remote()?.peer {
-            Peer::Inet(address) => inet_object(py, &address),
-            Peer::Unix => Ok(PyString::new(py, "").into_any().unbind()),
+        let peer = &self.remote()?.peer;
+        match (named_ends(peer), peer.inet()) {
+            (Some((source, _)), _) => place_object(py, source),
+            (None, Some(address)) => inet_object(py, &address),
+            (None, None) => unix_object(py, b""),
         }
+    }
+
+    /// The header of the PROXY protocol with which the connection began: a ``goev.Proxy``; ``None`` without that protocol.
+    /// From any thread, also after the end.
+    #[getter]
+    fn proxy(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.remote()?.peer.proxied().map(|proxied| proxy_object(py, proxied)).transpose()
     }
 
     /// The socket's descriptor, or -1 after the end. The reactor owns it: do not close it.
@@ -889,8 +973,9 @@ impl Connection {
     }
 
     /// Change limits of this connection, by the keyword arguments of ``Acceptor`` that concern connections: ``max_input``,
-    /// ``high_water``, ``low_water``, ``auto_pause``, ``max_output``, ``linger_timeout``, ``idle_timeout``,
-    /// ``receive_timeout``, ``first_byte_timeout``, ``write_timeout``, ``lifetime``, ``min_rate``, ``min_write_rate``.
+    /// ``high_water``, ``low_water``, ``auto_pause``, ``max_output``, ``linger_timeout``,
+    /// ``handshake_timeout``, ``idle_timeout``, ``receive_timeout``, ``first_byte_timeout``, ``write_timeout``, ``lifetime``,
+    /// ``min_rate``, ``min_write_rate``.
     /// Limits that are not named keep their values.
     ///
     /// An error changes none of them. ``first_byte_timeout`` and ``lifetime`` count from the opening, the others from
@@ -898,8 +983,8 @@ impl Connection {
     #[pyo3(
         signature = (**limits),
         text_signature = "($self, *, max_input=..., high_water=..., low_water=..., auto_pause=..., max_output=..., \
-            linger_timeout=..., idle_timeout=..., receive_timeout=..., first_byte_timeout=..., write_timeout=..., \
-            lifetime=..., min_rate=..., min_write_rate=...)"
+            linger_timeout=..., handshake_timeout=..., idle_timeout=..., receive_timeout=..., first_byte_timeout=..., \
+            write_timeout=..., lifetime=..., min_rate=..., min_write_rate=...)"
     )]
     fn set_limits(&self, limits: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         self.local("set_limits()", |local| {

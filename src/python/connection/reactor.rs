@@ -15,6 +15,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple, PyWeakrefReference};
 use crate::error::Error;
 use crate::options::ReactorOptions;
 use crate::poller::Poller;
+use crate::proxy::Refusal;
 use crate::python::connection::Connection;
 use crate::python::connection::adopt::{adopt, next_turn};
 use crate::python::connection::at_exit;
@@ -33,8 +34,10 @@ use crate::python::values::arguments::{
 };
 use crate::python::values::errors::of_outcome;
 use crate::reactor::{Outcome, Patience, Reactor as CoreReactor, Stepper};
+use crate::shared::counters::{Counter, Counters};
 use crate::shared::handle::{PollerHandle, Waiting};
 use crate::sources::descriptor::Interests;
+use crate::tls::FailureKind;
 
 /// A fixed number of pollers, each an OS thread with an epoll instance, started and stopped together. It runs once.
 ///
@@ -46,6 +49,8 @@ use crate::sources::descriptor::Interests;
 ///     read_buffer_size: bytes that one batch may read, 16 KiB to 64 MiB; each poller has such a buffer.
 ///     batch_calls: callbacks after which a batch ends and is flushed, 1 to 65,536.
 ///     batch_time: seconds of callbacks after which a batch ends and is flushed.
+///     handshakes_per_batch: the most steps of TLS handshakes in one batch, 1 to 65,536. A step takes about 0.2 ms, so a
+///         storm of new connections does not hold up those that are open.
 ///     timer_capacity: timers to reserve memory for in each poller, 0 to 100 million.
 ///     stall_warning: seconds after which a running callback is logged with its peer and its Python stack (logger
 ///         ``goev.stalls``), once, while it runs, by a thread that needs no interpreter lock; at least 0.001. ``None``
@@ -264,6 +269,11 @@ impl Task for CacheSet {
     }
 }
 
+/// The handshakes that failed, by the kind of reason.
+fn failed_handshakes(counters: &Counters) -> impl Iterator<Item = (&'static str, u64)> {
+    FailureKind::NAMES.into_iter().zip(counters.handshakes.iter().map(Counter::get))
+}
+
 /// The useful number of pollers: one under the interpreter lock, because callbacks run one at a time.
 fn default_pollers(py: Python<'_>) -> i64 {
     if has_lock(py) { 1 } else { std::thread::available_parallelism().map_or(1, |count| count.get() as i64) }
@@ -275,10 +285,10 @@ impl Reactor {
     #[pyo3(
         signature = (
             pollers = None, *, name = "goev-poller", cpus = None, read_buffer_size = 524288, batch_calls = 256,
-            batch_time = 0.001, timer_capacity = 0, stall_warning = Some(0.1),
+            batch_time = 0.001, handshakes_per_batch = 4, timer_capacity = 0, stall_warning = Some(0.1),
         ),
         text_signature = "(pollers=None, *, name='goev-poller', cpus=None, read_buffer_size=524288, batch_calls=256, \
-            batch_time=0.001, timer_capacity=0, stall_warning=0.1)"
+            batch_time=0.001, handshakes_per_batch=4, timer_capacity=0, stall_warning=0.1)"
     )]
     #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, where it is the natural form")]
     fn new(
@@ -289,6 +299,7 @@ impl Reactor {
         #[pyo3(from_py_with = integer)] read_buffer_size: i64,
         #[pyo3(from_py_with = integer)] batch_calls: i64,
         batch_time: f64,
+        #[pyo3(from_py_with = integer)] handshakes_per_batch: i64,
         #[pyo3(from_py_with = integer)] timer_capacity: i64,
         stall_warning: Option<f64>,
     ) -> PyResult<Self> {
@@ -304,6 +315,7 @@ impl Reactor {
             read_buffer_size: size("read_buffer_size", read_buffer_size)?,
             batch_calls: size("batch_calls", batch_calls)?,
             batch_time: seconds("batch_time", batch_time)?,
+            handshakes_per_batch: size("handshakes_per_batch", handshakes_per_batch)?,
             timer_capacity: size("timer_capacity", timer_capacity)?,
             stall_warning: stall_warning.map(|limit| seconds("stall_warning", limit)).transpose()?,
         };
@@ -502,7 +514,12 @@ impl Reactor {
     /// ``accepted`` + ``connected`` is ``open`` + ``closed`` at all times, and ``closed`` is the sum of ``closed_by``.
     /// That one counts by reason: ``in_order``, ``failed`` (a system call on the socket), ``aborted``, ``raised`` (a
     /// callback), ``framing`` (the input is no message), ``rejected`` (without a handler), and the limits by their
-    /// names. ``refused`` counts peers that were closed at once because of a limit of the acceptor. Times are seconds:
+    /// names. ``refused`` counts peers that were closed at once because of a limit of the acceptor. ``proxy_refused``
+    /// counts those that were no trusted proxy or sent no PROXY header: ``untrusted``, ``timeout``, ``cut`` (the peer
+    /// left), ``malformed``. ``handshakes_failed`` counts TLS handshakes of accepted sockets that failed, by the kind of
+    /// reason: ``cut`` (the peer left), ``timeout``, ``certificate``, ``incompatible`` (no version, cipher or protocol in
+    /// common), ``protocol`` (no TLS, or against its rules). ``bytes_in`` and ``bytes_out`` count the handlers' bytes, of
+    /// TLS too. Times are seconds:
     /// ``python_time`` in callbacks, ``attach_wait`` until they could begin. ``batch_sizes`` maps the least size of
     /// each class to the number of batches with so many callbacks. ``stalls`` counts callbacks that ran for longer
     /// than ``stall_warning``. ``mailbox`` is the number of messages from other threads that the poller has not read.
@@ -522,6 +539,9 @@ impl Reactor {
             stats.set_item("closed", closed)?;
             stats.set_item("closed_by", closed_by.into_py_dict(py)?)?;
             stats.set_item("refused", counters.refused.get())?;
+            let refused = Refusal::NAMES.iter().zip(counters.proxies_refused.each_ref().map(Counter::get));
+            stats.set_item("proxy_refused", refused.into_py_dict(py)?)?;
+            stats.set_item("handshakes_failed", failed_handshakes(counters).into_py_dict(py)?)?;
             stats.set_item("bytes_in", counters.bytes_in.get())?;
             stats.set_item("bytes_out", counters.bytes_out.get())?;
             stats.set_item("datagrams_dropped", counters.datagrams_dropped.get())?;
@@ -548,7 +568,7 @@ impl Reactor {
     ///         one. Also its descriptor. goev works on a copy that shares its mode, so the socket becomes
     ///         non-blocking; close yours at any time. The end of the connection shuts the socket down, whether yours
     ///         is open or not.
-    ///     **options: the keyword arguments of ``Connector``, without ``local_address``.
+    ///     **options: the keyword arguments of ``Connector``, without ``local_address`` and ``proxy_protocol``.
     ///
     /// Inside a callback of the reactor the connection is made on the same poller, otherwise on each poller in turn. May be
     /// called from any thread, before the reactor runs or while it does. ``on_connect_fail(error)`` comes instead of
@@ -563,7 +583,7 @@ impl Reactor {
         signature = (handler, sock, **options),
         text_signature = "($self, handler, sock, *, nodelay=True, receive_buffer_size=None, send_buffer_size=None, \
             keepalive=(60, 15, 4), device=None, max_input=1048576, high_water=65536, low_water=16384, auto_pause=True, \
-            max_output=67108864, linger_timeout=2.0, idle_timeout=None, receive_timeout=None, \
+            max_output=67108864, linger_timeout=2.0, handshake_timeout=10.0, idle_timeout=None, receive_timeout=None, \
             first_byte_timeout=None, write_timeout=60.0, lifetime=None, min_rate=None, min_write_rate=None)"
     )]
     fn adopt(

@@ -157,6 +157,14 @@ impl PyDispatch {
                     contexts.forget(token);
                 }
             }
+            Call::ProxyRefused(peer, text) => {
+                contexts.enter_nothing(py);
+                self.tell_of_refusal(py, poller, &peer, &text);
+            }
+            Call::HandshakeFailed(peer, text) => {
+                contexts.enter_nothing(py);
+                self.tell_of_handshake(py, poller, &peer, &text);
+            }
             Call::Eof(token) => self.call_or_finish(py, poller, token, names.on_eof.bind(py)),
             Call::Stopping(token) => self.call_or_finish(py, poller, token, names.on_stopping.bind(py)),
             Call::Drain(token) => self.call_drain(py, poller, token),

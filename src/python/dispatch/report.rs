@@ -11,9 +11,10 @@ use super::PyDispatch;
 use crate::poller::Poller;
 use crate::python::connection::Connection;
 use crate::python::running::logs::{self, About};
-use crate::python::values::arguments::type_name;
-use crate::python::values::errors::ConnectionClosed;
+use crate::python::values::arguments::{peer_text, type_name};
+use crate::python::values::exceptions::ConnectionClosed;
 use crate::shared::acceptor::Acceptor;
+use crate::shared::remote::Peer;
 use crate::slots::Token;
 
 impl PyDispatch {
@@ -115,6 +116,22 @@ impl PyDispatch {
         });
         let text = "cannot accept on %s: %s; new connections wait in the backlog";
         let logged = logs::log(py, "warning", &About::default(), (text, place, error.to_string()), None);
+        self.settle_log(py, poller, None, logged);
+    }
+
+    /// Tells of a handshake that failed on an accepted socket, which never had a handler.
+    pub(super) fn tell_of_handshake(&self, py: Python<'_>, poller: &Poller, peer: &Peer, text: &str) {
+        let peer = peer_text(peer);
+        let about = About { peer: Some(peer.clone()), callback: None };
+        let logged = logs::log(py, "info", &about, ("a TLS handshake with %s failed: %s", peer, text), None);
+        self.settle_log(py, poller, None, logged);
+    }
+
+    /// Tells of an accepted socket that was closed because no trusted proxy sent a PROXY header there.
+    pub(super) fn tell_of_refusal(&self, py: Python<'_>, poller: &Poller, peer: &Peer, text: &str) {
+        let peer = peer_text(peer);
+        let about = About { peer: Some(peer.clone()), callback: None };
+        let logged = logs::log(py, "info", &about, ("refused %s as a proxy: %s", peer, text), None);
         self.settle_log(py, poller, None, logged);
     }
 

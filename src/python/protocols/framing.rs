@@ -14,7 +14,7 @@ use crate::python::callbacks::{Names, is_inherited_from};
 use crate::python::connection::Connection;
 use crate::python::contexts::Contexts;
 use crate::python::values::arguments::{self, bytes_of, integer, size, type_name};
-use crate::python::values::errors::{self, MessageTooLong};
+use crate::python::values::exceptions::{self, MessageTooLong};
 use crate::python::values::objects::{bytes_object, or_keep};
 use crate::slots::Token;
 
@@ -233,7 +233,7 @@ impl From<FramingError> for PyErr {
         let text = error.to_string();
         match error {
             FramingError::TooLong { .. } | FramingError::Endless { .. } => MessageTooLong::new_err(text),
-            FramingError::Short { .. } | FramingError::Varint => errors::FramingError::new_err(text),
+            FramingError::Short { .. } | FramingError::Varint => exceptions::FramingError::new_err(text),
             FramingError::Unfit(_) => PyValueError::new_err(text),
         }
     }

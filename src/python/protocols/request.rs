@@ -276,8 +276,13 @@ fn with_latin1<R>(
     // text is not changed while its bytes are borrowed, because no `str` ever is.
     match unsafe { text.data() }? {
         // A text without a character above U+00FF is stored as one byte for each, its number: ISO-8859-1.
-        PyStringData::Ucs1(bytes) => use_it(bytes),
-        _ => Err(PyValueError::new_err(format!("{whose}: not ISO-8859-1: {text:?}"))),
+        PyStringData::Ucs1(bytes) if text.is_exact_instance_of::<PyString>() || bytes.is_ascii() => use_it(bytes),
+        // A class of the user's may encode itself; `str` raises here.
+        _ => {
+            let encoded = text.call_method1("encode", ("latin-1",));
+            let encoded = encoded.map_err(|_| PyValueError::new_err(format!("{whose}: not ISO-8859-1: {text:?}")))?;
+            use_it(encoded.cast::<PyBytes>()?.as_bytes())
+        }
     }
 }
 
@@ -346,6 +351,13 @@ impl Request {
             Version::Http10 => "1.0",
             Version::Http11 => "1.1",
         }
+    }
+
+    /// ``"https"`` if the connection is over TLS, else ``"http"`` (RFC 9110 section 4.2). A proxy in front that ends the TLS
+    /// tells of it by the PROXY protocol (``connection.proxy``); goev believes no header of a request.
+    #[getter]
+    fn scheme(&self) -> &'static str {
+        if self.remote.is_secure { "https" } else { "http" }
     }
 
     /// The fields: a read-only mapping; a name matches in any case.

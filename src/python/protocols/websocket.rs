@@ -23,7 +23,7 @@ use crate::python::connection::{Connection, close_with, used_twice};
 use crate::python::contexts::{Contexts, Later};
 use crate::python::tables::{Tables, with_poller};
 use crate::python::values::arguments::{bytes_of, exception, integer, seconds, size_within, type_name};
-use crate::python::values::errors::ConnectionClosed;
+use crate::python::values::exceptions::ConnectionClosed;
 use crate::python::values::objects::{bytes_object, or_keep};
 use crate::slots::Token;
 use crate::system::random;
@@ -394,6 +394,12 @@ impl WebSocketConnection {
         });
         closed.unwrap_or_else(|| remote.close_with(Some(Box::new(farewell)), error));
         Ok(())
+    }
+
+    /// Whether the WebSocket is over TLS: ``wss`` (RFC 6455 section 3).
+    #[getter]
+    fn secure(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Ok(slf.as_super().get().remote()?.is_secure)
     }
 
     /// The close code of the peer; 1005 if its close frame had none. If the peer sent no close frame: our code, or 1006

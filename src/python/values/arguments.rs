@@ -98,10 +98,10 @@ pub fn optional_integer(value: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
 }
 
 /// Calls `note` with each item of a dict. `note` may run code of the user's; an error if that changes the dict's size.
-pub fn each_item(
-    dict: &Bound<'_, PyDict>,
+pub fn each_item<'py>(
+    dict: &Bound<'py, PyDict>,
     what: &str,
-    mut note: impl FnMut(&Bound<'_, PyAny>, &Bound<'_, PyAny>) -> PyResult<()>,
+    mut note: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<()>,
 ) -> PyResult<()> {
     let size = dict.len();
     // The iterator of PyO3 panics if it is asked for more items than there were, or after a change of the size.
@@ -221,14 +221,22 @@ pub fn address_object(py: Python<'_>, address: &SockAddr) -> PyResult<Py<PyAny>>
     if let Some(inet) = address.as_socket() {
         return inet_object(py, &unmapped(inet));
     }
-    let name = match (address.as_pathname().map(|path| path.as_os_str().as_bytes()), address.as_abstract_namespace()) {
+    match (address.as_pathname(), address.as_abstract_namespace()) {
+        (Some(path), _) => unix_object(py, path.as_os_str().as_bytes()),
+        (None, Some(name)) => unix_object(py, &[b"\0", name].concat()),
+        (None, None) => unix_object(py, b""),
+    }
+}
+
+/// The name of a Unix socket, which begins with a zero byte if it is abstract.
+pub fn unix_object(py: Python<'_>, name: &[u8]) -> PyResult<Py<PyAny>> {
+    let shown = match name {
+        [0, name @ ..] => [b"@", name].concat(),
         // Otherwise the path would look like an abstract name.
-        (Some(path), _) if path.starts_with(b"@") => [b"./", path].concat(),
-        (Some(path), _) => path.to_vec(),
-        (None, Some(name)) => [b"@", name].concat(),
-        (None, None) => Vec::new(),
+        [b'@', ..] => [b"./", name].concat(),
+        path => path.to_vec(),
     };
-    Ok(OsString::from_vec(name).into_pyobject(py)?.into_any().unbind())
+    Ok(OsString::from_vec(shown).into_pyobject(py)?.into_any().unbind())
 }
 
 /// `(host, port)`, or `(host, port, flow info, scope)` for IPv6.
@@ -245,8 +253,5 @@ pub fn inet_object(py: Python<'_>, address: &SocketAddr) -> PyResult<Py<PyAny>> 
 
 /// A peer's name in log lines.
 pub fn peer_text(peer: &crate::shared::remote::Peer) -> String {
-    match peer {
-        crate::shared::remote::Peer::Inet(address) => inet_text(address),
-        crate::shared::remote::Peer::Unix => "a Unix-socket peer".into(),
-    }
+    peer.inet().map_or_else(|| "a Unix-socket peer".into(), |address| inet_text(&address))
 }

@@ -2,6 +2,8 @@
 
 pub mod arguments;
 pub mod errors;
+pub mod exceptions;
 pub mod files;
 pub mod objects;
 pub mod options;
+pub mod proxy;

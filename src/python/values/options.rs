@@ -14,10 +14,10 @@ use crate::python::values::arguments::{
 };
 
 /// Passes each keyword argument to `take`, which returns whether it knows the name.
-pub fn take_keywords(
+pub fn take_keywords<'py>(
     function: &str,
-    keywords: Option<&Bound<'_, PyDict>>,
-    mut take: impl FnMut(&str, &Bound<'_, PyAny>) -> PyResult<bool>,
+    keywords: Option<&Bound<'py, PyDict>>,
+    mut take: impl FnMut(&str, &Bound<'py, PyAny>) -> PyResult<bool>,
 ) -> PyResult<()> {
     let Some(keywords) = keywords else { return Ok(()) };
     each_item(keywords, "keyword arguments", |name, value| {
@@ -67,6 +67,7 @@ pub fn set_connection_option(options: &mut ConnectionOptions, name: &str, value:
         "auto_pause" => options.auto_pause = value.extract()?,
         "max_output" => options.max_output = size(name, integer(value)?)?,
         "linger_timeout" => options.linger_timeout = seconds(name, value.extract()?)?,
+        "handshake_timeout" => options.handshake_timeout = positive_seconds(name, value)?,
         "idle_timeout" => options.idle_timeout = optional_seconds(name, value)?,
         "receive_timeout" => options.receive_timeout = optional_seconds(name, value)?,
         "first_byte_timeout" => options.first_byte_timeout = optional_seconds(name, value)?,
@@ -92,6 +93,13 @@ pub fn set_admission_option(options: &mut AdmissionOptions, name: &str, value: &
 
 fn optional_size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
     optional_integer(value)?.map(|value| size(name, value)).transpose()
+}
+
+fn positive_seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    match seconds(name, value.extract()?)? {
+        none if none.is_zero() => Err(PyValueError::new_err(format!("{name} must be more than 0 seconds, not 0"))),
+        time => Ok(time),
+    }
 }
 
 pub fn optional_seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
