@@ -469,7 +469,7 @@ impl Connection {
         Some(due)
     }
 
-    #[inline]
+    #[inline(always)]
     fn due(&self) -> Option<Due> {
         match self.phase {
             Phase::New | Phase::Doomed => Some(Due::Open),

@@ -74,12 +74,9 @@ impl Connection {
     }
 
     /// After all output is sent: sends what belongs behind the last of it.
-    #[inline]
+    #[inline(always)]
     fn finish_output(&mut self, pool: &mut Pool) -> Flushed {
-        if self.is_last_output()
-            && let Err(error) = self.transport.finish()
-            && error.kind() == io::ErrorKind::WouldBlock
-        {
+        if self.is_last_output() && !self.has_finished() {
             // With a queue, though an empty one, the next flush comes when there is room.
             self.output.get_or_insert_with(|| pool.take());
             return Flushed::Blocked;
@@ -89,6 +86,13 @@ impl Connection {
             pool.give_back(output);
         }
         Flushed::All
+    }
+
+    /// Says that no output will follow. False if the socket has no room for that.
+    #[inline(never)]
+    fn has_finished(&mut self) -> bool {
+        // Another error ends the connection elsewhere.
+        self.transport.finish().err().is_none_or(|error| error.kind() != io::ErrorKind::WouldBlock)
     }
 
     /// Whether no output will follow the one that waits.

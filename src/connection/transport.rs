@@ -191,7 +191,7 @@ impl Transport {
     }
 
     /// Receives once into `room`.
-    #[inline]
+    #[inline(always)]
     pub fn receive(&mut self, room: &mut [u8]) -> io::Result<Received> {
         let bytes = match self {
             Self::Plain(socket) | Self::Shared(socket) => socket::receive(socket, room),

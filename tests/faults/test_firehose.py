@@ -3,15 +3,27 @@
 import statistics
 
 import pytest
+from wires import authority
 
 import goev
 from support import Child, Echo, Recorder, eventually, held
 
-PINGS = """
-    import select, socket, sys, time
-    clients = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(50)]
-    for client in clients:
+# The second argument is the certificate of a CA, or empty for plain bytes.
+CONNECT = """
+    import socket, ssl, sys
+    def connect():
+        client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        if not sys.argv[2]:
+            return client
+        return ssl.create_default_context(cadata=sys.argv[2]).wrap_socket(client, server_hostname="localhost")
+"""
+
+PINGS = (
+    CONNECT
+    + """
+    import time
+    clients = [connect() for _ in range(50)]
     for line in sys.stdin:
         times = []
         for _ in range(20):
@@ -25,15 +37,19 @@ PINGS = """
     for client in clients:
         client.close()
 """
+)
 
-FIREHOSE = """
-    import socket, sys, threading
-    client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+FIREHOSE = (
+    CONNECT
+    + """
+    import threading
+    client = connect()
     def discard():
         buffer = bytearray(1 << 20)
         while client.recv_into(buffer):
             pass
-    threading.Thread(target=discard, daemon=True).start()
+    if not sys.argv[2]:  # OpenSSL's connections are for one thread at a time
+        threading.Thread(target=discard, daemon=True).start()
     data = bytes(1 << 20)
     print("spraying", flush=True)
     try:
@@ -42,6 +58,7 @@ FIREHOSE = """
     except OSError:
         pass
 """
+)
 
 
 class Discards(Echo):
@@ -55,11 +72,20 @@ class Discards(Echo):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("handler", [Discards, Echo], ids=["discards", "echoes"])
-def test_of_fifty_pingers_the_slowest_wait_little_longer_beside_a_firehose(stack, start, handler):
-    server = start(handler)
-    port = str(server.address[1])
-    pinger = stack.enter_context(Child.running(PINGS, port))
+@pytest.mark.wires("plain", "tls")
+def test_of_fifty_pingers_the_slowest_wait_little_longer_beside_a_firehose(stack, start, wire):
+    compare(stack, start(Discards), authority().pem.decode() if wire.is_secure else "")
+
+
+@pytest.mark.timeout(60)
+def test_of_fifty_pingers_the_slowest_wait_little_longer_beside_an_echoed_firehose(stack, start):
+    compare(stack, start(Echo), "")
+
+
+def compare(stack, server, trusted):
+    """The slowest of fifty pingers, alone and beside a firehose."""
+    where = str(server.address[1]), trusted
+    pinger = stack.enter_context(Child.running(PINGS, *where))
 
     def p99() -> float:
         rounds = []
@@ -69,7 +95,7 @@ def test_of_fifty_pingers_the_slowest_wait_little_longer_beside_a_firehose(stack
         return statistics.median(rounds)
 
     quiet = p99()
-    hose = stack.enter_context(Child.running(FIREHOSE, port))
+    hose = stack.enter_context(Child.running(FIREHOSE, *where))
     assert hose.line() == "spraying"
     before = server.reactor.stats()[0]["bytes_in"]
     beside = p99()
@@ -82,7 +108,7 @@ def test_of_fifty_pingers_the_slowest_wait_little_longer_beside_a_firehose(stack
 def test_a_thousand_bytes_of_everybody_come_through_a_firehose(stack, start):
     """Not only small messages: fifty other clients that send and receive at their own pace lose nothing."""
     server = start(Echo)
-    hose = stack.enter_context(Child.running(FIREHOSE, str(server.address[1])))
+    hose = stack.enter_context(Child.running(FIREHOSE, str(server.address[1]), ""))
     assert hose.line() == "spraying"
     data = bytes(range(250)) * 40
     clients = [server.connect() for _ in range(50)]

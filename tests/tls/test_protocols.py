@@ -130,3 +130,12 @@ def test_a_pool_keeps_connections_over_tls(reactor, context, trusting, events) -
         assert versions == {"TLSv1.3"}
         with pool.connection(timeout=10) as connection:
             assert isinstance(connection, Asks)
+
+
+def test_a_unix_socket_has_the_name_of_its_context(reactor, context, trusting, root, events, tmp_path) -> None:
+    acceptor = goev.Acceptor(reactor, f"unix:{tmp_path}/goev", Site, tls=context)
+    assert acceptor.address == f"{tmp_path}/goev"
+    goev.connect(reactor, f"unix:{tmp_path}/goev", Fetch(events), tls=trusting)
+    assert events.until("answer")[1] == b"https"
+    with pytest.raises(ValueError, match="TLS needs the name of the server here"):
+        goev.connect(reactor, f"unix:{tmp_path}/goev", Fetch(events), tls=goev.tls.ClientContext(ca=root.pem))

@@ -59,21 +59,19 @@ def test_sslyze_finds_what_mozilla_recommends(site, tmp_path, kind):
 
 @pytest.mark.timeout(300)
 def test_testssl_finds_nothing_above_low(site, root, tmp_path):
-    """Versions, kinds of ciphers, and known attacks.
-
-    Its check of "cipher order" is left out: the client chooses, because all suites are strong, and a client without
-    hardware for AES is better off with ChaCha20. Mozilla recommends the same.
-    """
+    """Versions, kinds of ciphers and their order, and known attacks."""
     found = tmp_path / "found.json"
     (tmp_path / "ca.pem").write_bytes(root.pem)
     command = [need("testssl", "testssl.sh"), "--warnings", "off", "--quiet", "--color", "0", "--nodns", "none"]
-    command += ["--add-ca", tmp_path / "ca.pem", "--jsonfile", found, "-p", "-s", "-U", site("rsa")]
+    command += ["--add-ca", tmp_path / "ca.pem", "--jsonfile", found, "-p", "-s", "-P", "-U", site("rsa")]
     # It sleeps behind each message, for servers that are far away.
     quick = {**os.environ, "USLEEP_SND": "0", "USLEEP_REC": "0.02", "NXCONNECT": "127.0.0.1:0"}
     options = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "env": quick}
     result = subprocess.run(command, timeout=280, **options)
     assert found.exists(), result.stdout + result.stderr
     findings = json.loads(found.read_text())
-    assert {"TLS1_2", "TLS1_3", "heartbleed", "CCS", "secure_renego", "BREACH"} <= {one["id"] for one in findings}
+    assert {"TLS1_2", "TLS1_3", "cipher_order", "heartbleed", "CCS", "secure_renego", "BREACH"} <= {
+        one["id"] for one in findings
+    }
     bad = [one for one in findings if one["severity"] not in ("OK", "INFO", "LOW") and one["id"] not in OF_OUR_CA]
     assert not bad

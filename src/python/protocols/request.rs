@@ -272,18 +272,26 @@ fn with_latin1<R>(
     let Ok(text) = text.cast::<PyString>() else {
         return Err(PyTypeError::new_err(format!("{whose}: must be str, not {}", type_name(text))));
     };
+    let encoded;
     // SAFETY: the call reads the bits of the object that tell its form, which PyO3 knows for each version of CPython. The
     // text is not changed while its bytes are borrowed, because no `str` ever is.
-    match unsafe { text.data() }? {
+    let bytes = match unsafe { text.data() }? {
         // A text without a character above U+00FF is stored as one byte for each, its number: ISO-8859-1.
-        PyStringData::Ucs1(bytes) if text.is_exact_instance_of::<PyString>() || bytes.is_ascii() => use_it(bytes),
-        // A class of the user's may encode itself; `str` raises here.
+        PyStringData::Ucs1(bytes) if text.is_exact_instance_of::<PyString>() || bytes.is_ascii() => bytes,
         _ => {
-            let encoded = text.call_method1("encode", ("latin-1",));
-            let encoded = encoded.map_err(|_| PyValueError::new_err(format!("{whose}: not ISO-8859-1: {text:?}")))?;
-            use_it(encoded.cast::<PyBytes>()?.as_bytes())
+            encoded = encoded_latin1(text, &whose)?;
+            encoded.as_bytes()
         }
-    }
+    };
+    use_it(bytes)
+}
+
+/// The bytes of a text as it encodes itself: a class of the user's may do so, and `str` raises for other characters.
+#[cold]
+fn encoded_latin1<'py>(text: &Bound<'py, PyString>, whose: &dyn std::fmt::Display) -> PyResult<Bound<'py, PyBytes>> {
+    let encoded = text.call_method1("encode", ("latin-1",));
+    let encoded = encoded.map_err(|_| PyValueError::new_err(format!("{whose}: not ISO-8859-1: {text:?}")))?;
+    Ok(encoded.cast_into::<PyBytes>()?)
 }
 
 impl From<Unfit> for PyErr {
