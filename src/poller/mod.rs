@@ -11,6 +11,8 @@
 //! | `state`, `queues`, `batch` | the state of a poller; its queues; the limits of a batch |
 //! | `receive` `calls` `send` | the three phases |
 //! | `close` `hand_over` `deadlines` `accept` `arrivals` `connect` `handshakes` `datagrams` | ends, upgrades, time limits, the kinds of sources |
+//! | `start_tls` | TLS that begins amid a conversation |
+//! | `pace` | log lines that peers cause: how often |
 //! | `watchdog` | reports callbacks that do not return |
 //!
 //! One rule: no borrow of the state outlives a call of the API, so a callback may call the API.
