@@ -14,7 +14,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, HandshakeKind, SignatureScheme, StreamOwned};
 
-/// What a TLS client keeps from one connection to the next.
+/// The settings and the session that a TLS client takes from one connection to the next.
 #[derive(Clone)]
 pub struct Tls(Arc<ClientConfig>);
 

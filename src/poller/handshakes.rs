@@ -42,24 +42,16 @@ impl State {
         let (transport, options) = (Transport::secured(socket, stream), acceptor.connection_options());
         let origin = Origin::Accepted(acceptor.clone(), permit);
         let certificate = Certificate::of(context);
-        self.begin_handshake(Handshake {
-            transport,
-            peer,
-            options,
-            origin,
-            deadline: None,
-            listed: false,
-            certificate,
-        });
+        self.begin_handshake(Handshake::new(transport, peer, options, origin, certificate));
     }
 
-    fn begin_handshake(&mut self, handshake: Handshake) {
-        let token = self.sources.insert_with(|_| Source::Handshake(Box::new(handshake)));
+    fn begin_handshake(&mut self, handshake: Box<Handshake>) {
+        let token = self.sources.insert_with(|_| Source::Handshake(handshake));
         if let Some(Source::Handshake(handshake)) = self.sources.get(token)
             && handshake.transport.register(&self.registry, mio_token(token), true).is_err()
         {
             // Memory or epoll watches ran out: the socket is closed.
-            return drop(self.sources.remove(token));
+            return self.stop_handshake(token);
         }
         self.time_handshake(token);
     }
@@ -85,15 +77,7 @@ impl State {
         let origin = Origin::Dialed(dial);
         match (secured, self.sources.get_mut(token)) {
             (Ok(transport), Some(source)) => {
-                *source = Source::Handshake(Box::new(Handshake {
-                    transport,
-                    peer,
-                    options,
-                    origin,
-                    deadline: None,
-                    listed: false,
-                    certificate: Certificate::Known,
-                }));
+                *source = Source::Handshake(Handshake::new(transport, peer, options, origin, Certificate::Known));
                 self.time_handshake(token);
             }
             (Err(error), _) => {
@@ -196,7 +180,7 @@ impl State {
             return self.leave_handshake(token, peer, origin, error);
         }
         let remote = Remote::over(self.handle.clone(), token, peer, &options, true);
-        // What came behind the handshake is in the transport, of which the poll knows nothing.
+        // Input behind the handshake is in the transport, of which the poll knows nothing.
         let mut connection = Connection::new(transport, remote, options, self.batch.now).with_input();
         match origin {
             Origin::Accepted(acceptor, permit) => {

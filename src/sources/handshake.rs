@@ -25,6 +25,17 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
+    /// A handshake before its first step.
+    pub fn new(
+        transport: Transport,
+        peer: Peer,
+        options: Arc<ConnectionOptions>,
+        origin: Origin,
+        certificate: Certificate,
+    ) -> Box<Self> {
+        Self { transport, peer, options, origin, deadline: None, listed: false, certificate }.into()
+    }
+
     /// Whether the socket was accepted, so that no handler waits.
     pub fn is_accepted(&self) -> bool {
         matches!(self.origin, Origin::Accepted(..))

@@ -19,7 +19,7 @@ use crate::tls::key_log::KeyLogFile;
 use crate::tls::settings::{MinimumVersion, check_alpn, provider};
 use crate::tls::verify::{AnyCertificate, OwnCertificates};
 
-/// What a [`ClientContext`] is made from.
+/// The values from which a [`ClientContext`] is made.
 #[derive(Clone)]
 pub struct ClientSettings {
     /// The CAs of servers; `None` means those of the system.

@@ -54,7 +54,7 @@ impl ClientCertificates {
     }
 }
 
-/// What a [`ServerContext`] is made from.
+/// The values from which a [`ServerContext`] is made.
 #[derive(Clone)]
 pub struct ServerSettings {
     /// The default certificate, and the chain to its root.
@@ -106,7 +106,7 @@ pub struct ServerContext {
     reloading: Mutex<()>,
 }
 
-/// What handshakes use until the next reload.
+/// The configuration and certificates of handshakes until the next reload.
 struct Current {
     config: Arc<ServerConfig>,
     names: Arc<Names>,

@@ -182,7 +182,7 @@ def accepting(context: ssl.SSLContext, **options: Any) -> Iterator[tuple[str, Ca
 
 
 class Tells(logging.Handler):
-    """What goev logs about handshakes, at INFO."""
+    """Records of goev about handshakes, at INFO."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
