@@ -97,15 +97,19 @@ class SecureSocket:
                 self._unsent = self._unsent[self.raw.send(self._unsent, flags) :]
 
     def recv(self, count: int, flags: int = 0) -> bytes:
-        if self._early:
-            part, self._early = self._early[:count], self._early[count:]
-            return part
         try:
-            while (read := self._step(self._tls.read, min(count, CHUNK))) is None:
+            while (read := self._step(self._take, min(count, CHUNK))) is None:
                 self._feed(flags)
         except ssl.SSLZeroReturnError:
             return b""
         return read[0]
+
+    def _take(self, count: int) -> bytes:
+        """Plaintext in the order of the stream. Under the lock, for :meth:`_say_close` moves some of it."""
+        if self._early:
+            part, self._early = self._early[:count], self._early[count:]
+            return part
+        return self._tls.read(count)
 
     def recv_into(self, buffer: Any, count: int = 0, flags: int = 0) -> int:
         part = self.recv(count or len(buffer), flags)
