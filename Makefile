@@ -7,10 +7,10 @@ MUTANTS := target/tools/bin/cargo-mutants
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test soak conformance lint rust-test python-test mutants bench instructions wheel clean
+.PHONY: help demo test soak conformance asyncio-conformance lint rust-test python-test mutants bench instructions wheel clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
 
 demo: $(VENV)/built ## serve examples/plaintext.py on :8080; FOR=5 ends by itself after 5 seconds
 	@# Job control gives the server the terminal: Ctrl-C ends it, and make sees its exit status instead of a signal.
@@ -21,8 +21,11 @@ test: lint rust-test python-test ## everything that CI checks
 soak: $(VENV)/built ## random cases for FUZZ=300 seconds each, thread models, the fault suite SOAK=10 times as long
 	FUZZ=$(FUZZ) SOAK=$(SOAK) tests/soak
 
-conformance: $(VENV)/built ## the Autobahn test suite, which needs Python 2.7; writes docs/conformance.md (ARGS=--help for more)
+conformance: $(VENV)/built ## the Autobahn test suite, which needs Python 2.7; for docs/conformance.md (ARGS=--help for more)
 	$(BIN)/python tests/conformance/run.py $(ARGS)
+
+asyncio-conformance: $(VENV)/built ## CPython's tests of asyncio on our loop, by the interpreters PYTHONS="python3.11 ..."; for docs/conformance.md
+	$(BIN)/python tests/conformance/cpython.py $(if $(PYTHONS),--pythons $(PYTHONS)) $(ARGS)
 
 lint: $(VENV)/built ## formatters, linters, type checks; warnings are errors
 	cargo fmt --check

@@ -224,7 +224,10 @@ impl Handlers {
                     },
                 }
             }
-            Call::Timer { .. }
+            // Its handlers never wait.
+            Call::Cancel(_)
+            | Call::Drained(_)
+            | Call::Timer { .. }
             | Call::TimerCancelled(_)
             | Call::DescriptorReadable(_)
             | Call::DescriptorWritable(_)

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Foreign, within};
 use crate::options::ReactorOptions;
 use crate::poller::watchdog::Watchdog;
-use crate::poller::{Dispatch, Failure, Poller};
+use crate::poller::{Dispatch, Failure, Parked, Poller};
 use crate::shared::handle::{Message, PollerHandle};
 use crate::system::clock::Clock;
 use crate::system::fork;
@@ -55,14 +55,6 @@ impl Patience {
     }
 }
 
-/// A poller with its dispatch. Both live on the heap, because a callback may switch to another stack of its thread.
-pub struct Parked<D> {
-    /// The poller.
-    pub poller: Poller,
-    /// Calls its handlers.
-    pub dispatch: D,
-}
-
 /// Several pollers that run and stop together.
 pub struct Reactor<D: Dispatch> {
     name: String,
@@ -100,6 +92,16 @@ pub enum Outcome {
     Error(Error),
     /// The value with which the dispatch halted the reactor.
     Halted(Foreign),
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Io(error) => Self::Error(Error::io("a poller failed")(error)),
+            Failure::Halted(foreign) => Self::Halted(foreign),
+            Failure::Forked => Self::Error(Error::State("this poller belongs to the parent process".into())),
+        }
+    }
 }
 
 impl<D: Dispatch> Reactor<D> {
@@ -244,16 +246,24 @@ impl<D: Dispatch> Reactor<D> {
         self.spawn(parked, 0)
     }
 
-    /// Makes a reactor of one poller for tests. It runs a turn only when [`Stepper::settle`] is called, and its clock
-    /// shows `time` in nanoseconds.
+    /// Makes a reactor of one poller for tests: its clock shows `time` in nanoseconds.
     pub fn by_hand(
         time: Arc<AtomicU64>,
         options: &ReactorOptions,
         make: impl FnMut(&Arc<PollerHandle>) -> D,
-    ) -> Result<Stepper<D>, Error> {
-        let reactor = Self::with_clock(Clock::by_hand(time), 1, options, make)?;
-        let parked = reactor.begin()?.pop();
-        Ok(Stepper { reactor, parked })
+    ) -> Result<Arc<Self>, Error> {
+        Self::with_clock(Clock::by_hand(time), 1, options, make)
+    }
+
+    /// Has the only poller of a reactor run turn by turn, on the thread that holds the [`Stepper`].
+    pub fn stepped(self: &Arc<Self>) -> Result<Stepper<D>, Error> {
+        let count = self.handles.len();
+        if count != 1 {
+            return Err(Error::State(format!("a loop drives a reactor of one poller, not of {count}")));
+        }
+        let parked = self.begin()?.pop().ok_or_else(Error::stopped)?;
+        self.watch();
+        Ok(Stepper { reactor: Some(self.clone()), parked, has_ended: false })
     }
 
     /// Asks all pollers to stop. Listeners close at once; connections close when their output is sent, and are
@@ -362,14 +372,10 @@ impl<D: Dispatch> Reactor<D> {
     /// in a forked child, where no other thread exists that could receive it.
     fn drive(self: &Arc<Self>, parked: Box<Parked<D>>, name: Option<&str>) -> Result<(), Outcome> {
         let mut result = Ok(());
-        let lived = catch_unwind(AssertUnwindSafe(|| {
-            parked.dispatch.on_thread(name, &mut || result = parked.poller.run(&parked.dispatch));
-            drop(parked);
-        }));
+        let lived = catch_unwind(AssertUnwindSafe(|| result = D::drive(parked, name)));
         let outcome = match (lived, result) {
             (Ok(()), Ok(()) | Err(Failure::Forked)) => None,
-            (Ok(()), Err(Failure::Halted(foreign))) => Some(Outcome::Halted(foreign)),
-            (Ok(()), Err(Failure::Io(error))) => Some(Outcome::Error(Error::io("a poller failed")(error))),
+            (Ok(()), Err(failure)) => Some(failure.into()),
             (Err(panic), _) => Some(Outcome::Error(Error::State(format!("a poller panicked: {}", text_of(&*panic))))),
         };
         if let Err(foreign) = self.check_process() {
@@ -404,51 +410,72 @@ impl<D: Dispatch> Reactor<D> {
     }
 }
 
-/// A reactor for tests: its only poller runs turns on the thread that holds this, and only when asked.
+/// A poller that runs turns on the thread that holds this, and only when asked: for tests, and for a loop around it.
 pub struct Stepper<D: Dispatch> {
-    reactor: Arc<Reactor<D>>,
-    parked: Option<Box<Parked<D>>>,
+    /// The reactor that waits for the end of the poller; `None` once it was told.
+    reactor: Option<Arc<Reactor<D>>>,
+    parked: Box<Parked<D>>,
+    /// Whether the poller has ended. A loop around it goes on with its own descriptors.
+    has_ended: bool,
 }
 
 impl<D: Dispatch> Stepper<D> {
-    /// The reactor.
-    pub fn reactor(&self) -> &Arc<Reactor<D>> {
-        &self.reactor
+    /// Steps the poller of a thread that belongs to a reactor, which notes the end of that thread itself.
+    pub fn on_thread(parked: Box<Parked<D>>) -> Self {
+        Self { reactor: None, parked, has_ended: false }
     }
 
     /// The poller and its dispatch.
-    pub fn parked(&self) -> Option<&Parked<D>> {
-        self.parked.as_deref()
+    pub fn parked(&self) -> &Parked<D> {
+        &self.parked
+    }
+
+    /// Whether the poller has ended.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Runs one turn, which waits no longer than `at_most`.
+    pub fn turn(&mut self, at_most: Option<Duration>) -> Result<(), Outcome> {
+        let Parked { poller, dispatch } = &*self.parked;
+        if self.has_ended {
+            return Ok(poller.turn_for_guests(dispatch, at_most)?);
+        }
+        let goes_on = poller.turn(dispatch, at_most)?;
+        if let Some(halted) = poller.take_failure() {
+            return Err(Outcome::Halted(halted));
+        }
+        if !goes_on {
+            self.has_ended = true;
+            poller.wind_up(dispatch)?;
+            self.tell_end();
+        }
+        Ok(())
     }
 
     /// Runs turns until nothing is left to do before an event arrives or time passes, at most `most` turns. Returns
     /// false if that was not enough.
     pub fn settle(&mut self, most: usize) -> Result<bool, Outcome> {
-        let Some(parked) = &self.parked else { return Ok(true) };
         for _ in 0..most {
-            let turned = parked.poller.turn(&parked.dispatch);
-            turned.map_err(|failure| match failure {
-                Failure::Io(error) => Outcome::Error(Error::io("a poller failed")(error)),
-                Failure::Halted(foreign) => Outcome::Halted(foreign),
-                Failure::Forked => Outcome::Error(Error::State("this poller belongs to the parent process".into())),
-            })?;
-            if let Some(halted) = parked.poller.take_failure() {
-                return Err(Outcome::Halted(halted));
-            }
-            if parked.poller.is_idle() {
+            self.turn(Some(Duration::ZERO))?;
+            if self.has_ended || self.parked.poller.is_idle() {
                 return Ok(true);
             }
         }
         Ok(false)
     }
+
+    fn tell_end(&mut self) {
+        if let Some(reactor) = self.reactor.take() {
+            reactor.abandon(1);
+        }
+    }
 }
 
 impl<D: Dispatch> Drop for Stepper<D> {
     fn drop(&mut self) {
-        if let Some(parked) = self.parked.take() {
-            // Drops the handlers that are left.
-            drop(parked);
-            self.reactor.abandon(1);
+        if self.reactor.as_ref().is_some_and(|reactor| reactor.check_process().is_ok()) {
+            self.tell_end();
         }
     }
 }

@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -29,7 +29,9 @@ import goev
 
 ROOT = Path(__file__).resolve().parents[1]
 STALL = re.compile(
-    r"^(?:goev: )?poller \d+ has been in .*\n(?:Stack \(most recent call last\):\n(?:  .*\n)*)?", re.MULTILINE
+    r"^(?:goev: )?poller \d+ has been in .*\n"
+    r"(?:Stack \(most recent call last\):\n(?:  .*\n)*|It has returned meanwhile\.\n)?",
+    re.MULTILINE,
 )
 LOCAL = "127.0.0.1:0"
 SMALL_BUFFERS = {"send_buffer_size": 65536, "receive_buffer_size": 65536}
@@ -218,12 +220,13 @@ class Server:
         *,
         address: str = "127.0.0.1:0",
         pollers: int = 1,
+        asyncio: bool = False,
         client: Callable[..., Client] = Client,
         **options: Any,
     ) -> None:
         self._stack = stack
         self._client = client
-        self.reactor = stack.enter_context(goev.Reactor(pollers=pollers))
+        self.reactor = stack.enter_context(goev.Reactor(pollers=pollers, asyncio=asyncio))
         self.acceptor = goev.Acceptor(self.reactor, address, factory, **options)
         self.reactor.start()
 
@@ -332,15 +335,21 @@ def names(message: object, *words: str) -> bool:
     return all(re.search(re.escape(word), str(message)) for word in words)
 
 
-def need(program: str, package: str | None = None) -> str:
-    """The path of a program that plays the peer. Without it the test is skipped, except in CI, where it fails."""
-    path = shutil.which(program)
+def need(program: str, package: str | None = None, *folders: Path) -> str:
+    """The path of a program that plays the peer. Without it the test is skipped, except in CI, where it fails.
+
+    The folders are searched behind those of the PATH.
+    """
+    path = shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, folders)]))
     if path is None:
-        reason = f"{program} is not installed (Debian and Ubuntu: apt-get install {package or program})"
-        if os.environ.get("CI", "").lower() in ("1", "true"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip_outside_ci(f"{program} is not installed (Debian and Ubuntu: apt-get install {package or program})")
     return path
+
+
+def skip_outside_ci(reason: str) -> NoReturn:
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def need_ipv6() -> None:

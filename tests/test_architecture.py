@@ -193,6 +193,8 @@ BELOW_CLASSES = {
     "src/python/contexts.rs",
     "src/python/greenlets.rs",
     "src/python/callbacks.rs",
+    "src/python/waiting.rs",
+    *(f"src/python/asyncio/{name}.rs" for name in ("tasks", "bridge", "call_soon")),
 }
 FACES = "src/python/protocols/mod.rs"  # the trait by which classes of protocols are called
 PYO3 = re.compile(r"(?i)pyo3")

@@ -6,54 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 import goev
-from support import PATIENCE, ROOT, Client, eventually, in_thread, need
+from real_servers import RedisServer
+from support import PATIENCE, ROOT, eventually, in_thread
 
 EXAMPLE = ROOT / "examples" / "connection_pool.py"
-
-
-class RedisServer:
-    """A ``redis-server`` on a free port, which can be killed and started again on the same one."""
-
-    def __init__(self, directory: Path) -> None:
-        self.program = need("redis-server")
-        self.directory = directory
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.start()
-
-    def start(self) -> None:
-        command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self.process = subprocess.Popen([*command, "--dir", self.directory], stdout=subprocess.DEVNULL)
-        eventually(self.answers, "redis-server answers")
-
-    def answers(self) -> bool:
-        assert self.process.poll() is None
-        try:
-            return self.ask(b"PING") == b"+PONG"
-        except ConnectionRefusedError:
-            return False
-
-    def ask(self, command: bytes) -> bytes:
-        """The first line of the reply to a command in Redis' inline form."""
-        with Client(("127.0.0.1", self.port)) as client:
-            client.send(command + b"\r\n")
-            answer = b""
-            while not answer.endswith(b"\r\n"):
-                answer += client.receive(1)
-            return answer[:-2]
-
-    def counted(self, key: str) -> int:
-        return int(self.ask(f"INCRBY {key} 0".encode())[1:])
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(PATIENCE)
 
 
 @pytest.fixture

@@ -12,7 +12,14 @@ import pytest
 from support import ROOT, Child, Client, need
 
 NAMES = ["echo", "plaintext", "reuseport", "two_reactors"]
-MESSAGES = ["lines", "rpc", "redis_server", "chat", "starttls"]  # what they do is tried in files of their own
+MESSAGES = [
+    "lines",
+    "rpc",
+    "redis_server",
+    "chat",
+    "starttls",
+    "api_database",
+]  # what they do is tried in files of their own
 REQUEST = b"GET /plaintext HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
 
 

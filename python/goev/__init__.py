@@ -11,6 +11,9 @@ Subclass ``Connection``, and ``serve`` it::
     goev.serve(Echo, ":8080")
 """
 
+from importlib import import_module
+from types import ModuleType
+
 from goev import http, tls, websocket
 from goev._core import (
     EV_ET,
@@ -99,5 +102,13 @@ __all__ = [
     "tls",
     "websocket",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """``goev.asyncio`` is imported when it is first used, because asyncio takes most of the time of an import."""
+    if name != "asyncio":
+        raise AttributeError(f"module 'goev' has no attribute {name!r}")
+    return import_module("goev.asyncio")
+
 
 __version__ = "0.1.0"

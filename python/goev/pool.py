@@ -14,10 +14,13 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from goev._core import ClientContext, Connection, ConnectionClosed, Connector, Error, Timer, WrongThread
 from goev.backoff import LONGEST, Backoff
+
+if TYPE_CHECKING:
+    import asyncio
 
 STEADY = 1.0  # seconds; a connection that the server ends sooner counts as a failed attempt
 TEN_YEARS = 315_360_000.0  # seconds; longer times are a mistake in the unit
@@ -197,6 +200,36 @@ class ConnectionPool(Generic[C]):
             self._check_open()
             self._changed.notify()
             return None
+
+    async def acquire_async(self, *, timeout: float | None = None) -> C:
+        """Take a connection, and wait for one if none is free: for coroutines on an event loop of ``goev.asyncio``.
+
+        ``timeout`` and the exceptions are those of ``acquire(then=)``. A coroutine that is cancelled gets none.
+
+        Raises ``WrongThread``: the event loop does not drive a poller of the connector's reactor.
+        """
+        from goev.asyncio.awaiting import check_loop  # asyncio takes most of the time of an import
+
+        loop = check_loop(self._connector.reactor, "acquire_async()")
+        if (connection := self.acquire()) is not None:
+            return connection
+        acquired: asyncio.Future[C] = loop.create_future()
+        self.acquire(timeout=timeout, then=partial(self._bring, acquired))
+        try:
+            return await acquired
+        except BaseException:  # cancelled, perhaps at the very moment when a connection came
+            if acquired.done() and not acquired.cancelled() and acquired.exception() is None:
+                self.release(acquired.result())
+            raise
+
+    def _bring(self, acquired: "asyncio.Future[C]", brought: C | Exception) -> None:
+        if isinstance(brought, Exception):
+            if not acquired.done():
+                acquired.set_exception(brought)
+        elif acquired.done():  # its coroutine was cancelled
+            self.release(brought)
+        else:
+            acquired.set_result(brought)
 
     def release(self, connection: C) -> None:
         """Give back a connection. After ``ConnectionPool.close()`` the connection is closed.

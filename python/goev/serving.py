@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from goev._core import Acceptor, Connection, Reactor, StopReport
+from goev._core import Acceptor, Connection, Reactor, StopReport, _has_coroutine
 
 
 def serve(
@@ -12,6 +12,7 @@ def serve(
     address: str | socket.socket | list[str | socket.socket] = ":8080",
     *,
     pollers: int | None = None,
+    asyncio: bool | None = None,
     grace: float = 5.0,
     ready: Callable[[Acceptor], object] | None = None,
     **options: Any,
@@ -23,6 +24,7 @@ def serve(
         address: as for ``Acceptor``, or a list of such: ``":8080"`` is every IPv4 address, ``"*:8080"`` every address
             of both versions of IP, ``"unix:/path"`` and ``"unix:@name"`` Unix sockets; a bound ``socket.socket``.
         pollers: as for ``Reactor``.
+        asyncio: as for ``Reactor``. ``None`` means: if ``factory`` is a class with an ``async def`` callback.
         grace: seconds after the first signal for which open connections may flush their output.
             A second signal stops at once.
         ready: called with the acceptor as soon as it listens and signals stop it; a place to print its address.
@@ -35,7 +37,9 @@ def serve(
 
     Signals have the same effect as in ``Reactor.run``.
     """
-    with Reactor(pollers) as reactor:
+    if asyncio is None:
+        asyncio = _has_coroutine(factory)
+    with Reactor(pollers, asyncio=asyncio) as reactor:
         acceptor = Acceptor(reactor, address, factory, **options)
         failures: list[BaseException] = []
 

@@ -17,11 +17,11 @@ import logging
 import re
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Generator, Iterator, Mapping, Sequence
 from errno import ECONNABORTED
 from hashlib import sha1
 from os import urandom
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from goev import http as goev_http
@@ -38,7 +38,11 @@ from goev._core import (
 from goev._core import Connection as _Connection
 from goev._core import WebSocketFraming as Framing
 
-__all__ = ["Connection", "Framing", "HandshakeRefused", "ProtocolError", "connect", "upgrade"]
+__all__ = ["Connection", "Framing", "HandshakeRefused", "ProtocolError", "connect", "upgrade", "upgrade_async"]
+
+_Result = TypeVar("_Result")
+_Handshake: TypeAlias = Coroutine[Any, Any, bool | None]
+_Steps: TypeAlias = Generator[_Handshake, bool | None, _Result]  # yields an on_handshake that is a coroutine
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _MOST_ANSWER = 16 * 1024  # bytes of a server's answer to a handshake
@@ -99,7 +103,7 @@ class Connection(WebSocketConnection):
     subprotocol: str | None = None
     """The sub-protocol that both sides agreed on."""
 
-    def on_handshake(self, request: Request) -> bool | None:
+    def on_handshake(self, request: Request) -> bool | Coroutine[Any, Any, bool | None] | None:
         """A server is about to agree: check ``request.path`` and its headers here.
 
         ``False`` refuses with 403. An answer to the request given here, with 401 say, refuses as well.
@@ -122,15 +126,46 @@ def upgrade(request: Request, handler: Connection) -> bool:
     RFC 6455 section 4.2.
     """
     _check(handler)
-    return _upgrade(request, handler, closes=False)
+    upgraded = _upgrade(request, handler, closes=False)
+    if isinstance(upgraded, bool):
+        return upgraded
+    upgraded.close()
+    raise TypeError(f"{type(handler).__name__}.on_handshake is async def: await goev.websocket.upgrade_async()")
 
 
-def _upgrade(request: Request, handler: Connection, *, closes: bool) -> bool:
+async def upgrade_async(request: Request, handler: Connection) -> bool:
+    """As ``upgrade``, for a handler with an ``async def on_handshake``, or without: in an ``async def on_request``."""
+    _check(handler)
+    upgraded = _upgrade(request, handler, closes=False)
+    return upgraded if isinstance(upgraded, bool) else await upgraded
+
+
+def _upgrade(request: Request, handler: Connection, *, closes: bool) -> bool | Coroutine[Any, Any, bool]:
     """``closes``: whether any other answer also closes the connection, because it serves nothing but a WebSocket."""
+    steps = _upgrading(request, handler, closes=closes)
+    try:
+        return _upgrade_later(steps, next(steps))
+    except StopIteration as end:
+        return bool(end.value)
+
+
+async def _upgrade_later(steps: "_Steps[bool]", handshake: "_Handshake") -> bool:
+    """Goes on when an ``async def on_handshake`` has ended."""
+    try:
+        _ = steps.send(await handshake)
+    except StopIteration as end:
+        return bool(end.value)
+    finally:
+        steps.close()
+    return False
+
+
+def _upgrading(request: Request, handler: Connection, *, closes: bool) -> "_Steps[bool]":
+    """Answers, and hands over if the answer is 101; returns whether it is. Yields an ``async def on_handshake``."""
     is_alone, agreed = request._is_alone(), False
     handler._claim()
     try:
-        agreed = _answer(request, handler, is_alone=is_alone, closes=closes)
+        agreed = yield from _answer(request, handler, is_alone=is_alone, closes=closes)
     finally:
         if not agreed:
             handler._release()
@@ -139,9 +174,12 @@ def _upgrade(request: Request, handler: Connection, *, closes: bool) -> bool:
     return agreed
 
 
-def _answer(request: Request, handler: Connection, *, is_alone: bool, closes: bool) -> bool:
+def _answer(request: Request, handler: Connection, *, is_alone: bool, closes: bool) -> "_Steps[bool]":
     """Answers with 101, or with the error; returns whether it was 101."""
     wrong = _wrong_with(request, handler, is_alone=is_alone)
+    if wrong is None:
+        wanted = handler.on_handshake(request)
+        wrong = _refused_by(handler, (yield wanted) if isinstance(wanted, Coroutine) else wanted)
     if request.answered:
         return False
     if wrong is not None:
@@ -228,7 +266,7 @@ class _ServerHandshake(goev_http.Connection):
         _check(self.handler)
         self.schedule(self.handler.open_timeout, self.abort)
 
-    def on_request(self, request: Request) -> bool:
+    def on_request(self, request: Request) -> bool | Coroutine[Any, Any, bool]:
         return _upgrade(request, self.handler, closes=True)
 
 
@@ -317,7 +355,7 @@ def _check(handler: Connection) -> None:
 
 
 def _wrong_with(request: Request, handler: Connection, *, is_alone: bool) -> tuple[int, str, dict[str, str]] | None:
-    """The answer to a request that is no proper handshake, or is refused: status, text, headers. Else ``None``."""
+    """The answer to a request that is no proper handshake: status, text, headers. Else ``None``."""
     headers = request.headers
     if request.method != "GET":
         return 405, "a WebSocket is asked for by GET", {"allow": "GET"}
@@ -333,7 +371,11 @@ def _wrong_with(request: Request, handler: Connection, *, is_alone: bool) -> tup
         return 400, "a WebSocket cannot follow a body, nor requests that are not answered yet", {}
     if handler.origins is not None and headers.get("origin") not in handler.origins:
         return 403, "not from this origin", {}
-    wanted = handler.on_handshake(request)
+    return None
+
+
+def _refused_by(handler: Connection, wanted: object) -> tuple[int, str, dict[str, str]] | None:
+    """As ``_wrong_with``, by the answer of ``on_handshake``."""
     if wanted is not None and not isinstance(wanted, bool):
         raise TypeError(f"on_handshake must return None, True or False, not {type(wanted).__name__} {wanted!r}")
     handler._check_limits()  # on_handshake may have set others

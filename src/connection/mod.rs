@@ -12,9 +12,11 @@
 //! | `output_end` | `Open`, `Due`, `Shut` | whether the write side is to be shut down, or was |
 //! | `room` | `Unwatched`, `Full`, `Watched` | whether the socket is full, and whether the poll watches for room |
 //! | `paused`, `over_high` | | the two causes of a pause: the user, and output above the high-water mark |
+//! | `waits` | | the callbacks that have returned and have not ended ([`waits`]) |
 //! | `reason` | | an error of the socket or a limit: output is pointless, and the connection ends when its input is delivered |
 
 pub mod buffer;
+pub(crate) mod due;
 pub(crate) mod guards;
 mod input;
 pub mod memory;
@@ -23,6 +25,8 @@ pub(crate) mod phase;
 #[cfg(feature = "tls")]
 pub(crate) mod secure;
 pub(crate) mod transport;
+mod waiting;
+mod waits;
 pub(crate) mod wire;
 
 #[cfg(feature = "tls")]
@@ -32,11 +36,13 @@ use std::sync::Arc;
 use mio::event::Event;
 
 use buffer::{Input, Output};
+use due::Due;
 use guards::Guards;
 use phase::Phase;
 use transport::Transport;
 #[cfg(feature = "tls")]
 use transport::Upgrade;
+use waits::Waits;
 
 use crate::error::{Reason, Violation};
 use crate::options::ConnectionOptions;
@@ -46,17 +52,6 @@ use crate::shared::remote::Remote;
 use crate::timer::TimerId;
 #[cfg(feature = "tls")]
 use crate::tls::stream::Stream;
-
-/// The callback that is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    Open,
-    Read,
-    Drain,
-    Stopping,
-    Eof,
-    Close,
-}
 
 /// The result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +163,7 @@ pub(crate) struct Connection {
     pub options: Arc<ConnectionOptions>,
     pub guards: Guards,
     /// The permit of its acceptor; its drop makes room for another connection.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
     pub input: Input,
     /// The rules that cut the input; `None` if the handler reads bytes.
     protocol: Option<Box<dyn Protocol>>,
@@ -176,6 +171,8 @@ pub(crate) struct Connection {
     /// Timers that its handler set. In a box, since most connections have none.
     #[allow(clippy::box_collection, reason = "a vector has three words, and an idle connection is to be small")]
     timers: Option<Box<Vec<TimerId>>>,
+    /// The callbacks that have returned and have not ended. In a box, since most handlers have none.
+    waits: Option<Box<Waits>>,
     /// The reason with which the connection ends after the remaining input is delivered.
     pub reason: Option<Box<Reason>>,
     /// The reason with which it ends right after `on_open`, in [`Phase::Doomed`].
@@ -212,11 +209,12 @@ impl Connection {
             remote,
             options,
             guards: Guards::new(now),
-            _permit: None,
+            permit: None,
             input: Input::default(),
             protocol: None,
             output: None,
             timers: None,
+            waits: None,
             reason: None,
             early_end: None,
             offered: 0,
@@ -272,7 +270,11 @@ impl Connection {
 
     /// Adds the permit of an accepted connection.
     pub fn with_permit(self, permit: Permit) -> Self {
-        Self { _permit: Some(permit), ..self }
+        Self { permit: Some(permit), ..self }
+    }
+
+    pub fn permit(&self) -> Option<&Permit> {
+        self.permit.as_ref()
     }
 
     // ---- state ----------------------------------------------------------------------------------------------------
@@ -413,7 +415,7 @@ impl Connection {
     /// The rule that the peer broke; `None` while reading is paused.
     fn violation(&self) -> Option<Violation> {
         // During a pause the handler still works on the earlier messages, and its answers are sent first.
-        self.protocol.as_ref().filter(|_| !self.is_paused())?.violation()
+        self.protocol.as_ref().filter(|_| !self.is_paused() && !self.is_held())?.violation()
     }
 
     /// The number of bytes that the input lacks for the next part, as far as known.
@@ -464,13 +466,24 @@ impl Connection {
                 self.news = false;
                 self.offered = self.input.len() as u32;
             }
-            Due::Close => {}
+            Due::Drained => self.note_drained(),
+            Due::Cancel => self.note_cancelled(),
+            Due::Desertion | Due::Close => {}
         }
         Some(due)
     }
 
     #[inline(always)]
     fn due(&self) -> Option<Due> {
+        match &self.waits {
+            None => self.due_alone(),
+            Some(waits) => self.due_beside(waits, || self.due_alone()),
+        }
+    }
+
+    /// The callback that is due if none waits.
+    #[inline(always)]
+    fn due_alone(&self) -> Option<Due> {
         match self.phase {
             Phase::New | Phase::Doomed => Some(Due::Open),
             Phase::Ended => Some(Due::Close),
@@ -564,7 +577,7 @@ impl Connection {
         self.step(phase::Event::HandOver);
         self.places = Places::default();
         (self.news, self.offered) = (!self.input.is_empty(), 0);
-        (self.paused, self.drain_due) = (false, false);
+        (self.paused, self.drain_due, self.waits) = (false, false, None);
         if self.has_eof() {
             self.input_end = InputEnd::Seen;
         }

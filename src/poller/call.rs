@@ -57,6 +57,11 @@ pub enum Call {
         /// The timers of the connection, which will not fire any more.
         timers: Vec<TimerId>,
     },
+    /// The output has fallen to the low-water mark, for which a callback waits ([`super::Poller::want_drain`]).
+    Drained(Token),
+    /// Cancel the callbacks of the connection that wait ([`super::Poller::begin_wait`]). `on_close` follows when they have
+    /// ended.
+    Cancel(Token),
     /// A timer fired.
     Timer {
         /// The timer.
@@ -97,6 +102,8 @@ impl Call {
             Self::Eof(_) => &"on_eof",
             Self::Drain(_) => &"on_drain",
             Self::Stopping(_) => &"on_stopping",
+            Self::Drained(_) => &"a waiting callback",
+            Self::Cancel(_) => &"a cancelled callback",
             Self::Close { .. } => &"on_close",
             Self::Timer { .. } => &"timer callback",
             Self::DescriptorReadable(_) => &"on_read",
@@ -123,6 +130,8 @@ impl Call {
             | Self::Eof(token)
             | Self::Drain(token)
             | Self::Stopping(token)
+            | Self::Drained(token)
+            | Self::Cancel(token)
             | Self::DescriptorReadable(token)
             | Self::DescriptorWritable(token)
             | Self::Datagram(token, _)

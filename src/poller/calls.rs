@@ -3,6 +3,7 @@
 //! This module only decides; the dispatch calls. It reads the state anew for each decision, because any callback may
 //! have closed, paused or emptied anything.
 
+use std::io;
 use std::sync::Arc;
 
 use super::batch::First;
@@ -10,7 +11,7 @@ use super::call::Call;
 use super::deadlines::{drop_guard, watch_part};
 use super::queues::{Ending, Owed, Turn};
 use super::state::{Deadline, Source, State};
-use crate::connection::Due;
+use crate::connection::due::Due;
 use crate::connection::phase::Event;
 use crate::error::Reason;
 use crate::shared::acceptor::Acceptor;
@@ -119,6 +120,11 @@ impl State {
             Due::Drain => Call::Drain(token),
             Due::Stopping => Call::Stopping(token),
             Due::Eof => Call::Eof(token),
+            Due::Drained => Call::Drained(token),
+            Due::Cancel => Call::Cancel(token),
+            Due::Desertion => {
+                return self.call_ended(token, Reason::Io(io::Error::from_raw_os_error(libc::ECONNABORTED)));
+            }
             Due::Close => return self.call_close(token),
         })
     }
@@ -133,7 +139,7 @@ impl State {
     /// protocol.
     fn end_by_input(&mut self, token: Token, reason: Reason) {
         match reason {
-            Reason::InputOverflow { .. } => self.end(token, reason),
+            Reason::InputOverflow { .. } | Reason::Io(_) => self.end(token, reason),
             reason => self.close_because(token, reason),
         }
     }
@@ -254,11 +260,14 @@ impl State {
     fn next_timer(&mut self) -> Option<Call> {
         let now = self.batch.now;
         while !self.batch.is_full() {
-            let owed = match *self.supplies.timers.first_due(now)? {
-                Deadline::Callback(Some(owner)) => self.owed(owner),
+            let owner = match *self.supplies.timers.first_due(now)? {
+                Deadline::Callback(owner) => owner,
                 _ => None,
             };
-            if let Some(owed) = owed {
+            if let Some(owner) = owner.filter(|owner| self.is_held(*owner)) {
+                let held = self.supplies.timers.hold_due_if(now, |_| true)?;
+                self.hold_timer(owner, held);
+            } else if let Some(owed) = owner.and_then(|owner| self.owed(owner)) {
                 let held = self.supplies.timers.hold_due_if(now, |_| true)?;
                 self.queues.turns.push_back(Turn::Timer(held, owed));
             } else {
@@ -279,6 +288,10 @@ impl State {
             Deadline::Callback(owner) => *owner,
             _ => None,
         };
+        if let Some(owner) = owner.filter(|owner| self.is_held(*owner)) {
+            self.hold_timer(owner, held);
+            return None;
+        }
         if owner.is_some_and(|owner| self.still_owes(owner, owed)) {
             self.queues.turns.push_back(Turn::Timer(held, owed));
             return None;
@@ -308,6 +321,9 @@ impl State {
 
     fn call_descriptor(&mut self, token: Token) -> Option<Call> {
         let Some(Source::Descriptor(descriptor)) = self.sources.get_mut(token) else { return None };
+        if descriptor.held {
+            return None;
+        }
         if let Some(writable) = descriptor.take_due() {
             self.queues.turns.push_front(Turn::Descriptor(token));
             return Some(if writable { Call::DescriptorWritable(token) } else { Call::DescriptorReadable(token) });

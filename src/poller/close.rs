@@ -223,21 +223,25 @@ impl State {
     fn stop_everything(&mut self, at_once: bool) {
         self.unlisten(|_| true);
         for token in self.sources.tokens() {
-            match self.sources.get(token) {
-                Some(Source::Connection(connection)) if connection.phase() == Phase::Open && !at_once => {
-                    self.with(token, |connection, _| connection.set_stopping(true));
-                }
-                Some(Source::Connection(_)) => self.close_saying(token, Closing::Stopping),
-                Some(Source::Descriptor(_)) => drop(self.remove_descriptor(token, Reason::Orderly)),
-                Some(Source::Datagrams(_)) => drop(self.close_datagrams(token, Reason::Orderly)),
-                #[cfg(feature = "tls")]
-                Some(Source::Handshake(handshake)) if at_once || handshake.is_accepted() => self.stop_handshake(token),
-                #[cfg(feature = "tls")]
-                Some(Source::Handshake(_)) => {}
-                Some(Source::Arrival(_)) => self.drop_arrival(token),
-                Some(Source::Dial(_)) if at_once => self.stop_dial(token),
-                Some(Source::Dial(_) | Source::Listener(_) | Source::Attempt(_) | Source::Leaving) | None => {}
+            self.stop_source(token, at_once);
+        }
+    }
+
+    pub(super) fn stop_source(&mut self, token: Token, at_once: bool) {
+        match self.sources.get(token) {
+            Some(Source::Connection(connection)) if connection.phase() == Phase::Open && !at_once => {
+                self.with(token, |connection, _| connection.set_stopping(true));
             }
+            Some(Source::Connection(_)) => self.close_saying(token, Closing::Stopping),
+            Some(Source::Descriptor(_)) => drop(self.remove_descriptor(token, Reason::Orderly)),
+            Some(Source::Datagrams(_)) => drop(self.close_datagrams(token, Reason::Orderly)),
+            #[cfg(feature = "tls")]
+            Some(Source::Handshake(handshake)) if at_once || handshake.is_accepted() => self.stop_handshake(token),
+            #[cfg(feature = "tls")]
+            Some(Source::Handshake(_)) => {}
+            Some(Source::Arrival(_)) => self.drop_arrival(token),
+            Some(Source::Dial(_)) if at_once => self.stop_dial(token),
+            Some(Source::Dial(_) | Source::Listener(_) | Source::Attempt(_) | Source::Leaving) | None => {}
         }
     }
 
@@ -265,12 +269,17 @@ impl State {
 
     pub(super) fn abort_everything(&mut self) {
         for token in self.sources.tokens() {
-            self.stop_dial(token);
-            #[cfg(feature = "tls")]
-            self.stop_handshake(token);
-            self.remove_lingering(token);
-            self.end(token, Reason::Aborted);
+            self.abort_source(token);
         }
+    }
+
+    pub(super) fn abort_source(&mut self, token: Token) {
+        self.stop_dial(token);
+        #[cfg(feature = "tls")]
+        self.stop_handshake(token);
+        self.remove_lingering(token);
+        self.with(token, |connection, _| connection.end_patience());
+        self.end(token, Reason::Aborted);
     }
 
     /// Stops watching a descriptor. Returns the reason if there is no such descriptor.

@@ -39,6 +39,7 @@ impl State {
     fn list_datagrams(&mut self, token: Token) {
         if let Some(Source::Datagrams(socket)) = self.sources.get_mut(token)
             && socket.readable
+            && !socket.held
             && !socket.listed
         {
             socket.listed = true;
@@ -72,6 +73,11 @@ impl State {
 
     pub(super) fn call_datagrams(&mut self, token: Token) -> Option<Call> {
         let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) else { return None };
+        if socket.held {
+            // It has had its turn in this batch, so its datagrams leave the buffer here.
+            self.landing.iter().for_each(|landing| socket.settle(landing));
+            return None;
+        }
         let Some(due) = socket.take_due() else {
             socket.queued = false;
             self.list_datagrams(token);

@@ -11,6 +11,9 @@
 //! | `state`, `queues`, `batch` | the state of a poller; its queues; the limits of a batch |
 //! | `receive` `calls` `send` | the three phases |
 //! | `close` `hand_over` `deadlines` `accept` `arrivals` `connect` `handshakes` `datagrams` | ends, upgrades, time limits, the kinds of sources |
+//! | `guests` | the descriptors and the turns of a loop around the poller |
+//! | `waits` | callbacks that have returned and have not ended |
+//! | `accepted` | the end of the connections of one acceptor |
 //! | `start_tls` | TLS that begins amid a conversation |
 //! | `pace` | log lines that peers cause: how often |
 //! | `watchdog` | reports callbacks that do not return |
@@ -18,6 +21,7 @@
 //! One rule: no borrow of the state outlives a call of the API, so a callback may call the API.
 
 mod accept;
+mod accepted;
 mod api;
 mod arrivals;
 mod batch;
@@ -27,6 +31,7 @@ mod close;
 mod connect;
 mod datagrams;
 mod deadlines;
+mod guests;
 mod hand_over;
 #[cfg(feature = "tls")]
 mod handshakes;
@@ -38,6 +43,7 @@ mod send;
 mod start_tls;
 mod state;
 mod token;
+mod waits;
 pub mod watchdog;
 
 use std::cell::RefCell;
@@ -85,6 +91,14 @@ pub enum Failure {
     Forked,
 }
 
+/// A poller with its dispatch. Both live on the heap, because a callback may switch to another stack of its thread.
+pub struct Parked<D> {
+    /// The poller.
+    pub poller: Poller,
+    /// Calls its handlers.
+    pub dispatch: D,
+}
+
 /// Calls handlers. Each poller has one, which moves to the poller's thread.
 pub trait Dispatch: Send + 'static {
     /// Runs `body`, the whole life of the poller's thread. An implementation may attach the thread to an interpreter.
@@ -92,6 +106,17 @@ pub trait Dispatch: Send + 'static {
     fn on_thread(&self, name: Option<&str>, body: &mut dyn FnMut()) {
         let _ = name;
         body();
+    }
+
+    /// Runs a poller on its thread until the poller has ended. An implementation may run it turn by turn.
+    #[allow(clippy::boxed_local, reason = "another implementation passes the box on")]
+    fn drive(parked: Box<Parked<Self>>, name: Option<&str>) -> Result<(), Failure>
+    where
+        Self: Sized,
+    {
+        let mut result = Ok(());
+        parked.dispatch.on_thread(name, &mut || result = parked.poller.run(&parked.dispatch));
+        result
     }
 
     /// Runs a part of the loop that calls no handler. An implementation may detach the thread meanwhile.
@@ -191,18 +216,6 @@ impl Poller {
         }
     }
 
-    /// Runs one turn of the loop, without a wait.
-    pub(crate) fn turn(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
-        let mut has_batch = Ok(false);
-        dispatch.apart(self, &mut || has_batch = self.collect(Some(Duration::ZERO)));
-        if has_batch.map_err(Failure::Io)? {
-            self.begin_batch();
-            self.dispatch_batch(dispatch)?;
-        }
-        dispatch.apart(self, &mut || self.state.borrow_mut().flush());
-        Ok(())
-    }
-
     /// Waits for events, no longer than `at_most` if that is given, and reads. Returns whether there is something to
     /// dispatch.
     fn collect(&self, at_most: Option<Duration>) -> io::Result<bool> {
@@ -271,6 +284,7 @@ impl Poller {
             result => result?,
         }
         let state = &mut *self.state.borrow_mut();
+        state.guests.clear();
         state.batch.now = self.clock.now();
         state.batch.latest = state.batch.now;
         // A deadline is judged by what arrived before now, so everything that arrived has to be known.
@@ -333,6 +347,8 @@ impl Poller {
 fn poll_again(poll: &mut Poll, events: &mut Events, state: &mut State) -> io::Result<()> {
     // A source has few new events meanwhile, so more rounds than these would only note what arrived later.
     for _ in 0..=state.sources.len() / EVENTS {
+        // Guests are level-triggered, so this look finds them again.
+        state.guests.clear();
         match poll.poll(events, Some(Duration::ZERO)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             result => result?,

@@ -48,7 +48,8 @@ impl State {
             Some(Source::Arrival(_)) => self.list_arrival(token),
             #[cfg(feature = "tls")]
             Some(Source::Handshake(_)) => self.list_handshake(token),
-            Some(Source::Dial(_) | Source::Leaving) | None => {}
+            Some(Source::Dial(_) | Source::Leaving) => {}
+            None => self.note_guest(event),
         }
     }
 

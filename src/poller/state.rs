@@ -26,6 +26,7 @@ use crate::sources::arrival::Arrival;
 use crate::sources::connector::{Attempt, Dial};
 use crate::sources::datagram::{DatagramSocket, Landing};
 use crate::sources::descriptor::Descriptor;
+use crate::sources::guest::Guest;
 #[cfg(feature = "tls")]
 use crate::sources::handshake::Handshake;
 use crate::system::clock::Clock;
@@ -157,6 +158,8 @@ pub(super) struct State {
     pub listening: Listening,
     /// The descriptors of event handlers by number. The owner of one may close it, and then its number is used again.
     pub descriptors: HashMap<RawFd, Token>,
+    /// The guests that the last look at the poll found ready.
+    pub guests: Vec<Guest>,
     pub resolver: Resolver,
     pub pinning: Pinning,
     pub signals: Option<Arc<SignalPipe>>,
@@ -194,6 +197,7 @@ impl State {
             landing: None,
             listening: Listening::default(),
             descriptors: HashMap::new(),
+            guests: Vec::new(),
             resolver,
             pinning: Pinning { cpu, before: None },
             signals: None,

@@ -9,9 +9,12 @@ use pyo3::types::{PyBool, PyString, PyType};
 
 use crate::python::values::arguments::type_name;
 
-/// The `co_flags` that a callback must not have (inspect.CO_GENERATOR, CO_COROUTINE, …), because a call would run
+/// The `co_flags` that a callback must not have (inspect.CO_GENERATOR, CO_ASYNC_GENERATOR), because a call would run
 /// nothing.
-const NOT_PLAIN: u32 = 0x20 | 0x80 | 0x100 | 0x200;
+const GENERATOR: u32 = 0x20 | 0x200;
+
+/// The `co_flags` of a coroutine (inspect.CO_COROUTINE, CO_ITERABLE_COROUTINE). A coroutine needs an event loop.
+const COROUTINE: u32 = 0x80 | 0x100;
 
 /// The callbacks of a connection.
 pub const CALLBACKS: [&str; 15] = [
@@ -83,27 +86,61 @@ impl Names {
     }
 }
 
-/// Refuses a class if a plain call of one of its callbacks would run nothing, and warns of methods that look like
-/// callbacks and are none. Each class is checked once.
-pub fn check_callbacks(class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResult<()> {
+/// Refuses a class if a call of one of its callbacks would run nothing, and warns of methods that look like callbacks
+/// and are none. Returns whether a callback is a coroutine. Each class is checked once.
+pub fn check_callbacks(class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResult<bool> {
     let mark = "_goev_checked";
-    // A subclass inherits the mark, so the mark holds the address of the class that it was set on.
+    // A subclass inherits the mark, so the mark holds the address of the class that it was set on, beside the result.
     let address = class.as_ptr() as usize;
-    if class.getattr(mark).and_then(|mark| mark.extract::<usize>()).is_ok_and(|marked| marked == address) {
-        return Ok(());
+    if let Ok(marked) = class.getattr(mark).and_then(|mark| mark.extract::<usize>())
+        && marked & !1 == address
+    {
+        return Ok(marked & 1 == 1);
     }
     for name in callbacks {
-        let code = class.getattr(*name).and_then(|callback| callback.getattr("__code__"));
-        // A builtin or a callable object has no code object.
-        let Ok(flags) = code.and_then(|code| code.getattr("co_flags")?.extract::<u32>()) else { continue };
-        if flags & NOT_PLAIN != 0 {
+        // A generator that `types.coroutine` marks is a coroutine.
+        let flags = flags_of(class, name);
+        if flags & GENERATOR != 0 && flags & COROUTINE == 0 {
             let class = class.name()?;
-            let text = format!("{class}.{name} must be a plain function: async def and generators are never run");
+            let text = format!("{class}.{name} must be a function or async def, not a generator, which is never run");
             return Err(PyTypeError::new_err(text));
         }
     }
+    let has_coroutine = coroutine_of(class, callbacks).is_some();
     class.py().import("goev.spelling")?.call_method1("check", (class,))?;
-    class.setattr(mark, address)
+    class.setattr(mark, address | usize::from(has_coroutine))?;
+    Ok(has_coroutine)
+}
+
+/// Refuses a class with a coroutine among its callbacks, unless an event loop runs it.
+pub fn check_coroutines(class: &Bound<'_, PyType>, callbacks: &[&str], has_loop: bool) -> PyResult<()> {
+    if !check_callbacks(class, callbacks)? || has_loop {
+        return Ok(());
+    }
+    let (class, name) = (class.name()?, coroutine_of(class, callbacks).unwrap_or("a callback"));
+    let text = format!(
+        "{class}.{name} is async def, which needs an event loop: use Reactor(asyncio=True), or goev.asyncio.reactor() \
+         inside goev.asyncio.run()"
+    );
+    Err(PyTypeError::new_err(text))
+}
+
+/// Whether an object is a class of connections with a coroutine among its callbacks.
+#[pyfunction]
+#[pyo3(name = "_has_coroutine")]
+pub fn has_coroutine(factory: &Bound<'_, PyAny>) -> bool {
+    factory.cast::<PyType>().is_ok_and(|class| coroutine_of(class, &CALLBACKS).is_some())
+}
+
+/// The first callback of a class that is a coroutine.
+pub fn coroutine_of<'a>(class: &Bound<'_, PyType>, callbacks: &[&'a str]) -> Option<&'a str> {
+    callbacks.iter().copied().find(|name| flags_of(class, name) & COROUTINE != 0)
+}
+
+/// The `co_flags` of a callback. A builtin or a callable object has no code object, and so no flags.
+fn flags_of(class: &Bound<'_, PyType>, name: &str) -> u32 {
+    let code = class.getattr(name).and_then(|callback| callback.getattr("__code__"));
+    code.and_then(|code| code.getattr("co_flags")?.extract()).unwrap_or(0)
 }
 
 /// Whether the handler's class inherits the callback from `Base`, the class that introduces it.

@@ -40,6 +40,19 @@ enum Part {
     Body,
 }
 
+/// Calls `work` in a context. In that of the caller, if it is entered already.
+pub fn within<R>(py: Python<'_>, context: Option<&Context>, work: impl FnOnce() -> R) -> R {
+    let Some(context) = context.map(|context| context.bind(py)) else { return work() };
+    // SAFETY: the thread is attached, and the object is a context.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+        drop(PyErr::take(py));
+        return work();
+    }
+    let result = work();
+    exit(context);
+    result
+}
+
 /// The contexts of one poller.
 #[derive(Default)]
 pub struct Contexts {
@@ -124,13 +137,40 @@ fn copy_of_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 impl Contexts {
     /// Enters the scratch for as long as the poller runs on this thread, or for one batch.
     pub fn begin<'a, 'py>(&'a self, py: Python<'py>) -> Begun<'a, 'py> {
+        self.begin_open(py);
+        Begun { contexts: self, py }
+    }
+
+    /// Enters the scratch until [`Self::end`] is called.
+    pub fn begin_open(&self, py: Python<'_>) {
         // Without memory for a context, callbacks run in that of the thread.
         let inherited = capture(py).unwrap_or_default();
         self.any.set(self.any.get() || inherited.is_some());
         let before = self.inherited.replace(inherited);
         drop(before);
         self.renew(py);
-        Begun { contexts: self, py }
+    }
+
+    /// Exits the scratch.
+    pub fn end(&self, py: Python<'_>) {
+        self.leave(py);
+        let scratch = self.scratch.take();
+        if let Some(scratch) = scratch {
+            exit(scratch.bind(py));
+        }
+    }
+
+    /// Enters another scratch, because other contexts are entered above the first one, which is returned.
+    pub fn begin_aside(&self, py: Python<'_>) -> Option<Context> {
+        let below = self.scratch.take();
+        self.renew(py);
+        below
+    }
+
+    /// Goes back to the first scratch.
+    pub fn end_aside(&self, py: Python<'_>, below: Option<Context>) {
+        self.end(py);
+        self.scratch.replace(below);
     }
 
     /// Whether the scratch is entered.
@@ -225,6 +265,23 @@ impl Contexts {
         if owner != UNUSED && (self.entered.borrow().is_some() || self.is_scratch_changed(py)) {
             self.settle(py, owner);
         }
+    }
+
+    /// Takes out the context of the running callback, which is a coroutine and goes on in it later. `None` if memory ran
+    /// out.
+    pub fn take_away(&self, py: Python<'_>) -> Option<Context> {
+        let (owner, part) = (self.owner.replace(UNUSED), self.part.get());
+        if let Some(entered) = self.entered.take() {
+            exit(entered.bind(py));
+            return Some(entered);
+        }
+        let used = self.renew(py)?;
+        match (owner, part) {
+            (NOBODY | UNUSED, _) | (_, Part::Request) => {}
+            (token, Part::Handler) => self.keep(Token::from_bits(token), used.clone_ref(py)),
+            (token, Part::Body) => put(&self.bodies, Token::from_bits(token), used.clone_ref(py)),
+        }
+        Some(used)
     }
 
     #[inline]
@@ -371,11 +428,7 @@ pub struct Begun<'a, 'py> {
 
 impl Drop for Begun<'_, '_> {
     fn drop(&mut self) {
-        self.contexts.leave(self.py);
-        let scratch = self.contexts.scratch.take();
-        if let Some(scratch) = scratch {
-            exit(scratch.bind(self.py));
-        }
+        self.contexts.end(self.py);
     }
 }
 

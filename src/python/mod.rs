@@ -7,15 +7,17 @@
 //! * `protocols`: a handler class and a face for each protocol
 //! * `connection`: the other classes
 //! * `tls`: the contexts of TLS
+//! * `asyncio`: asyncio around a poller, and the coroutines of callbacks
 //! * `running`: the interpreter and its lock, signals, stalls, logs, threads, executors
-//! * `tables`, `contexts`, `greenlets`, `callbacks`: objects of a poller; its contextvars; the stacks of its thread; names
-//!   and answers of callbacks
+//! * `tables`, `contexts`, `greenlets`, `callbacks`, `waiting`: objects of a poller; its contextvars; the stacks of its
+//!   thread; names and answers of callbacks; coroutines that wait
 //! * `values`: arguments, options, exceptions
 //!
 //! The imports of the files form no circle, but they also lead upwards: `connection/mod`, `connection/claim` and
 //! `tables` import the trait `Face` of `protocols/mod`. `connection/group` imports the framings of `protocols`;
 //! `connection/reactor` and `connection/testing` import the dispatch.
 
+mod asyncio;
 mod callbacks;
 mod connection;
 mod contexts;
@@ -26,10 +28,12 @@ mod running;
 mod tables;
 mod tls;
 mod values;
+mod waiting;
 
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 
+use asyncio::{call_soon, lent, turns};
 use connection::{acceptor, at_exit, connector, datagram, event_handler, group, reactor, stop_report, testing, timer};
 use protocols::{framing, headers, http, request, websocket, websocket_peer};
 use values::exceptions;
@@ -56,6 +60,10 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<testing::Bench>()?;
     module.add_class::<testing::TestPeer>()?;
     module.add_class::<timer::Timer>()?;
+    module.add_class::<lent::Lent>()?;
+    module.add_class::<turns::Turns>()?;
+    module.add_function(wrap_pyfunction!(callbacks::has_coroutine, module)?)?;
+    module.add_function(wrap_pyfunction!(call_soon::call_soon_of, module)?)?;
     module.add_class::<websocket::WebSocketConnection>()?;
     module.add_class::<websocket_peer::ClientFrames>()?;
     module.add("WebSocketFraming", module.py().get_type::<websocket::WebSocketFraming>())?;

@@ -3,19 +3,21 @@
 //! This module names no class. A table holds each handler by its slot; this reference keeps the handler alive while its
 //! connection is open. No borrow of a table is held while Python code runs or a reference is dropped.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyMappingProxy, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyList, PyMappingProxy, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::error::{Error, Foreign, Reason};
 use crate::poller::Poller;
+use crate::python::asyncio::tasks::Loop;
 use crate::python::callbacks::Names;
 use crate::python::contexts::{Contexts, Later};
 use crate::python::greenlets::Greenlets;
 use crate::python::protocols::FaceRef;
+use crate::python::waiting::{Waiters, WaitingTasks};
 use crate::shared::handle::PollerHandle;
 use crate::shared::remote::Remote;
 use crate::slots::{Table, Token};
@@ -34,6 +36,12 @@ pub struct Tables {
     /// The callbacks of timers.
     callbacks: Objects<Later>,
     pub contexts: Contexts,
+    /// The coroutines of callbacks that wait.
+    pub waiting: WaitingTasks,
+    /// The futures that wait for events of connections.
+    pub waiters: Waiters,
+    /// The event loop that drives the poller.
+    event_loop: OnceCell<Loop>,
     cache: Py<PyDict>,
     cache_view: Py<PyMappingProxy>,
     /// The Python object of the reactor. Weak, because the reactor holds these tables.
@@ -84,6 +92,52 @@ impl PyTask {
     }
 }
 
+/// A callback, as its answer is acted on.
+pub struct Asked {
+    pub kind: Kind,
+    /// The connection, datagram socket or descriptor.
+    pub token: Option<Token>,
+    pub name: Py<PyString>,
+    /// The handler; the function that was posted or set as a timer.
+    pub subject: Py<PyAny>,
+    /// The object that the callback was about: a request.
+    pub about: Option<Py<PyAny>>,
+    /// Whether the next callback of the connection waits for the end of this one.
+    pub holds: bool,
+}
+
+/// The kinds of callbacks, by the meaning of their answers.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// `False` closes the connection.
+    Deciding,
+    /// `None` is the only answer.
+    Telling,
+    /// A callback of a protocol.
+    Protocol(FaceRef),
+    Descriptor,
+    Datagrams,
+    /// `False` cancels the timer.
+    Timer(TimerId),
+    /// A function that was posted; its answer means nothing.
+    Posted,
+    /// `on_close` or `on_connect_fail` of a handler without a connection.
+    Last,
+}
+
+impl Asked {
+    /// A callback of a handler; the next one of its connection waits for its end.
+    pub fn of(kind: Kind, token: Token, name: &Bound<'_, PyString>, handler: &Bound<'_, PyAny>) -> Self {
+        Self { holds: true, ..Self::beside(kind, Some(token), name, handler) }
+    }
+
+    /// A callback for the end of which no other one waits.
+    pub fn beside(kind: Kind, token: Option<Token>, name: &Bound<'_, PyString>, subject: &Bound<'_, PyAny>) -> Self {
+        let (name, subject) = (name.clone().unbind(), subject.clone().unbind());
+        Self { kind, token, name, subject, about: None, holds: false }
+    }
+}
+
 /// A task that a class posts to a poller, and that runs there.
 pub trait Task: Send {
     fn run(self: Box<Self>, py: Python<'_>, poller: &Poller, caller: &dyn Caller);
@@ -101,6 +155,9 @@ pub trait Caller {
 
     /// Logs an `Exception` that `subject` raised while `doing` something. Any other exception stops the reactor.
     fn report(&self, py: Python<'_>, poller: &Poller, subject: &Bound<'_, PyAny>, doing: &str, error: PyErr);
+
+    /// Acts on the answer of a coroutine of that number.
+    fn conclude(&self, py: Python<'_>, poller: &Poller, asked: Asked, number: u64, answer: PyResult<Bound<'_, PyAny>>);
 
     /// Calls `on_connect_fail`.
     fn call_connect_fail(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, error: PyErr);
@@ -146,6 +203,15 @@ pub fn is_dispatching() -> bool {
     CURRENT.get().is_some_and(|(poller, _)| !fork::is_foreign(unsafe { poller.as_ref() }.handle().birth))
 }
 
+/// Marks the thread as the one of a poller between its batches too, because a loop around the poller runs there; `None`
+/// ends that.
+///
+/// # Safety
+/// Both must stay where they are until the mark is taken back.
+pub unsafe fn set_current(current: Option<(&Poller, &Tables)>) {
+    CURRENT.set(current.map(|(poller, tables)| (NonNull::from(poller), NonNull::from(tables))));
+}
+
 /// Marks the thread as dispatching for a poller until the value is dropped, also by a panic.
 pub struct Dispatching {
     before: Option<(NonNull<Poller>, NonNull<Tables>)>,
@@ -154,6 +220,11 @@ pub struct Dispatching {
 impl Dispatching {
     pub fn new(poller: &Poller, tables: &Tables) -> Self {
         Self { before: CURRENT.replace(Some((NonNull::from(poller), NonNull::from(tables)))) }
+    }
+
+    /// Marks the thread as dispatching for no poller.
+    pub fn pause() -> Self {
+        Self { before: CURRENT.take() }
     }
 }
 
@@ -172,6 +243,9 @@ impl Tables {
             handlers: RefCell::default(),
             callbacks: RefCell::default(),
             contexts: Contexts::default(),
+            waiting: WaitingTasks::default(),
+            waiters: Waiters::default(),
+            event_loop: OnceCell::new(),
             cache_view: PyMappingProxy::new(py, cache.as_mapping()).unbind(),
             cache: cache.unbind(),
             reactor: RefCell::default(),
@@ -199,6 +273,22 @@ impl Tables {
     #[inline]
     pub fn handler_and_face<'py>(&self, py: Python<'py>, token: Token) -> Option<(Bound<'py, PyAny>, Option<FaceRef>)> {
         self.handlers.borrow().get(token).map(|(handler, face)| (handler.bind(py).clone(), *face))
+    }
+
+    // ---- coroutines -----------------------------------------------------------------------------------------------
+
+    /// Sets the event loop that drives the poller, once.
+    pub fn set_event_loop(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.event_loop.get().is_none() {
+            let event_loop = Loop::new(event_loop)?;
+            self.event_loop.get_or_init(|| event_loop);
+        }
+        Ok(())
+    }
+
+    /// The event loop that drives the poller, if one does.
+    pub fn event_loop(&self) -> Option<&Loop> {
+        self.event_loop.get()
     }
 
     // ---- timers ---------------------------------------------------------------------------------------------------
@@ -336,6 +426,9 @@ impl Tables {
     pub fn show(&self, see: &mut dyn FnMut(&Py<PyAny>)) {
         self.handlers.borrow().each(|(handler, _)| see(handler));
         self.callbacks.borrow().each(|callback| callback.show(see));
+        if let Some(event_loop) = self.event_loop.get() {
+            event_loop.show(see);
+        }
         see(self.cache.as_any());
         see(self.cache_view.as_any());
     }

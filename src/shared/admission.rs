@@ -80,6 +80,13 @@ pub(crate) struct Permit {
     address: Option<Box<IpAddr>>,
 }
 
+impl Permit {
+    /// Whether that gate gave it.
+    pub fn is_of(&self, gate: &Arc<Admission>) -> bool {
+        Arc::ptr_eq(&self.admission, gate)
+    }
+}
+
 impl Admission {
     /// Makes the gate; `tell` is called when there is room again.
     pub fn new(options: AdmissionOptions, tell: impl Fn() + Send + Sync + 'static) -> Arc<Self> {

@@ -171,6 +171,8 @@ pub(crate) struct DatagramSocket {
     pub listed: bool,
     pub queued: bool,
     pub touched: bool,
+    /// Whether a callback waits and keeps the next one back.
+    pub held: bool,
 }
 
 /// The next thing to report to the handler.
@@ -196,6 +198,7 @@ impl DatagramSocket {
             listed: false,
             queued: false,
             touched: false,
+            held: false,
         }
     }
 

@@ -41,13 +41,15 @@ pub(crate) struct Descriptor {
     /// The device and the inode of the open file, to tell it from a later one with the same number.
     file: Option<(libc::dev_t, libc::ino_t)>,
     pub interests: Interests,
+    /// Whether a callback waits and keeps the next one back.
+    pub held: bool,
     readable: bool,
     writable: bool,
 }
 
 impl Descriptor {
     pub fn new(fd: RawFd, interests: Interests) -> Self {
-        Self { fd, file: file_of(fd), interests, readable: false, writable: false }
+        Self { fd, file: file_of(fd), interests, held: false, readable: false, writable: false }
     }
 
     /// The number of the descriptor.

@@ -38,7 +38,15 @@ impl Handshake {
 
     /// Whether the socket was accepted, so that no handler waits.
     pub fn is_accepted(&self) -> bool {
-        matches!(self.origin, Origin::Accepted(..))
+        self.permit().is_some()
+    }
+
+    /// The permit of an accepted connection.
+    pub fn permit(&self) -> Option<&Permit> {
+        match &self.origin {
+            Origin::Accepted(_, permit) => Some(permit),
+            Origin::Dialed(_) => None,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod clock;
 pub(crate) mod file;
 pub mod fork;
 pub(crate) mod heap;
+pub(crate) mod level;
 pub mod packet_info;
 pub(crate) mod random;
 pub(crate) mod resolver;

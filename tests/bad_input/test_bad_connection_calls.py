@@ -153,26 +153,26 @@ def test_a_refused_call_leaves_the_server_working(start):
         assert client.ask(b"as before") == b"as before"
 
 
-# --- async callbacks ---
+# --- generators ---
 
 
 CALLBACKS = ["on_open", "on_read", "on_eof", "on_drain", "on_timeout", "on_connect_fail", "on_close"]
 
 
 @pytest.mark.parametrize("name", CALLBACKS)
-def test_an_async_callback_is_refused_when_its_class_is_first_used(name):
-    async def callback(self, *error):
-        pass
+def test_a_generator_is_refused_when_its_class_is_first_used(name):
+    def callback(self, *error):
+        yield
 
     wrong = type("Wrong", (goev.Connection,), {name: callback})
-    with pytest.raises(TypeError, match=f"(?s)(?=.*{name})(?=.*async)"):
+    with pytest.raises(TypeError, match=rf"Wrong\.{name} must be a function or async def, not a generator"):
         wrong()
 
 
-def test_an_inherited_async_callback_is_refused_too():
+def test_an_inherited_generator_is_refused_too():
     class Base:
         async def on_read(self):
-            pass
+            yield
 
     class Wrong(Base, goev.Connection):
         pass
@@ -182,11 +182,11 @@ def test_an_inherited_async_callback_is_refused_too():
 
 
 @pytest.mark.parametrize("name", ["on_read", "on_write", "on_close"])
-def test_an_async_callback_of_an_event_handler_is_refused(idle, name):
-    async def callback(self, *error):
-        pass
+def test_a_generator_of_an_event_handler_is_refused(idle, name):
+    def callback(self, *error):
+        yield
 
     wrong = type("Wrong", (goev.EventHandler,), {name: callback})
     left, right = socket.socketpair()
-    with left, right, pytest.raises(TypeError, match=f"(?s)(?=.*{name})(?=.*async)"):
+    with left, right, pytest.raises(TypeError, match=rf"Wrong\.{name} .*not a generator"):
         idle.add(wrong(), left, goev.EV_IN)

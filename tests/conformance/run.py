@@ -1,4 +1,4 @@
-"""Runs the Autobahn test suite against goev.websocket, as server and as client, and writes docs/conformance.md.
+"""Runs the Autobahn test suite against goev.websocket, as server and as client, for docs/conformance.md.
 
 The suite needs an installed Python 2.7: python2.7, or pyenv with one. It is installed into target/autobahn.
 All connections use 127.0.0.1. All cases take about half an hour on two cores. Ends with 1 when a case is not passed.
@@ -22,6 +22,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+
+import page
 
 import goev
 
@@ -51,10 +53,10 @@ print(json.dumps({"ids": ids, "titles": CaseCategories, "version": autobahntests
 """
 
 
-PAGE = """# Conformance of goev.websocket
-
-The results of the [Autobahn test suite](https://pypi.org/project/autobahntestsuite/) {suite} for goev {goev}, on {date}
-with Python {python}. `make conformance` runs it and writes this page.
+HEADING = "## goev.websocket: the Autobahn test suite"
+SECTION = """The results of the
+[Autobahn test suite](https://pypi.org/project/autobahntestsuite/) {suite} for goev {goev}, on {date}
+with Python {python}. `make conformance` runs it and writes this section.
 
 A case is passed when its behavior and the end of its connection are both OK, or INFORMATIONAL where the suite
 requires nothing. Others are FAILED, NON-STRICT, UNIMPLEMENTED, closed wrongly, or MISSING from the report.
@@ -75,7 +77,9 @@ def main() -> None:
     parser.add_argument("--side", choices=["server", "client"], help="which of the two goev is (default: both)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="suites at a time (default: %(default)s)")
     parser.add_argument("--limit", type=float, default=120, help="minutes for all of it (default: %(default)s)")
-    parser.add_argument("--report", type=Path, help="file to write (default: docs/conformance.md; none with --cases)")
+    parser.add_argument(
+        "--report", type=Path, help="file for the section (default: docs/conformance.md; none with --cases)"
+    )
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -88,9 +92,9 @@ def main() -> None:
         sys.exit(f"{parser.prog}: {error}")
     report = suite.report(results)
     is_whole = not args.cases and not args.side
-    path = args.report or (ROOT / "docs" / "conformance.md" if is_whole else None)
+    path = args.report or (page.PAGE if is_whole else None)
     if path:
-        path.write_text(report)
+        page.put(HEADING, report, path)
     print(report if not path else f"wrote {path}")
     failures = {
         f"{side} {case}: {result}" for side in results for case, result in results[side].items() if result.failed
@@ -373,7 +377,7 @@ class Suite:
             if told:
                 remarks.append(f"INFORMATIONAL for the {side}: {', '.join(told)}.")
         failed = [f"- {side} {case}: {r}" for side in sides for case, r in results[side].items() if r.failed]
-        page = PAGE.format(
+        section = SECTION.format(
             suite=self.version,
             goev=goev.__version__,
             date=f"{datetime.now(UTC):%Y-%m-%d}",
@@ -381,7 +385,7 @@ class Suite:
             table="\n".join(table),
             verdict="\n".join(["Not passed:", "", *failed]) if failed else "All cases are passed.",
         )
-        return "\n".join([page, *remarks, ""]) if remarks else page
+        return "\n".join([section, *remarks, ""]) if remarks else section
 
     def row(self, section: str, results: Results) -> str:
         """One line of the table; without a section, the sums."""

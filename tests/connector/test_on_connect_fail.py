@@ -53,10 +53,10 @@ def test_what_is_no_exception_stops_the_reactor_and_comes_out_of_run(events, dea
         reactor.run()
 
 
-def test_an_async_on_connect_fail_is_refused_when_the_class_is_used():
+def test_a_generator_is_refused_when_the_class_is_used():
     class Wrong(goev.Connection):
-        async def on_connect_fail(self, error):
-            pass
+        def on_connect_fail(self, error):
+            yield
 
     with pytest.raises(TypeError, match="on_connect_fail"):
         Wrong()

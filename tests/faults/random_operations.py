@@ -10,6 +10,7 @@ so a seed that fails is likely, but not certain, to fail again.
 """
 
 import argparse
+import asyncio
 import contextlib
 import hashlib
 import logging
@@ -153,7 +154,7 @@ class Handler(goev.Connection):
         self.call_soon(self.refused, self.write_some)
 
     def pass_on(self) -> None:
-        other = Handler(self.tally, self.seed, self.plan, self.got, self.sent)
+        other = type(self)(self.tally, self.seed, self.plan, self.got, self.sent)
         self.hand_over(other)
 
     def end(self) -> None:
@@ -236,6 +237,46 @@ class Handler(goev.Connection):
         self.refused(lambda: self.write(b"late"), must=self.plan is not None)
 
 
+class Waiting(Handler):
+    """The same with coroutines, which wait before and after they act."""
+
+    running = False
+
+    async def wait(self) -> None:
+        for _ in range(random.randrange(3)):
+            await asyncio.sleep(random.choice([0, 0, 0.001]))
+
+    async def alone(self, callback: Callable[..., bool | None], *args: object) -> bool | None:
+        self.tally.check(not self.running, "two callbacks of one connection at once")
+        self.running = True
+        try:
+            await self.wait()
+            answer = callback(*args)
+            await self.wait()
+            return answer
+        finally:
+            self.running = False
+
+    async def on_open(self) -> bool | None:
+        super().on_open()
+        await self.alone(lambda: None)
+
+    async def on_read(self) -> bool | None:
+        return await self.alone(super().on_read)
+
+    async def on_eof(self) -> bool | None:
+        return await self.alone(super().on_eof)
+
+    async def on_timeout(self) -> bool | None:
+        return await self.alone(super().on_timeout)
+
+    async def on_drain(self) -> None:
+        await self.alone(super().on_drain)
+
+    async def on_close(self, error: BaseException | None) -> None:
+        await self.alone(super().on_close, error)
+
+
 class Blown(Exception):
     """Raised in callbacks, on purpose."""
 
@@ -306,18 +347,18 @@ def count_of(what: str) -> int:
     return len(os.listdir(f"/proc/self/{what}"))
 
 
-def run(seed: int, seconds: float, pollers: int, wire: Wire) -> Tally:
+def run(seed: int, seconds: float, pollers: int, wire: Wire, kind: type[Handler]) -> Tally:
     tally, descriptors, threads = Tally(), count_of("fd"), count_of("task")
-    serve(seed, seconds, pollers, wire, tally)
+    serve(seed, seconds, pollers, wire, tally, kind)
     wait_for(lambda: count_of("fd") <= descriptors, "all descriptors are closed", tally)
     wait_for(lambda: count_of("task") <= threads, "all threads have ended", tally)
     return tally
 
 
-def serve(seed: int, seconds: float, pollers: int, wire: Wire, tally: Tally) -> None:
-    with goev.Reactor(pollers, stall_warning=None) as reactor:
+def serve(seed: int, seconds: float, pollers: int, wire: Wire, tally: Tally, kind: type[Handler]) -> None:
+    with goev.Reactor(pollers, stall_warning=None, asyncio=kind is Waiting) as reactor:
         acceptor = goev.Acceptor(
-            reactor, "127.0.0.1:0", lambda: Handler(tally, seed), max_input=50_000, **wire.acceptor_options
+            reactor, "127.0.0.1:0", lambda: kind(tally, seed), max_input=50_000, **wire.acceptor_options
         )
         connector = goev.Connector(reactor)
         reactor.start()
@@ -352,6 +393,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="for how long connections begin (default 60)")
     parser.add_argument("--pollers", type=int, default=3, help="(default 3)")
     parser.add_argument("--wire", choices=WIRES, default="plain", help="(default plain)")
+    parser.add_argument("--coroutines", action="store_true", help="let the callbacks be coroutines")
     parser.add_argument("--plan", action="store_true", help="only print a hash of the plan that follows from the seed")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
@@ -361,7 +403,8 @@ def main() -> int:
         return 0
     # Exceptions that handlers raise on purpose stay out of the log.
     logging.getLogger("goev").addFilter(lambda record: not (record.exc_info and record.exc_info[0] is Blown))
-    tally = run(seed, options.seconds, options.pollers, Wire(options.wire))
+    kind = Waiting if options.coroutines else Handler
+    tally = run(seed, options.seconds, options.pollers, Wire(options.wire), kind)
     print(*(f"{name} {count}" for name, count in sorted(tally.counts.items())), sep=", ")
     for text in tally.wrong[:20]:
         print(f"seed {seed}: {text}", file=sys.stderr)

@@ -1,4 +1,7 @@
-"""A minute of random operations, and less of them over TLS. The seed is printed, and GOEV_SEED gives it again."""
+"""A minute of random operations, and less of them over TLS and with coroutines.
+
+The seed is printed, and GOEV_SEED gives it again.
+"""
 
 import os
 import re
@@ -14,10 +17,18 @@ SEED = os.environ.get("GOEV_SEED")
 
 
 @pytest.mark.timeout(60 * SOAK + 60)
-@pytest.mark.parametrize(("wire", "seconds"), [("plain", 60 * SOAK), ("tls", 15 * SOAK)])
-def test_random_operations_leave_everything_in_its_place(wire, seconds):
+@pytest.mark.parametrize(
+    ("wire", "seconds", "options"),
+    [
+        ("plain", 60 * SOAK, []),
+        ("tls", 15 * SOAK, []),
+        ("plain", 20 * SOAK, ["--coroutines"]),
+        ("tls", 10 * SOAK, ["--coroutines"]),
+    ],
+)
+def test_random_operations_leave_everything_in_its_place(wire, seconds, options):
     seed = ["--seed", SEED] if SEED else []
-    with Child(PROGRAM, "--seconds", str(seconds), "--wire", wire, *seed) as child:
+    with Child(PROGRAM, "--seconds", str(seconds), "--wire", wire, *options, *seed) as child:
         said = child.line()
         status = child.end(seconds + 50)
         assert (status, child.complaints) == (0, ""), said

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import goev
-from support import Server, need, sha256
+from support import Server, need, sha256, skip_outside_ci
 
 DATA = bytes(range(256)) * 2000  # 512,000 bytes
 PIECES = [b"piece %d\n" % n for n in range(100)]
@@ -305,10 +305,7 @@ def requests() -> types.ModuleType:
     try:
         import requests
     except ImportError:
-        reason = "requests is not installed (pip install -r requirements-dev.txt)"
-        if os.environ.get("CI", "").lower() in ("1", "true"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip_outside_ci("requests is not installed (pip install -r requirements-dev.txt)")
     return requests
 
 

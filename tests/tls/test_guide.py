@@ -16,26 +16,15 @@ from pathlib import Path
 
 import pytest
 from test_docs import codes, rows
-from test_readme import wait_until_it_serves_or_ends
 
 import goev
 from certificates import Authority
-from support import PATIENCE, ROOT, Child, Events, Recorder, eventually, need
+from guides import FENCED, Guide, output
+from support import PATIENCE, ROOT, Events, Recorder, eventually, need
 
-PAGE = ROOT / "docs" / "tls.md"
-TEXT = PAGE.read_text()
-FENCED = re.compile(r"(?ms)^```(\w+)\n(.*?)^```")
+GUIDE = Guide("tls.md", 8443)
+TEXT, program, serving = GUIDE.text, GUIDE.program, GUIDE.serving
 COMMANDS = [text for language, text in FENCED.findall(TEXT) if language == "sh"]
-HEADINGS = ["", *re.findall(r"(?m)^## (.+)$", TEXT)]
-SECTIONS = dict(zip(HEADINGS, re.split(r"(?m)^## .+$", TEXT), strict=True))
-PROGRAMS = {
-    (heading, number): text
-    for heading, section in SECTIONS.items()
-    for number, (_, text) in enumerate(each for each in FENCED.findall(section) if each[0] == "python")
-}
-tried: set[tuple[str, int]] = set()
-
-IN_FOLDER = "import os, runpy, sys; os.chdir(sys.argv[1]); runpy.run_path('block.py', run_name='__main__')"
 
 
 @pytest.fixture(scope="module")
@@ -56,28 +45,6 @@ def folder(made: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def program(folder: Path, heading: str, number: int = 0, *, port: int = 0, **replaced: str) -> Child:
-    """A program of the page in that folder; ``port`` is that of the server to which it connects."""
-    tried.add((heading, number))
-    text = PROGRAMS[heading, number].replace('":8443"', '"127.0.0.1:0"').replace(":8443", f":{port}")
-    for name, value in replaced.items():
-        text = re.sub(rf"(?m)^{name} = .*$", f"{name} = {value!r}", text)
-    (folder / "block.py").write_text(text)
-    return Child("-c", IN_FOLDER, str(folder))
-
-
-@contextmanager
-def serving(folder: Path, heading: str, number: int = 0, **replaced: str) -> Iterator[tuple[int, Child]]:
-    """The port of a server of the page. It must end in order on Ctrl-C, without an exception."""
-    with program(folder, heading, number, **replaced) as child:
-        port = wait_until_it_serves_or_ends(child)
-        assert port is not None, child.errors
-        yield port, child
-        child.interrupt()
-        assert child.end() == 0 or child.errors.rstrip().endswith("KeyboardInterrupt"), child.errors
-        assert "exception in" not in child.errors
-
-
 def trusting(ca: Path | bytes) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=(ca if isinstance(ca, bytes) else ca.read_bytes()).decode())
 
@@ -94,15 +61,6 @@ def ask(port: int, context: ssl.SSLContext, name: str = "localhost") -> str:
     with connected(port, context, name) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         return b"".join(iter(lambda: client.recv(10_000), b"")).decode().partition("\r\n\r\n")[2]
-
-
-def output(child: Child) -> str:
-    """Everything that a program printed that must end by itself."""
-    assert child.end() == 0, child.errors
-    lines = []
-    while not child._lines.empty():
-        lines.append(child._lines.get())
-    return "\n".join(lines)
 
 
 # --- servers ---
@@ -293,7 +251,7 @@ def test_every_program_of_the_page_was_tried(request: pytest.FixtureRequest) -> 
     here = {item.name.partition("[")[0] for item in request.session.items if item.path == Path(__file__)}
     if {name for name in globals() if name.startswith("test_")} - here:
         pytest.skip("only some tests of this file run")
-    assert tried == set(PROGRAMS)
+    assert GUIDE.tried == set(GUIDE.programs)
 
 
 def literals() -> str:
@@ -302,7 +260,7 @@ def literals() -> str:
     return re.sub(r"\\\n\s*", "", sources)
 
 
-@pytest.mark.parametrize("row", rows(PAGE, "class, alert"), ids=lambda row: row[0][:40])
+@pytest.mark.parametrize("row", rows(GUIDE.path, "class, alert"), ids=lambda row: row[0][:40])
 def test_a_text_in_the_table_of_errors_is_one_of_goevs(row) -> None:
     """Its fixed parts; the names of alerts are put in behind."""
     (text,), (kind, alert) = codes(row[0]), codes(row[1])
@@ -314,9 +272,4 @@ def test_a_text_in_the_table_of_errors_is_one_of_goevs(row) -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", TEXT):
-        linked = PAGE.parent / target if target else PAGE
-        assert linked.exists(), target
-        headings = re.findall(r"(?m)^#+ (.+)$", linked.read_text())
-        anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-        assert not anchor or anchor in anchors, anchor
+    assert GUIDE.dead_links() == []

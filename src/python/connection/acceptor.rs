@@ -6,10 +6,13 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
+use crate::error::Error;
 use crate::options::AcceptorOptions;
-use crate::python::callbacks::{CALLBACKS, check_callbacks};
+use crate::poller::Poller;
+use crate::python::callbacks::CALLBACKS;
 use crate::python::connection::Connection;
 use crate::python::connection::reactor::Reactor;
+use crate::python::tables::with_current;
 use crate::python::tls::{ServerContext, server_context};
 use crate::python::values::arguments::{address_object, callable, endpoints, integer, optional_integer, size};
 use crate::python::values::options::{set_admission_option, set_option, take_keywords};
@@ -86,6 +89,13 @@ pub struct Acceptor {
     birth: u32,
 }
 
+impl Acceptor {
+    fn here<R>(&self, method: &'static str, work: impl FnOnce(&Poller) -> R) -> PyResult<R> {
+        fork::check(self.birth, "acceptor")?;
+        Ok(with_current(|poller, _| work(poller)).ok_or(Error::WrongThread(method))?)
+    }
+}
+
 #[pymethods]
 impl Acceptor {
     #[new]
@@ -107,12 +117,12 @@ impl Acceptor {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         callable("factory", factory)?;
+        let Wanted { options, connection_reactor, tls, proxy_protocol, proxy_from } = options_of(options)?;
         if let Ok(class) = factory.cast::<PyType>()
             && class.is_subclass_of::<Connection>()?
         {
-            check_callbacks(class, &CALLBACKS)?;
+            connection_reactor.as_ref().map_or(reactor, |reactor| reactor.get()).check_class(class, &CALLBACKS)?;
         }
-        let Wanted { options, connection_reactor, tls, proxy_protocol, proxy_from } = options_of(options)?;
         let proxies = trusted(proxy_protocol, proxy_from.as_ref())?;
         let endpoints = endpoints(address)?;
         let accepting = reactor.handles_for_sources()?;
@@ -165,6 +175,21 @@ impl Acceptor {
         fork::check(self.birth, "acceptor")?;
         self.core.close();
         Ok(())
+    }
+
+    /// Ends its connections on this thread's poller as a stop of the reactor does: each gets ``on_stopping``, or closes.
+    fn _stop(&self) -> PyResult<()> {
+        self.here("_stop()", |poller| poller.stop_accepted(&self.core))
+    }
+
+    /// Aborts its connections on this thread's poller.
+    fn _abort(&self) -> PyResult<()> {
+        self.here("_abort()", |poller| poller.abort_accepted(&self.core))
+    }
+
+    /// The number of its connections on this thread's poller that have handlers.
+    fn _served(&self) -> PyResult<usize> {
+        self.here("_served()", |poller| poller.served(&self.core))
     }
 
     /// The factory often refers to the acceptor. Once no listener needs it, only this object keeps it alive.

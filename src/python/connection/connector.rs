@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::options::ConnectorOptions;
 use crate::poller::Poller;
 use crate::proxy::{Announcement, Named, Version};
+use crate::python::callbacks::CALLBACKS;
 use crate::python::connection::Connection;
 use crate::python::connection::claim::Claim;
 use crate::python::connection::reactor::Reactor;
@@ -116,6 +117,7 @@ impl Connector {
         proxy_for: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let targets = targets(address)?;
+        self.reactor.get().check_class(&handler.get_type(), &CALLBACKS)?;
         let announcement = self.announcement(proxy_for)?;
         let tls = secured("tls", tls, &targets)?;
         let timeout = match seconds("timeout", timeout)? {

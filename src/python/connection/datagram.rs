@@ -27,6 +27,9 @@ use crate::system::address::{Inet, ip_text, parse_ip, zone_index};
 use crate::system::fork;
 use crate::system::packet_info::Own;
 
+/// The callbacks of a datagram socket.
+const CALLBACKS: [&str; 4] = ["on_open", "on_datagram", "on_error", "on_close"];
+
 /// Called for each datagram of a UDP socket: subclass it and define ``on_datagram(data, address)``.
 ///
 /// ``on_open`` comes first, when the socket is on its poller; ``on_close`` comes last. Each system call reads or sends many
@@ -106,7 +109,7 @@ impl Datagram {
     ) -> PyResult<PyClassInitializer<Self>> {
         // The arguments of the subclass's `__init__`.
         let _ = (args, kwargs);
-        check_callbacks(class, &["on_open", "on_datagram", "on_error", "on_close"])?;
+        check_callbacks(class, &CALLBACKS)?;
         Ok(PyClassInitializer::from(EventHandler::unused()).add_subclass(Self { token: AtomicU64::new(0) }))
     }
 
@@ -167,6 +170,7 @@ impl Datagram {
         };
         let peer = peer.map(|peer| inet("peer", peer)).transpose()?;
         reactor.handles_for_sources()?;
+        reactor.check_class(&slf.get_type(), &CALLBACKS)?;
         let poller = reactor.nearest()?;
         let base: &Bound<'_, EventHandler> = slf.as_super();
         base.get().check_unused()?;

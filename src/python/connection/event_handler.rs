@@ -20,6 +20,9 @@ const EV_IN: i64 = libc::EPOLLIN as i64;
 const EV_OUT: i64 = libc::EPOLLOUT as i64;
 const EV_ET: i64 = 1 << 31;
 
+/// The callbacks of a descriptor.
+pub const CALLBACKS_OF_DESCRIPTORS: [&str; 3] = ["on_read", "on_write", "on_close"];
+
 pub fn add_constants_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("EV_IN", EV_IN)?;
     module.add("EV_OUT", EV_OUT)?;
@@ -108,7 +111,7 @@ impl EventHandler {
     #[classmethod]
     fn new(class: &Bound<'_, PyType>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let _ = (args, kwargs);
-        check_callbacks(class, &["on_read", "on_write", "on_close"])?;
+        check_callbacks(class, &CALLBACKS_OF_DESCRIPTORS)?;
         Ok(Self::unused())
     }
 

@@ -35,7 +35,8 @@ use crate::options::MAX_SOCKET_BUFFER;
 use crate::poller::Poller;
 use crate::protocols::framing::Framing;
 use crate::proxy::Place;
-use crate::python::callbacks::{CALLBACKS, check_callbacks, goes_on, is_inherited_from};
+use crate::python::asyncio::bridge::is_coroutine;
+use crate::python::callbacks::{CALLBACKS, check_callbacks, check_coroutines, goes_on, is_inherited_from};
 use held::{HeldBytes, gather, held};
 use timer::Timer;
 
@@ -54,6 +55,7 @@ use crate::python::values::files;
 use crate::python::values::objects::{bytes_object, copied};
 use crate::python::values::options::{set_connection_option, take_keywords};
 use crate::python::values::proxy::{place_object, proxy_object};
+use crate::python::waiting::Event;
 use crate::shared::remote::{Peer, Remote};
 use crate::slots::Token;
 use crate::system::address::unmapped;
@@ -265,9 +267,12 @@ impl Connection {
             }
             return as_callback(py, &"on_messages", || slf.call_method1(several, (messages,)).map(Some));
         }
-        for message in messages {
+        for (at, message) in messages.iter().enumerate() {
             let (answer, continues) = as_callback(py, &"on_message", || {
                 let answer = slf.call_method1(&one, (message,))?;
+                if !answer.is_none() && is_coroutine(&answer) {
+                    return Ok((later(slf, &answer, messages.get_slice(at + 1, messages.len()))?, false));
+                }
                 let continues = goes_on(&one, &answer)?;
                 Ok((answer, continues))
             })?;
@@ -377,6 +382,7 @@ pub fn hand_over(py: Python<'_>, remote: &Arc<Remote>, other: &Bound<'_, Connect
         let argument = "hand_over(other): ";
         let token = remote.token;
         let Some(old) = tables.handler(py, token) else { return Err(Error::Closed.into()) };
+        check_coroutines(&other.get_type(), &CALLBACKS, tables.event_loop().is_some())?;
         let face = other.get().face();
         if let Some(face) = old.cast::<Connection>()?.get().face() {
             face.check_successor(other, argument)?;
@@ -417,6 +423,15 @@ fn as_callback<R>(py: Python<'_>, name: &'static &'static str, call: impl FnOnce
     call().inspect_err(|error| {
         with_current(|_, tables| tables.blame(py, name, error));
     })
+}
+
+/// A coroutine that ends the `on_message` for one message, and calls it with the `rest` then.
+fn later<'py>(
+    handler: &Bound<'py, Connection>,
+    first: &Bound<'py, PyAny>,
+    rest: Bound<'py, PyList>,
+) -> PyResult<Bound<'py, PyAny>> {
+    handler.py().import("goev.asyncio.awaiting")?.call_method1("deliver", (handler, first, rest))
 }
 
 /// The messages that `feed` returned.
@@ -868,6 +883,60 @@ impl Connection {
             return Err(Error::Closed.into());
         }
         run_in_executor(executor, r#fn, args, then, remote.handle.clone(), Some(remote.clone()))
+    }
+
+    /// Wait until the queued output has fallen to ``low_water``; return at once unless it rose above ``high_water``.
+    ///
+    /// For coroutines on the event loop of the connection's poller (``goev.asyncio``), also inside its own callbacks.
+    ///
+    /// Raises ``ConnectionClosed``: the connection ended before. ``WrongThread``: another event loop runs here.
+    fn drained<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("goev.asyncio.awaiting")?.call_method1("drained", (slf,))
+    }
+
+    /// Wait until ``on_close`` was called; return its argument: the error that ended the connection, or ``None``.
+    ///
+    /// For coroutines on the event loop of the connection's poller (``goev.asyncio``). A callback of the connection would wait
+    /// for itself: it is cancelled. Raises ``ConnectionClosed``: the connection has ended already. ``WrongThread``: another
+    /// event loop runs here.
+    fn closed<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("goev.asyncio.awaiting")?.call_method1("closed", (slf,))
+    }
+
+    /// Whether this is the thread of its poller.
+    fn _is_here(&self) -> PyResult<bool> {
+        let remote = self.remote()?;
+        Ok(with_poller(&remote.handle, |_, _| ()).is_some())
+    }
+
+    /// Whether it may still be used: on its poller's thread only.
+    fn _is_open(&self) -> PyResult<bool> {
+        self.local("_is_open()", |local| Ok(local.poller.is_open(local.token())))
+    }
+
+    /// Has the future set when the output has drained. False if it has to wait for nothing.
+    fn _when_drained(&self, future: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.local("drained()", |local| {
+            if !local.poller.is_open(local.token()) {
+                return Err(Error::Closed.into());
+            }
+            let waits = local.poller.want_drain(local.token());
+            if waits {
+                local.tables.waiters.add(local.token(), Event::Drained, future.clone().unbind());
+            }
+            Ok(waits)
+        })
+    }
+
+    /// Has the future set when the connection has ended.
+    fn _when_closed(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.local("closed()", |local| {
+            if local.tables.handler(future.py(), local.token()).is_none() {
+                return Err(Error::Closed.into());
+            }
+            local.tables.waiters.add(local.token(), Event::Closed, future.clone().unbind());
+            Ok(())
+        })
     }
 
     /// The values of ``Reactor.cache_set`` as this poller sees them: a read-only mapping.

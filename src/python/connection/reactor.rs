@@ -10,16 +10,17 @@ use std::time::Duration;
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple, PyWeakrefReference};
+use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple, PyType, PyWeakrefReference};
 
 use crate::error::Error;
 use crate::options::ReactorOptions;
 use crate::poller::Poller;
 use crate::proxy::Refusal;
+use crate::python::callbacks::{CALLBACKS, check_coroutines};
 use crate::python::connection::Connection;
 use crate::python::connection::adopt::{adopt, next_turn};
 use crate::python::connection::at_exit;
-use crate::python::connection::event_handler::{Descriptors, EventHandler, Place, interests};
+use crate::python::connection::event_handler::{CALLBACKS_OF_DESCRIPTORS, Descriptors, EventHandler, Place, interests};
 use crate::python::connection::stop_report::StopReport;
 use crate::python::connection::timer::Timer;
 use crate::python::contexts::Later;
@@ -55,6 +56,8 @@ use crate::tls::FailureKind;
 ///     stall_warning: seconds after which a running callback is logged with its peer and its Python stack (logger
 ///         ``goev.stalls``), once, while it runs, by a thread that needs no interpreter lock; at least 0.001. ``None``
 ///         means never.
+///     asyncio: whether each poller's thread runs an event loop of asyncio, which callbacks with ``async def`` need
+///         (``goev.asyncio``).
 ///
 /// As a context manager it stops and joins at the end of the block; it does not start by itself.
 ///
@@ -66,11 +69,18 @@ pub struct Reactor {
     /// Set when it begins to run or is stopped, always attached: from then on the garbage collector does not look at what
     /// it holds. The collector looks twice, and must see the same.
     is_in_use: AtomicBool,
+    /// Whether event loops of asyncio drive its pollers.
+    has_loops: bool,
 }
 
 impl Reactor {
     fn new_with(core: Arc<CoreReactor<PyDispatch>>, descriptors: Arc<Descriptors>) -> Self {
-        Self { core, descriptors, is_in_use: AtomicBool::new(false) }
+        Self { core, descriptors, is_in_use: AtomicBool::new(false), has_loops: false }
+    }
+
+    /// Refuses a handler class with coroutines, unless event loops run them.
+    pub fn check_class(&self, class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResult<()> {
+        check_coroutines(class, callbacks, self.has_loops)
     }
 
     /// Whether it holds what it will run with, in this process.
@@ -154,13 +164,30 @@ impl Reactor {
         // Such a clock stands still during a callback, so there is no stall to detect.
         let options = ReactorOptions { stall_warning: None, ..ReactorOptions::default() };
         let make = |handle: &Arc<PollerHandle>| PyDispatch::by_hand(py, handle, &descriptors);
-        let stepper = CoreReactor::by_hand(time, &options, make)?;
-        let reactor = Bound::new(py, Self::new_with(stepper.reactor().clone(), descriptors))?;
+        let core = CoreReactor::by_hand(time, &options, make)?;
+        let stepper = core.stepped()?;
+        let reactor = Bound::new(py, Self::new_with(core, descriptors))?;
         reactor.get().is_in_use.store(true, Ordering::Relaxed);
-        if let Some(parked) = stepper.parked() {
-            parked.dispatch.tables().set_reactor(PyWeakrefReference::new(&reactor)?.unbind());
-        }
+        stepper.parked().dispatch.tables().set_reactor(PyWeakrefReference::new(&reactor)?.unbind());
         Ok((reactor.unbind(), stepper))
+    }
+
+    /// Has its only poller run turn by turn, by a loop on the thread that holds the result.
+    pub fn stepped(slf: &Bound<'_, Self>) -> PyResult<Stepper<PyDispatch>> {
+        let this = slf.get();
+        this.core.check_process()?;
+        if !this.has_loops {
+            return Err(Error::State("a loop drives a Reactor(asyncio=True)".into()).into());
+        }
+        Self::introduce(slf)?;
+        this.prepare_watchdog(slf.py());
+        this.is_in_use.store(true, Ordering::Relaxed);
+        Ok(slf.py().detach(|| this.core.stepped())?)
+    }
+
+    /// The reactor below.
+    pub fn core(&self) -> &Arc<CoreReactor<PyDispatch>> {
+        &self.core
     }
 
     fn current(&self, handles: &[Arc<PollerHandle>]) -> Option<Arc<PollerHandle>> {
@@ -286,9 +313,10 @@ impl Reactor {
         signature = (
             pollers = None, *, name = "goev-poller", cpus = None, read_buffer_size = 524288, batch_calls = 256,
             batch_time = 0.001, handshakes_per_batch = 4, timer_capacity = 0, stall_warning = Some(0.1),
+            asyncio = false,
         ),
         text_signature = "(pollers=None, *, name='goev-poller', cpus=None, read_buffer_size=524288, batch_calls=256, \
-            batch_time=0.001, handshakes_per_batch=4, timer_capacity=0, stall_warning=0.1)"
+            batch_time=0.001, handshakes_per_batch=4, timer_capacity=0, stall_warning=0.1, asyncio=False)"
     )]
     #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, where it is the natural form")]
     fn new(
@@ -302,6 +330,7 @@ impl Reactor {
         #[pyo3(from_py_with = integer)] handshakes_per_batch: i64,
         #[pyo3(from_py_with = integer)] timer_capacity: i64,
         stall_warning: Option<f64>,
+        asyncio: bool,
     ) -> PyResult<Self> {
         let pollers = pollers.unwrap_or_else(|| default_pollers(py));
         let pollers = usize::try_from(pollers).map_err(|_| {
@@ -319,8 +348,10 @@ impl Reactor {
             timer_capacity: size("timer_capacity", timer_capacity)?,
             stall_warning: stall_warning.map(|limit| seconds("stall_warning", limit)).transpose()?,
         };
-        let core = CoreReactor::new(pollers, &options, |handle| PyDispatch::new(py, handle, &descriptors))?;
-        Ok(Self::new_with(core, descriptors))
+        let driver = asyncio.then(|| py.import("goev.asyncio.loop")?.getattr("drive")).transpose()?;
+        let make = |handle: &Arc<PollerHandle>| PyDispatch::new(py, handle, &descriptors, driver.as_ref());
+        let core = CoreReactor::new(pollers, &options, make)?;
+        Ok(Self { has_loops: asyncio, ..Self::new_with(core, descriptors) })
     }
 
     /// The number of pollers.
@@ -488,6 +519,22 @@ impl Reactor {
         run_in_executor(executor, r#fn, args, then, self.nearest()?, None)
     }
 
+    /// Run ``fn(*args)`` in ``executor``, as ``run_in_executor`` does, and wait for its result.
+    ///
+    /// For coroutines on an event loop that drives a poller of this reactor (``goev.asyncio``). Raises what ``fn`` raises;
+    /// ``WrongThread``: another event loop runs here.
+    #[pyo3(signature = (executor, r#fn, *args))]
+    fn run_in_executor_async<'py>(
+        slf: &Bound<'py, Self>,
+        executor: Option<&Bound<'py, PyAny>>,
+        r#fn: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        callable("fn", r#fn)?;
+        let awaiting = slf.py().import("goev.asyncio.awaiting")?;
+        awaiting.call_method1("run_in_executor", (slf, executor, r#fn, args))
+    }
+
     /// Calls ``then(future)`` when the future is done, on the poller that ``run_in_executor`` would use.
     fn _when_done(&self, future: &Bound<'_, PyAny>, then: &Bound<'_, PyAny>) -> PyResult<()> {
         when_done(future, Later::new(then)?, self.nearest()?, None)
@@ -592,6 +639,7 @@ impl Reactor {
         sock: &Bound<'_, PyAny>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
+        self.check_class(&handler.get_type(), &CALLBACKS)?;
         adopt(&self.next_in_turn(next_turn)?, handler, sock, options)
     }
 
@@ -610,6 +658,7 @@ impl Reactor {
     ) -> PyResult<()> {
         let (fd, interests) = (descriptor("fd", fd)?, interests(events)?);
         self.open_handles()?;
+        self.check_class(&handler.get_type(), &CALLBACKS_OF_DESCRIPTORS)?;
         handler.get().check_unused()?;
         let added = self.on_own_poller(|poller, tables| -> PyResult<()> {
             let token = poller.add_descriptor(fd, interests)?;

@@ -16,6 +16,7 @@ use super::reactor::Reactor;
 use crate::connection::memory::{End, Memory};
 use crate::options::ConnectionOptions;
 use crate::poller::Poller;
+use crate::python::callbacks::{CALLBACKS, check_coroutines};
 use crate::python::dispatch::PyDispatch;
 use crate::python::tables::Tables;
 use crate::python::values::arguments::{bytes_of, inet, integer, nanoseconds, size};
@@ -44,7 +45,7 @@ impl Bench {
     /// Calls `work` with the poller, while no callback runs.
     fn with_poller<R>(&self, work: impl FnOnce(&Poller, &Tables) -> R) -> PyResult<R> {
         let stepper = lock(&self.stepper);
-        let parked = stepper.as_ref().and_then(Stepper::parked).ok_or_else(busy)?;
+        let parked = stepper.as_ref().map(Stepper::parked).ok_or_else(busy)?;
         Ok(work(&parked.poller, parked.dispatch.tables()))
     }
 
@@ -107,6 +108,7 @@ impl Bench {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<TestPeer> {
         let py = slf.py();
+        check_coroutines(&handler.get_type(), &CALLBACKS, false)?;
         let mut settings = ConnectionOptions::default();
         take_keywords("open", options, |name, value| set_connection_option(&mut settings, name, value))?;
         settings.validate()?;

@@ -6,10 +6,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `mod` | the batch, and the callbacks of connections |
+//! | `coroutines` | callbacks with `async def`, and the action on every answer that is not `None` |
 //! | `handlers` | new handlers: made by a factory, with the protocol of their face |
 //! | `others` | callbacks of timers, tasks, datagrams and descriptors |
 //! | `report` | exceptions of callbacks: the log, and the end of the connection |
 
+mod coroutines;
 mod handlers;
 mod others;
 mod report;
@@ -22,9 +24,10 @@ use pyo3::types::PyString;
 use crate::error::{Foreign, Reason};
 use crate::poller::call::Call;
 use crate::poller::watchdog::Stall;
-use crate::poller::{Dispatch, Poller};
+use crate::poller::{Dispatch, Failure, Parked, Poller};
 use crate::protocols::Protocol;
-use crate::python::callbacks::{goes_on, is_inherited_from, is_none};
+use crate::python::asyncio::lent::Lent;
+use crate::python::callbacks::is_inherited_from;
 use crate::python::connection::Connection;
 use crate::python::connection::event_handler::Descriptors;
 use crate::python::protocols::{Called, FaceRef, framing};
@@ -33,7 +36,7 @@ use crate::python::running::fairness::{Attached, Share, has_lock};
 use crate::python::running::logs::About;
 use crate::python::running::stalls;
 use crate::python::running::threads::Listed;
-use crate::python::tables::{Caller, Dispatching, PyTask, Tables};
+use crate::python::tables::{Asked, Caller, Dispatching, Kind, PyTask, Tables};
 use crate::python::values::arguments::type_name;
 use crate::python::values::errors;
 use crate::shared::handle::PollerHandle;
@@ -49,9 +52,25 @@ pub struct PyDispatch {
     descriptors: Arc<Descriptors>,
     /// `None` in a Python without an interpreter lock, and for turns that a test makes by hand.
     share: Option<Share>,
+    /// The function that runs an event loop over the poller of its thread; `None` for a poller without a loop.
+    driver: Option<Py<PyAny>>,
 }
 
 impl Dispatch for PyDispatch {
+    fn drive(parked: Box<Parked<Self>>, name: Option<&str>) -> Result<(), Failure> {
+        thread_exit::guard();
+        attach(|py| {
+            let Some(driver) = parked.dispatch.driver.as_ref().map(|driver| driver.clone_ref(py)) else {
+                let mut result = Ok(());
+                parked.dispatch.on_thread(name, &mut || result = parked.poller.run(&parked.dispatch));
+                return result;
+            };
+            let _listed = name.map(|name| Listed::new(py, name));
+            let driven = Lent::new(py, parked).and_then(|lent| driver.call1(py, (lent,)));
+            driven.map(drop).map_err(|error| Failure::Halted(Box::new(error)))
+        })
+    }
+
     fn on_thread(&self, name: Option<&str>, body: &mut dyn FnMut()) {
         thread_exit::guard();
         attach(|py| {
@@ -94,15 +113,21 @@ impl Dispatch for PyDispatch {
 }
 
 impl PyDispatch {
-    pub fn new(py: Python<'_>, handle: &Arc<PollerHandle>, descriptors: &Arc<Descriptors>) -> Self {
+    pub fn new(
+        py: Python<'_>,
+        handle: &Arc<PollerHandle>,
+        descriptors: &Arc<Descriptors>,
+        driver: Option<&Bound<'_, PyAny>>,
+    ) -> Self {
         let share = has_lock(py).then(Share::new);
-        Self { share, ..Self::by_hand(py, handle, descriptors) }
+        let driver = driver.map(|driver| driver.clone().unbind());
+        Self { share, driver, ..Self::by_hand(py, handle, descriptors) }
     }
 
     /// A dispatch for turns that a test makes by hand.
     pub fn by_hand(py: Python<'_>, handle: &Arc<PollerHandle>, descriptors: &Arc<Descriptors>) -> Self {
         let (handle, descriptors) = (handle.clone(), descriptors.clone());
-        Self { handle, tables: Tables::new(py), descriptors, share: None }
+        Self { handle, tables: Tables::new(py), descriptors, share: None, driver: None }
     }
 
     pub fn tables(&self) -> &Tables {
@@ -171,6 +196,14 @@ impl PyDispatch {
             Call::Close { token, reason, protocol, timers } => {
                 self.end(py, poller, token, reason, protocol, timers);
             }
+            Call::Drained(token) => {
+                contexts.enter_nothing(py);
+                self.tables.waiters.drained(py, token);
+            }
+            Call::Cancel(token) => {
+                contexts.enter_nothing(py);
+                self.tables.waiting.cancel(py, token);
+            }
             Call::AcceptFailed(acceptor, error) => {
                 contexts.enter_nothing(py);
                 self.warn_of_shortage(py, poller, &acceptor, &error);
@@ -189,7 +222,9 @@ impl PyDispatch {
                 contexts.enter(py, token);
                 if let Some((handler, _)) = self.tables.take_handler(token) {
                     self.descriptors.remove(token, self.handle.index);
-                    self.call_close(py, poller, handler.bind(py), reason);
+                    if let Some((handler, reason)) = self.tables.waiting.close_later(py, token, (handler, reason)) {
+                        self.call_close(py, poller, handler.bind(py), reason);
+                    }
                     contexts.forget(token);
                 }
             }
@@ -213,10 +248,9 @@ impl PyDispatch {
     fn call_deciding(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
         let Some(handler) = self.tables.handler(py, token) else { return };
         self.tables.contexts.enter(py, token);
-        match handler.call_method0(name).and_then(|answer| goes_on(name, &answer)) {
-            Ok(true) => {}
-            Ok(false) => poller.close(token),
-            Err(error) => self.end_by(poller, token, &handler, name, error),
+        let answer = handler.call_method0(name);
+        if !is_nothing(&answer) {
+            self.settle(py, poller, Asked::of(Kind::Deciding, token, name, &handler), answer);
         }
     }
 
@@ -225,18 +259,13 @@ impl PyDispatch {
         let Some((handler, face)) = self.tables.handler_and_face(py, token) else { return };
         let face = or_messages(face);
         let (names, contexts) = (&self.tables.names, &self.tables.contexts);
-        let Some(Called { name, answer, about }) = face.call(poller, names, contexts, token, &handler) else {
+        let Some(Called { name, answer, about, holds }) = face.call(poller, names, contexts, token, &handler) else {
             return;
         };
-        let name = name.bind(py);
-        match answer.and_then(|answer| goes_on(name, &answer)) {
-            Ok(true) => {}
-            Ok(false) => face.decline(poller, token),
-            Err(error) => {
-                if let Some(error) = self.blame(poller, token, &handler, name, error) {
-                    face.fail(py, poller, token, about, error);
-                }
-            }
+        if !is_nothing(&answer) {
+            let (about, holds) = (about.map(Bound::unbind), holds);
+            let asked = Asked::of(Kind::Protocol(face), token, name.bind(py), &handler);
+            self.settle(py, poller, Asked { about, holds, ..asked }, answer);
         }
     }
 
@@ -252,11 +281,12 @@ impl PyDispatch {
         let face = handler.cast::<Connection>().ok().and_then(|connection| connection.get().face());
         let called = or_messages(face).passed(poller, &self.tables.names, handler, mark);
         let Some(Called { name, answer, .. }) = called else { return };
-        let name = name.bind(py);
-        let Err(error) = answer.and_then(|answer| is_none(name, &answer)) else { return };
-        match token {
-            Some(token) => self.end_by(poller, token, handler, name, error),
-            None => self.report(py, poller, handler, &name.to_string(), error),
+        if !is_nothing(&answer) {
+            let asked = match token {
+                Some(token) => Asked::of(Kind::Telling, token, name.bind(py), handler),
+                None => Asked::beside(Kind::Last, None, name.bind(py), handler),
+            };
+            self.settle(py, poller, asked, answer);
         }
     }
 
@@ -282,9 +312,9 @@ impl PyDispatch {
         let Some(handler) = self.tables.handler(py, token) else { return };
         let name = self.tables.names.on_drain.bind(py);
         self.tables.contexts.enter(py, token);
-        let answer = handler.call_method0(name).and_then(|answer| is_none(name, &answer));
-        if let Err(error) = answer {
-            self.end_by(poller, token, &handler, name, error);
+        let answer = handler.call_method0(name);
+        if !is_nothing(&answer) {
+            self.settle(py, poller, Asked::of(Kind::Telling, token, name, &handler), answer);
         }
     }
 
@@ -303,13 +333,17 @@ impl PyDispatch {
             let handler = handler.bind(py);
             self.tables.contexts.enter(py, token);
             or_messages(face).end(handler, protocol);
-            match self.tables.take_observer(token) {
-                None => self.call_close(py, poller, handler, reason),
-                Some(ends) => {
+            match (self.tables.take_observer(token), self.tables.waiters.has(token)) {
+                (None, false) => self.call_close(py, poller, handler, reason),
+                (ends, _) => {
                     let error = errors::of_reason(py, reason);
-                    // Fails only when memory runs out.
-                    let _ = ends.bind(py).append(&error);
-                    self.call_on_close(py, poller, handler, error);
+                    if let Some(ends) = ends {
+                        // Fails only when memory runs out.
+                        let _ = ends.bind(py).append(&error);
+                    }
+                    let told = error.as_ref().map(|error| error.clone_ref(py));
+                    self.call_on_close(py, poller, handler, told);
+                    self.tables.waiters.closed(py, token, error.as_ref());
                 }
             }
         }
@@ -318,8 +352,9 @@ impl PyDispatch {
 
     fn call_on_close(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {
         let name = self.tables.names.on_close.bind(py);
-        if let Err(error) = handler.call_method1(name, (error,)).and_then(|answer| is_none(name, &answer)) {
-            self.report(py, poller, handler, &name.to_string(), error);
+        let answer = handler.call_method1(name, (error,));
+        if !is_nothing(&answer) {
+            self.settle(py, poller, Asked::beside(Kind::Last, None, name, handler), answer);
         }
     }
 }
@@ -333,6 +368,10 @@ impl Caller for PyDispatch {
         drop(self.report_and_keep(py, poller, subject, doing, error));
     }
 
+    fn conclude(&self, py: Python<'_>, poller: &Poller, asked: Asked, number: u64, answer: PyResult<Bound<'_, PyAny>>) {
+        self.conclude_wait(py, poller, asked, number, answer);
+    }
+
     fn call_connect_fail(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, error: PyErr) {
         if let Ok(connection) = handler.cast::<Connection>() {
             connection.get().release();
@@ -343,9 +382,9 @@ impl Caller for PyDispatch {
             let about = About { callback: Some("on_connect_fail"), ..About::default() };
             return self.log(py, poller, handler, &about, &text, &error);
         }
-        let answer = handler.call_method1(name, (error.into_value(py),)).and_then(|answer| is_none(name, &answer));
-        if let Err(error) = answer {
-            self.report(py, poller, handler, &name.to_string(), error);
+        let answer = handler.call_method1(name, (error.into_value(py),));
+        if !is_nothing(&answer) {
+            self.settle(py, poller, Asked::beside(Kind::Last, None, name, handler), answer);
         }
     }
 
@@ -363,6 +402,12 @@ impl Caller for PyDispatch {
         let answer = handler.call_method0(name);
         self.settle_datagrams(py, poller, token, handler, name, answer);
     }
+}
+
+/// Whether a callback answered `None`, as most do: then there is nothing to act on.
+#[inline]
+fn is_nothing(answer: &PyResult<Bound<'_, PyAny>>) -> bool {
+    matches!(answer, Ok(answer) if answer.is_none())
 }
 
 /// The face of a handler: the one of its class, else the face for messages and bytes.

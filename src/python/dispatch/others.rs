@@ -5,15 +5,15 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-use super::PyDispatch;
+use super::{PyDispatch, is_nothing};
 use crate::error::Reason;
 use crate::poller::Poller;
-use crate::python::callbacks::{goes_on, is_false};
 use crate::python::connection::Connection;
 use crate::python::connection::datagram::peer_object;
 use crate::python::contexts::Later;
-use crate::python::tables::{Caller, PyTask};
+use crate::python::tables::{Asked, Caller, Kind, PyTask};
 use crate::python::values::objects::bytes_object;
+use crate::python::waiting::Owner;
 use crate::shared::remote::Remote;
 use crate::slots::Token;
 use crate::sources::datagram::Datagram;
@@ -25,19 +25,15 @@ impl PyDispatch {
         if owner.is_some_and(|owner| !poller.is_open(owner)) {
             return;
         }
-        let name = self.tables.names.timer_callback.bind(py);
-        match callback.call(py, &self.tables.contexts, &PyTuple::empty(py)) {
-            Ok(answer) if is_false(&answer) => self.tables.cancel_timer(poller, id),
-            Ok(_) => {}
-            Err(error) => {
-                self.tables.cancel_timer(poller, id);
-                let Some(owner) = owner else {
-                    return self.report(py, poller, callback.function.bind(py), "timer callback", error);
-                };
-                if let Some(handler) = self.tables.handler(py, owner) {
-                    self.end_by(poller, owner, &handler, name, error);
-                }
-            }
+        if owner.is_none() && self.tables.waiting.has_some(Owner::Timer(id)) {
+            // Its last call has not ended; this one is missed.
+            return;
+        }
+        let answer = callback.call(py, &self.tables.contexts, &PyTuple::empty(py));
+        if !is_nothing(&answer) {
+            let name = self.tables.names.timer_callback.bind(py);
+            let asked = Asked::beside(Kind::Timer(id), owner, name, callback.function.bind(py));
+            self.settle(py, poller, Asked { holds: owner.is_some(), ..asked }, answer);
         }
     }
 
@@ -62,10 +58,15 @@ impl PyDispatch {
 
     /// The values of the connection are those of its new handler, which goes on with them.
     fn call_handed_over(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>) {
-        if let Some(remote) = handler.cast::<Connection>().ok().and_then(|connection| connection.get().bound()) {
-            self.tables.contexts.enter(py, remote.current());
+        let Some(remote) = handler.cast::<Connection>().ok().and_then(|connection| connection.get().bound()) else {
+            return self.call_close(py, poller, handler, Reason::Orderly);
+        };
+        self.tables.contexts.enter(py, remote.current());
+        // The coroutine that has handed over goes on.
+        let last = (handler.clone().unbind(), Reason::Orderly);
+        if let Some((_, reason)) = self.tables.waiting.keep_last(remote.token, last) {
+            self.call_close(py, poller, handler, reason);
         }
-        self.call_close(py, poller, handler, Reason::Orderly);
     }
 
     fn run_call(
@@ -80,10 +81,11 @@ impl PyDispatch {
         if owner.as_ref().is_some_and(|owner| !poller.is_open(owner.token)) {
             return;
         }
-        let Err(error) = function.call(py, &self.tables.contexts, args.bind(py)) else { return };
-        match owner.and_then(|owner| Some((owner.token, self.tables.handler(py, owner.token)?))) {
-            Some((token, handler)) => self.end_by(poller, token, &handler, &PyString::new(py, name), error),
-            None => self.report(py, poller, function.function.bind(py), name, error),
+        let answer = function.call(py, &self.tables.contexts, args.bind(py));
+        if !is_nothing(&answer) {
+            let (owner, name) = (owner.map(|owner| owner.token), PyString::new(py, name));
+            let asked = Asked::beside(Kind::Posted, owner, &name, function.function.bind(py));
+            self.settle(py, poller, asked, answer);
         }
     }
 
@@ -92,14 +94,9 @@ impl PyDispatch {
     pub(super) fn call_descriptor(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
         let Some(handler) = self.tables.handler(py, token) else { return };
         self.tables.contexts.enter(py, token);
-        match handler.call_method0(name).and_then(|answer| goes_on(name, &answer)) {
-            Ok(true) => {}
-            Ok(false) => poller.remove_descriptor(token, Reason::Orderly),
-            Err(error) => {
-                if let Some(error) = self.report_and_keep(py, poller, &handler, &name.to_string(), error) {
-                    poller.remove_descriptor(token, Reason::Raised(Box::new(error)));
-                }
-            }
+        let answer = handler.call_method0(name);
+        if !is_nothing(&answer) {
+            self.settle(py, poller, Asked::of(Kind::Descriptor, token, name, &handler), answer);
         }
     }
 
@@ -134,14 +131,8 @@ impl PyDispatch {
         name: &Bound<'_, PyString>,
         answer: PyResult<Bound<'_, PyAny>>,
     ) {
-        match answer.and_then(|answer| goes_on(name, &answer)) {
-            Ok(true) => {}
-            Ok(false) => poller.close_datagrams(token, Reason::Orderly),
-            Err(error) => {
-                if let Some(error) = self.report_and_keep(py, poller, handler, &name.to_string(), error) {
-                    poller.close_datagrams(token, Reason::Raised(Box::new(error)));
-                }
-            }
+        if !is_nothing(&answer) {
+            self.settle(py, poller, Asked::of(Kind::Datagrams, token, name, handler), answer);
         }
     }
 }

@@ -9,6 +9,7 @@ use pyo3::types::PyString;
 
 use super::PyDispatch;
 use crate::poller::Poller;
+use crate::python::asyncio::bridge::is_cancelled;
 use crate::python::connection::Connection;
 use crate::python::running::logs::{self, About};
 use crate::python::values::arguments::{peer_text, type_name};
@@ -152,11 +153,4 @@ pub(super) fn text_of(subject: &Bound<'_, PyAny>) -> String {
 /// which Python code ends a coroutine or a generator.
 fn ends_connection(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyGeneratorExit>(py) || is_cancelled(py, error)
-}
-
-/// Whether an exception is an `asyncio.CancelledError`. Nothing has raised one if the module was never imported.
-fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
-    let modules = PyModule::import(py, "sys").and_then(|sys| sys.getattr("modules"));
-    let module = modules.and_then(|modules| modules.get_item("asyncio.exceptions"));
-    module.and_then(|module| module.getattr("CancelledError")).is_ok_and(|class| error.is_instance(py, &class))
 }

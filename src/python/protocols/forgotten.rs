@@ -12,6 +12,7 @@ use crate::poller::Poller;
 use crate::python::running::logs::{About, log};
 use crate::python::tables::{Caller, PyTask, Task, with_poller};
 use crate::python::values::arguments::peer_text;
+use crate::python::waiting::Owner;
 use crate::shared::remote::Remote;
 
 /// The most characters of a request line in the log.
@@ -31,6 +32,11 @@ struct Forgotten {
 pub fn warn(remote: &Arc<Remote>, head: &[u8], is_begun: bool) {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let line = line.iter().take(MOST_LINE).map(|byte| char::from(*byte)).collect();
+    let owner = Owner::Handler(remote.token);
+    if with_poller(&remote.handle, |_, tables| tables.waiting.are_cancelled(owner)).unwrap_or(false) {
+        // The peer has gone away, and its requests were cancelled.
+        return;
+    }
     let class = with_poller(&remote.handle, |_, tables| Python::attach(|py| class_of(py, remote, tables))).flatten();
     // A poller that has ended has no connection that waits for an answer.
     let _ = remote.handle.post_task(PyTask::other(Forgotten { remote: remote.clone(), class, line, is_begun }));

@@ -204,7 +204,7 @@ impl Face for Messages {
             let name = &names.on_messages;
             let messages = messages.and_then(|messages| PyList::new(py, messages));
             let answer = messages.and_then(|messages| handler.call_method1(name, (messages,)));
-            return Some(Called { name, answer, about: None });
+            return Some(Called { name, answer, about: None, holds: true });
         }
         let mut failed = None;
         let made = |message: &[u8]| or_keep(bytes_object(py, message), &mut failed);
@@ -214,7 +214,7 @@ impl Face for Messages {
             Some(message) => handler.call_method1(name.bind(py), (message,)),
             None => Err(failed?),
         };
-        Some(Called { name, answer, about: None })
+        Some(Called { name, answer, about: None, holds: true })
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 
@@ -203,6 +204,13 @@ impl HttpConnection {
         Py::new(py, Limits { core: Arc::default() })
     }
 
+    /// Coroutines of ``on_request`` whose peer goes away before their answers: ``"cancel"`` ends them, ``"finish"`` lets
+    /// them go on. The peer has gone away when it closes or resets the connection, or shuts down its write side.
+    #[classattr]
+    fn on_disconnect() -> &'static str {
+        "cancel"
+    }
+
     /// A request came: answer it by ``request.respond`` or ``request.start``, now or later. ``False`` closes.
     ///
     /// The base class answers 404. A request that is dropped without an answer gets 500, with a warning in the log, and
@@ -289,7 +297,11 @@ impl Face for Requests {
             http.observe();
             handler.cast::<HttpConnection>()?.get().observer.get_or_init(Arc::default);
         }
-        Ok(poller.set_protocol(token, http)?)
+        poller.set_protocol(token, http)?;
+        if outlives_peer(handler)? {
+            poller.set_outlive_peer(token, true);
+        }
+        Ok(())
     }
 
     /// Calls the handler with the next request, or with a piece of a body.
@@ -329,12 +341,12 @@ impl Face for Requests {
                 }
                 Some(match Request::object(py, remote, number, parts, observer.cloned()) {
                     Ok(request) => call_on_request(poller, names, contexts, token, http, request),
-                    Err(error) => Called { name, answer: Err(error), about: None },
+                    Err(error) => Called { name, answer: Err(error), about: None, holds: true },
                 })
             }
             Some(Came::Body(piece)) => call_on_body(names, contexts, token, http, &piece),
             Some(Came::End) => call_on_body(names, contexts, token, http, &PyBytes::new(py, b"")),
-            None => Some(Called { name, answer: Err(failed?), about: None }),
+            None => Some(Called { name, answer: Err(failed?), about: None, holds: true }),
         }
     }
 
@@ -352,7 +364,7 @@ impl Face for Requests {
         let name = &names.on_answered;
         let answer = object_of(http, number, expected)
             .and_then(|request| handler.call_method1(name.bind(handler.py()), (request, status, bytes, seconds)));
-        Some(Called { name, answer, about: None })
+        Some(Called { name, answer, about: None, holds: true })
     }
 
     fn end(&self, handler: &Bound<'_, PyAny>, _protocol: Option<Box<dyn Protocol>>) {
@@ -407,7 +419,9 @@ fn call_on_request<'a, 'py>(
         let number = request.get().number();
         poller.with::<Http, _>(token, |http, wire| http.continue_body(number, wire));
     }
-    Called { name, answer, about: Some(request.into_any()) }
+    // Requests that are whole run side by side; their answers leave in order.
+    let holds = request.get().is_streamed();
+    Called { name, answer, about: Some(request.into_any()), holds }
 }
 
 /// The object of a request whose answer was sent. If it was dropped without an answer, it is made once more.
@@ -446,7 +460,17 @@ fn call_on_body<'a, 'py>(
         handler.get().receive(None);
     }
     let answer = handler.call_method1(name.bind(py), (&request, piece));
-    Some(Called { name, answer, about: Some(request.into_any()) })
+    Some(Called { name, answer, about: Some(request.into_any()), holds: true })
+}
+
+/// Whether the coroutines of a handler go on when its peer has gone away: by its `on_disconnect`.
+fn outlives_peer(handler: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let wanted = handler.getattr(intern!(handler.py(), "on_disconnect"))?;
+    match wanted.extract().unwrap_or("") {
+        "cancel" => Ok(false),
+        "finish" => Ok(true),
+        _ => Err(PyValueError::new_err(format!("on_disconnect must be 'cancel' or 'finish', not {}", wanted.repr()?))),
+    }
 }
 
 /// Drops the values that the frames of tracebacks hold, because requests without an answer may be among them. The

@@ -31,6 +31,8 @@ pub struct Called<'a, 'py> {
     pub answer: PyResult<Bound<'py, PyAny>>,
     /// The object that the callback was about, for example a request.
     pub about: Option<Bound<'py, PyAny>>,
+    /// Whether the next callback waits for the end of this one, if it is a coroutine.
+    pub holds: bool,
 }
 
 /// A face as each handler and its connection hold it: one word, unlike a reference to the trait.

@@ -181,7 +181,7 @@ impl Face for Items {
             Some(message) => handler.call_method1(name.bind(py), (message,)),
             None => Err(failed?),
         };
-        Some(Called { name, answer, about: None })
+        Some(Called { name, answer, about: None, holds: true })
     }
 
     /// The handshake: an HTTP connection.

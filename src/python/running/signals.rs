@@ -1,5 +1,6 @@
 //! Signals during `run()` on the main thread: every signal wakes its poller, and SIGINT and SIGTERM stop the reactor.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -40,6 +41,35 @@ impl WakeupFd {
         py.import("signal")?.call_method1("set_wakeup_fd", (before,))?;
         Ok(())
     }
+}
+
+/// Has signals write to the pipe of `writer` (signal.set_wakeup_fd), on the main thread and unless other code has set a
+/// descriptor.
+pub fn wake_by(py: Python<'_>, writer: RawFd) -> PyResult<()> {
+    if is_main_thread(py)? {
+        let before = set_wakeup_fd(py, writer)?;
+        if before >= 0 {
+            set_wakeup_fd(py, before)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the work of [`wake_by`], unless other code has set another descriptor since.
+pub fn wake_no_more(py: Python<'_>, writer: RawFd) -> PyResult<()> {
+    if is_main_thread(py)? {
+        let now = set_wakeup_fd(py, -1)?;
+        if now >= 0 && now != writer {
+            set_wakeup_fd(py, now)?;
+        }
+    }
+    Ok(())
+}
+
+fn set_wakeup_fd(py: Python<'_>, fd: RawFd) -> PyResult<RawFd> {
+    let arguments = PyDict::new(py);
+    arguments.set_item("warn_on_full_buffer", false)?;
+    py.import("signal")?.call_method("set_wakeup_fd", (fd,), Some(&arguments))?.extract()
 }
 
 fn is_main_thread(py: Python<'_>) -> PyResult<bool> {

@@ -1,0 +1,124 @@
+"""The event loop."""
+
+import asyncio
+import warnings
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from goev._core import Lent, Reactor, _call_soon_of
+from goev.asyncio.selector import PollerSelector
+
+Result = TypeVar("Result")
+
+CLOSING = 1.0  # seconds for the callbacks of connections that are left when the loop ends
+
+
+class EventLoop(asyncio.SelectorEventLoop):
+    """An event loop of asyncio whose selector is a poller of goev.
+
+    Handlers of its reactor and coroutines run on the same thread, one at a time. Everything else of asyncio works as on
+    ``asyncio.SelectorEventLoop``, of which this is a subclass (the argument ``selector`` is documented for it).
+
+    Args:
+        **options: the keyword arguments of ``Reactor``.
+    """
+
+    _turns: PollerSelector
+    _is_lent: bool
+
+    def __init__(self, *, _lent: Lent | None = None, **options: Any) -> None:
+        self._turns = PollerSelector(_lent or Reactor(1, asyncio=True, **options))
+        self._is_lent = _lent is not None
+        super().__init__(self._turns)
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if hasattr(self, "_turns"):  # a loop that could not be made has nothing to complain of
+            super().__del__(_warn)  # type: ignore[call-arg]
+
+    @property
+    def reactor(self) -> Reactor:
+        """The reactor of one poller that this loop drives; it runs while the loop does."""
+        return self._turns.reactor
+
+    async def shutdown_asyncgens(self) -> None:
+        """End the connections that are left, then close asynchronous generators; ``asyncio.Runner`` calls it."""
+        await self._end_connections()
+        await super().shutdown_asyncgens()
+
+    async def _end_connections(self) -> None:
+        if not self._is_lent:
+            self.reactor.stop(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING):
+                while not self._turns.ended:
+                    await asyncio.sleep(0)
+        if not self._turns.ended:
+            await self._cancel_the_rest()
+
+    async def _cancel_the_rest(self) -> None:
+        """Cancel coroutines that began when ``asyncio.Runner`` had cancelled all: those of ``on_close``."""
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
+    def close(self) -> None:
+        """As in asyncio. The coroutines of connections that are left are cancelled first."""
+        if self._turns.waits and not (self.is_closed() or self.is_running() or _is_in_a_loop()):
+            self.run_until_complete(self._end_connections())
+        super().close()
+
+    def run_forever(self) -> None:
+        if self.is_closed() or self.is_running() or _is_in_a_loop():
+            return super().run_forever()  # which says why it cannot run
+        self._turns.begin(self)
+        try:
+            super().run_forever()
+        finally:
+            self._turns.end()
+
+
+# Written in Rust, because asyncio calls it for each step of each task.
+EventLoop.call_soon = _call_soon_of(EventLoop, asyncio.SelectorEventLoop.call_soon)  # type: ignore[method-assign, assignment]
+
+
+def reactor() -> Reactor:
+    """The reactor of the running event loop: for ``Acceptor``, ``connect`` and ``Reactor.adopt`` beside coroutines.
+
+    Raises RuntimeError: no event loop runs on this thread, or it is not an ``EventLoop``.
+    """
+    return reactor_of(asyncio.get_running_loop())
+
+
+def reactor_of(loop: asyncio.AbstractEventLoop) -> Reactor:
+    """The reactor of a loop; see ``reactor``."""
+    if not isinstance(loop, EventLoop):
+        raise RuntimeError(f"goev.asyncio.EventLoop must run here, not {type(loop).__name__}; use goev.asyncio.run()")
+    return loop.reactor
+
+
+def run(main: Coroutine[Any, Any, Result], *, debug: bool | None = None) -> Result:
+    """Run a coroutine on a new ``EventLoop`` until it is done, as ``asyncio.run`` does, and return its result."""
+    if _is_in_a_loop():
+        raise RuntimeError("goev.asyncio.run() cannot be called from a running event loop")
+    with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
+        return runner.run(main)
+
+
+def _is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def drive(lent: Lent) -> None:
+    """Run an event loop on the thread of a poller until the poller has ended; ``Reactor(asyncio=True)`` calls it."""
+    with asyncio.Runner(loop_factory=lambda: EventLoop(_lent=lent)) as runner:
+        try:
+            runner.get_loop().run_forever()
+        except BaseException:
+            reactor_of(runner.get_loop()).stop(0)
+            raise

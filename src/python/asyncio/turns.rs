@@ -1,0 +1,344 @@
+//! The selector of `goev.asyncio.EventLoop`: each `select` is one turn of a poller.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::error::Error;
+use crate::poller::Parked;
+use crate::python::asyncio::call_soon::{begin_turn, set_turn};
+use crate::python::asyncio::lent::Lent;
+use crate::python::connection::reactor::Reactor;
+use crate::python::dispatch::PyDispatch;
+use crate::python::running::signals::{wake_by, wake_no_more};
+use crate::python::tables::{Dispatching, is_dispatching, set_current};
+use crate::python::values::errors::of_outcome;
+use crate::python::waiting::Owner;
+use crate::reactor::{Outcome, Reactor as CoreReactor, Stepper};
+use crate::sources::guest::{Guest, Guests};
+use crate::system::fork;
+use crate::system::signal::SignalPipe;
+
+/// The bits of `selectors.EVENT_READ` and `selectors.EVENT_WRITE`.
+const READ: u8 = 1;
+const WRITE: u8 = 2;
+
+/// The longest wait for the callbacks of a reactor whose loop is closed.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// The longest part of that wait.
+const PART: Duration = Duration::from_millis(20);
+
+/// The name of asyncio's own part of a turn, in stall warnings.
+const GUEST: &&str = &"a callback or task of asyncio";
+
+/// Turns of a poller, for the selector of an event loop.
+#[pyclass(subclass, frozen, module = "goev._core")]
+pub struct Turns {
+    /// `None` while it runs a turn, and after the end.
+    stepper: Mutex<Option<Stepper<PyDispatch>>>,
+    core: Option<Arc<CoreReactor<PyDispatch>>>,
+    /// The descriptors of the loop, and the pipe that wakes the poll for a signal just before the wait; `None` after the
+    /// end.
+    watched: Mutex<Option<Watched>>,
+    reactor: Py<PyAny>,
+    /// The key of each guest, by its descriptor.
+    keys: Py<PyDict>,
+    birth: u32,
+    /// Whether the loop of a thread was stopped, because the poller has ended.
+    is_told: AtomicBool,
+}
+
+/// The descriptors that the loop watches beside the poller's own.
+struct Watched {
+    guests: Guests,
+    signals: SignalPipe,
+}
+
+impl Turns {
+    fn of(py: Python<'_>, stepper: Stepper<PyDispatch>, reactor: Py<PyAny>) -> PyResult<Self> {
+        let signals = SignalPipe::new().map_err(Error::io("cannot open the signal pipe"))?;
+        let guests = stepper.parked().poller.guests().map_err(Error::io("cannot copy the descriptor of the poller"))?;
+        guests.add(signals.reader(), (true, false)).map_err(Error::io("cannot watch the signal pipe"))?;
+        let (stepper, keys) = (Mutex::new(Some(stepper)), PyDict::new(py).unbind());
+        Ok(Self {
+            stepper,
+            core: None,
+            watched: Mutex::new(Some(Watched { guests, signals })),
+            reactor,
+            keys,
+            birth: fork::generation(),
+            is_told: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes the stepper out for a turn; a panic in the turn leaves none.
+    fn turn(&self, turn: impl FnOnce(&mut Stepper<PyDispatch>) -> Result<(), Outcome>) -> PyResult<()> {
+        fork::check(self.birth, "event loop")?;
+        let stepper = lock(&self.stepper).take();
+        let mut stepper =
+            stepper.ok_or_else(|| PyRuntimeError::new_err("the poller runs a turn, or has been closed"))?;
+        let turned = turn(&mut stepper);
+        if !stepper.has_ended() {
+            stepper.parked().poller.begin_guest(GUEST);
+        }
+        *lock(&self.stepper) = Some(stepper);
+        turned.map_err(of_outcome)
+    }
+
+    fn with<R>(&self, work: impl FnOnce(&Parked<PyDispatch>) -> R) -> Option<R> {
+        lock(&self.stepper).as_ref().map(|stepper| work(stepper.parked()))
+    }
+
+    fn list<'py>(&self, py: Python<'py>, ready: &[Guest]) -> PyResult<Bound<'py, PyList>> {
+        let (list, keys) = (PyList::empty(py), self.keys.bind(py));
+        for guest in ready {
+            let Some(key) = keys.get_item(guest.fd)? else {
+                self.drain_signals(guest.fd);
+                continue;
+            };
+            let wanted: u8 = key.get_item(2)?.extract()?;
+            let came = if guest.readable { READ } else { 0 } | if guest.writable { WRITE } else { 0 };
+            if wanted & came != 0 {
+                list.append((key, wanted & came))?;
+            }
+        }
+        Ok(list)
+    }
+}
+
+#[pymethods]
+impl Turns {
+    /// The turns of the only poller of a reactor, or of one that is lent.
+    #[new]
+    fn new(py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(lent) = source.cast::<Lent>() {
+            let parked = lent.get().take::<PyDispatch>();
+            let parked = parked.ok_or_else(|| PyRuntimeError::new_err("another loop drives this poller"))?;
+            let reactor = parked.dispatch.tables().reactor(py).map_or_else(|| py.None(), Bound::unbind);
+            return Self::of(py, Stepper::on_thread(parked), reactor);
+        }
+        let reactor = source.cast::<Reactor>()?;
+        let stepper = Reactor::stepped(reactor)?;
+        let turns = Self::of(py, stepper, reactor.clone().into_any().unbind())?;
+        Ok(Self { core: Some(reactor.get().core().clone()), ..turns })
+    }
+
+    /// The reactor of the poller.
+    #[getter]
+    fn reactor(&self, py: Python<'_>) -> Py<PyAny> {
+        self.reactor.clone_ref(py)
+    }
+
+    /// The keys of the descriptors that are watched.
+    #[getter]
+    fn keys(&self, py: Python<'_>) -> Py<PyDict> {
+        self.keys.clone_ref(py)
+    }
+
+    /// Whether the poller has ended, and with it the last callbacks of its handlers.
+    #[getter]
+    fn ended(&self) -> bool {
+        let stepper = lock(&self.stepper);
+        stepper.as_ref().is_some_and(|stepper| {
+            stepper.has_ended() && !stepper.parked().dispatch.tables().waiting.has_some(Owner::Ended)
+        })
+    }
+
+    /// Whether coroutines of callbacks wait.
+    #[getter]
+    fn waits(&self) -> bool {
+        let waits = || self.with(|parked| !parked.dispatch.tables().waiting.is_empty());
+        !fork::is_foreign(self.birth) && waits().unwrap_or(false)
+    }
+
+    fn watch(&self, fd: RawFd, events: u8) -> PyResult<()> {
+        fork::check(self.birth, "event loop")?;
+        self.watched(|watched| Ok(watched.guests.add(fd, of_bits(events))?))
+    }
+
+    fn rewatch(&self, fd: RawFd, events: u8) -> PyResult<()> {
+        fork::check(self.birth, "event loop")?;
+        self.watched(|watched| Ok(watched.guests.change(fd, of_bits(events))?))
+    }
+
+    /// In a forked child it does nothing, because the poll is the parent's.
+    fn unwatch(&self, fd: RawFd) -> PyResult<()> {
+        match fork::is_foreign(self.birth) {
+            true => Ok(()),
+            false => self.watched(|watched| Ok(watched.guests.remove(fd)?)),
+        }
+    }
+
+    /// One turn of the poller: wait, read, callbacks, flush. Returns the ready descriptors of the loop, each as its key
+    /// and its events.
+    #[pyo3(signature = (timeout = None))]
+    fn select<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
+        // A time of many years is as good as none.
+        let at_most = timeout.map(|timeout| Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX));
+        let mut ready = Vec::new();
+        begin_turn();
+        self.turn(|stepper| {
+            let turned = stepper.turn(at_most);
+            stepper.parked().poller.take_guests(&mut ready);
+            turned
+        })?;
+        if self.is_over() {
+            // The loop of a thread ends with the poller.
+            self.stop_loop(py)?;
+        }
+        self.list(py, &ready)
+    }
+
+    /// One turn between the callbacks of the loop, without a wait.
+    fn interject(&self, py: Python<'_>) -> PyResult<()> {
+        self.turn(|stepper| {
+            let below = stepper.parked().dispatch.tables().contexts.begin_aside(py);
+            let turned = stepper.turn(Some(Duration::ZERO));
+            stepper.parked().dispatch.tables().contexts.end_aside(py, below);
+            turned
+        })
+    }
+
+    /// The loop begins to run on this thread.
+    fn begin(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        slf.get().with(|parked| parked.dispatch.tables().set_event_loop(event_loop)).unwrap_or(Ok(()))?;
+        slf.get().enter(py)?;
+        set_turn(Some(slf.getattr("interject")?.unbind()));
+        wake_by(py, slf.get().watched(|watched| Ok(watched.signals.writer()))?)
+    }
+
+    /// The loop has ended, or pauses.
+    fn end(&self, py: Python<'_>) -> PyResult<()> {
+        set_turn(None);
+        self.leave(py);
+        wake_no_more(py, self.watched(|watched| Ok(watched.signals.writer()))?)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.reactor)?;
+        visit.call(&self.keys)?;
+        let mut result = Ok(());
+        // A loop that runs a turn, or is about to, is no garbage.
+        if let Ok(Some(stepper)) = self.stepper.try_lock().as_deref() {
+            stepper.parked().dispatch.tables().show(&mut |object| {
+                if result.is_ok() {
+                    result = visit.call(object);
+                }
+            });
+        }
+        result
+    }
+
+    /// Ends the connections that are left, and the poller.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if fork::is_foreign(self.birth) {
+            // The sockets belong to the parent, and so does the poll.
+            std::mem::forget(lock(&self.stepper).take());
+            return Ok(());
+        }
+        if let Some(core) = &self.core
+            && lock(&self.stepper).is_some()
+        {
+            py.detach(|| core.stop(Duration::ZERO));
+            // The caller may be a callback or a coroutine of another loop.
+            let other = Dispatching::pause();
+            let turned = self.enter(py).and_then(|()| {
+                let turned = self.turn_to_the_end();
+                self.leave(py);
+                turned
+            });
+            drop(other);
+            turned?;
+        }
+        let stepper = lock(&self.stepper).take();
+        if let Some(stepper) = stepper {
+            let tables = stepper.parked().dispatch.tables();
+            if let Some(event_loop) = tables.event_loop() {
+                event_loop.close(py);
+            }
+            tables.forget_everything();
+        }
+        drop(lock(&self.watched).take());
+        Ok(())
+    }
+}
+
+impl Turns {
+    /// Marks this thread as the poller's.
+    fn enter(&self, py: Python<'_>) -> PyResult<()> {
+        fork::check(self.birth, "event loop")?;
+        if is_dispatching() {
+            return Err(PyRuntimeError::new_err(
+                "an event loop cannot run in a callback, nor while another loop is running",
+            ));
+        }
+        let begun = self.with(|parked| {
+            let tables = parked.dispatch.tables();
+            tables.contexts.begin_open(py);
+            tables.greenlets.look(py);
+            // SAFETY: the box stays where it is until `close`, which `end` comes before.
+            unsafe { set_current(Some((&parked.poller, tables))) };
+            parked.poller.begin_turns();
+        });
+        begun.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed, or runs on another thread"))
+    }
+
+    fn leave(&self, py: Python<'_>) {
+        // SAFETY: nothing is marked.
+        unsafe { set_current(None) };
+        self.with(|parked| {
+            parked.dispatch.tables().contexts.end(py);
+            parked.poller.end_turns();
+        });
+    }
+
+    fn watched<R>(&self, work: impl FnOnce(&Watched) -> PyResult<R>) -> PyResult<R> {
+        let closed = || PyRuntimeError::new_err("the event loop is closed");
+        lock(&self.watched).as_ref().map_or_else(|| Err(closed()), work)
+    }
+
+    /// Empties the pipe of signals, if `fd` is its end. The interpreter calls the handlers as soon as `select` returns.
+    fn drain_signals(&self, fd: RawFd) {
+        if let Some(Watched { signals, .. }) = &*lock(&self.watched)
+            && signals.reader() == fd
+        {
+            signals.drain();
+        }
+    }
+
+    /// Whether the poller of a thread has ended, which is told once.
+    fn is_over(&self) -> bool {
+        self.core.is_none() && self.ended() && !self.is_told.swap(true, Ordering::Relaxed)
+    }
+
+    fn stop_loop(&self, py: Python<'_>) -> PyResult<()> {
+        let event_loop = self.with(|parked| parked.dispatch.tables().event_loop().map(|running| running.object(py)));
+        event_loop.flatten().map_or(Ok(()), |event_loop| event_loop.call_method0(py, "stop").map(drop))
+    }
+
+    fn turn_to_the_end(&self) -> PyResult<()> {
+        let until = Instant::now() + CLOSING;
+        while !self.ended() && Instant::now() < until {
+            self.turn(|stepper| stepper.turn(Some(PART)))?;
+        }
+        Ok(())
+    }
+}
+
+fn of_bits(events: u8) -> (bool, bool) {
+    (events & READ != 0, events & WRITE != 0)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock is held cannot leave the option half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
