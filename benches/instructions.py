@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO
 
 from harness import BENCHES, REPO, Unavailable, process
-from harness.http import BODY, END_OF_HEAD
+from harness.http import END_OF_HEAD, TEXT
 from harness.server import REQUEST
 from harness.websocket import ACCEPT, HANDSHAKE, HEAD_LIMIT, MASK
 
@@ -72,9 +72,9 @@ class Case:
 
 
 CASES = {
-    "plaintext": Case("plaintext", "plaintext", REQUEST, BODY),
-    "http": Case("HTTP", "http", REQUEST, BODY),
-    "http-pipelined": Case("HTTP, 16 pipelined", "http", REQUEST, BODY, depth=16),
+    "plaintext": Case("plaintext", "plaintext", REQUEST, TEXT.body),
+    "http": Case("HTTP", "http", REQUEST, TEXT.body),
+    "http-pipelined": Case("HTTP, 16 pipelined", "http", REQUEST, TEXT.body, depth=16),
     "message": Case("`on_message`, 16 per write", "message", MESSAGE, MESSAGE, depth=16),
     "messages": Case("`on_messages`, 64 per write", "messages", MESSAGE, MESSAGE, depth=64),
     "websocket": Case("WebSocket echo, 64 bytes", "websocket", FRAME, ECHO, handshake=HANDSHAKE),

@@ -47,6 +47,12 @@ METRICS = {
     "quiet_p99": Metric("p99 alone", "µs", "{:,.0f}", 1e6),
     "storm_p99": Metric("p99 beside", "µs", "{:,.0f}", 1e6),
     "made": Metric("new connections/s", "", "{:,.0f}"),
+    "messages": Metric("messages/s", "", "{:,.0f}"),
+    "message_cpu": Metric("client CPU per message", "µs", "{:.2f}", 1e6),
+    "one_chain": Metric("a call_soon chain / stock loop", "", "{:.2f}"),
+    "chains": Metric("call_soon chains / stock loop", "", "{:.2f}"),
+    "sleeps": Metric("sleep(0) / stock loop", "", "{:.2f}"),
+    "streams": Metric("streams echo / stock loop", "", "{:.2f}"),
     "pair": Metric("acquire and release", "µs", "{:.2f}", 1e6),
 }
 
@@ -80,6 +86,14 @@ def _wrk(connections: int, depth: int = 1) -> Callable[[Bench, Peer], Run]:
 
 def _http(connections: int, depth: int = 1) -> Callable[[Bench, Peer], Run]:
     return lambda bench, peer: http.requests(bench, peer, connections, depth)
+
+
+def _items(connections: int, store: str | None = None) -> Callable[[Bench, Peer], Run]:
+    return lambda bench, peer: http.items(bench, peer, connections, store)
+
+
+def _echo(connections: int) -> Callable[[Bench, Peer], Run]:
+    return lambda bench, peer: messages.echoes(bench, peer, "echo", connections, in_flight=1)
 
 
 def _websocket(size: int, *, tls: bool = False) -> Callable[[Bench, Peer], Run]:
@@ -365,6 +379,100 @@ CASES = {
         metrics=("pair",),
         measure=measure.pool,
         goals=(Goal("goev-1", "pair", 1e-6, at_least=False),),
+    ),
+    "redis": Case(
+        title="asyncio: HTTP with Redis, 32 connections",
+        description=(
+            "`wrk -c 32 -t 2`. For each request the server gets a value from a real Redis server, by redis.asyncio in "
+            "its own process, without hiredis."
+        ),
+        peers=("goev-coroutine", "uvicorn"),
+        metrics=_REQUESTS,
+        measure=_items(32, "redis"),
+        timed=True,
+        goals=(Goal("goev-coroutine", "rate", 1.4, "uvicorn"),),
+    ),
+    "postgres": Case(
+        title="asyncio: HTTP with PostgreSQL, 32 connections",
+        description="The same with a select by asyncpg in a real PostgreSQL server, over a pool of ten connections.",
+        peers=("goev-coroutine", "uvicorn"),
+        metrics=_REQUESTS,
+        measure=_items(32, "postgres"),
+        timed=True,
+        goals=(Goal("goev-coroutine", "rate", 1.25, "uvicorn"),),
+    ),
+    "async-json": Case(
+        title="asyncio: HTTP with JSON, 64 connections",
+        description="`wrk -c 64 -t 2`. The coroutine awaits nothing.",
+        peers=("goev-1", "goev-coroutine", "uvicorn"),
+        metrics=_REQUESTS,
+        measure=_items(64),
+        timed=True,
+        goals=(
+            Goal("goev-coroutine", "rate", 0.85, "goev-1"),
+            Goal("goev-coroutine", "rate", 2.0, "uvicorn"),
+        ),
+    ),
+    "channel": Case(
+        title="asyncio: messages over channels",
+        description="As in the case Messages. Streams do the framing in Python.",
+        peers=("goev-channel", "uvloop-streams", "asyncio-streams"),
+        metrics=_ECHOES,
+        measure=messages.echoes,
+        timed=True,
+        goals=(Goal("goev-channel", "echoes", 3.0, "uvloop-streams"),),
+    ),
+    "async-for": Case(
+        title="asyncio: WebSocket client",
+        description=(
+            "A client on one connection receives messages of 64 bytes by `async for`, from a source in Python that "
+            "sends as fast as the client takes them. The listener of picows puts them into an `asyncio.Queue`."
+        ),
+        peers=("goev-channel", "picows", "websockets"),
+        metrics=("messages", "message_cpu"),
+        measure=websocket.messages,
+        timed=True,
+        goals=(
+            Goal("goev-channel", "messages", 2.0, "websockets"),
+            Goal("goev-channel", "messages", 1.0, "picows"),
+        ),
+    ),
+    "on-loop": Case(
+        title="asyncio: echo of plain handlers on an event loop",
+        description=(
+            "Handlers without coroutines, on a reactor alone and on the thread of an event loop: 64 connections of a "
+            "client in Rust with 68 bytes under way each."
+        ),
+        peers=("goev-1", "goev-loop"),
+        metrics=_ECHOES,
+        measure=_echo(64),
+        timed=True,
+        goals=(Goal("goev-loop", "echoes", 0.95, "goev-1"),),
+    ),
+    "on-loop-http": Case(
+        title="asyncio: HTTP of plain handlers on an event loop",
+        description="The same with HTTP: `wrk -c 64 -t 2`.",
+        peers=("goev-1", "goev-loop"),
+        metrics=_REQUESTS,
+        measure=_http(64),
+        timed=True,
+        goals=(Goal("goev-loop", "rate", 0.95, "goev-1"),),
+    ),
+    "loop": Case(
+        title="asyncio: its own work on goev's event loop",
+        description=(
+            "Speeds by CPU time, as ratios to those of the stock loop. Both loops live in one process and take turns; "
+            "a round is the median of seven pairs. One chain and 16 chains of callbacks that call for the next one by "
+            "`call_soon`; `sleep(0)` in 1,000 tasks; streams that echo 64 bytes over 16 connections."
+        ),
+        peers=("goev-loop",),
+        metrics=("chains", "one_chain", "sleeps", "streams"),
+        measure=measure.loop,
+        goals=(
+            Goal("goev-loop", "chains", 0.95),
+            Goal("goev-loop", "sleeps", 0.95),
+            Goal("goev-loop", "streams", 0.95),
+        ),
     ),
     "tls-c64": Case(
         title="TLS: 64 connections",

@@ -1,6 +1,8 @@
 """Servers that implement HTTP/1.1 in full: all give the same answer, each with a head of its own form."""
 
 import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
 
@@ -9,7 +11,6 @@ from harness.measure import Bench, Run
 from harness.peers import Peer
 from harness.server import REQUEST
 
-BODY = b"Hello, World!"
 END_OF_HEAD = b"\r\n\r\n"
 
 # As for plaintext, but no cut in the first line: socketify 0.0.31 answers such a cut with 505.
@@ -21,25 +22,60 @@ EXCHANGES = (
 )
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The answer that all servers have to give."""
+
+    content_type: str
+    body: bytes
+
+    def take(self, connection: socket.socket, replies: int) -> None:
+        """Takes exactly so many of them, and checks each."""
+        received = b""
+        for _ in range(replies):
+            head, received = _split(connection, received, END_OF_HEAD)
+            self._check(head)
+            other, received = _split(connection, received, self.body)
+            if other:
+                raise Unavailable("its body is not the one that all servers give", repr(other))
+        if received:
+            raise Unavailable("it sends more than its answers", repr(received))
+
+    def _check(self, head: bytes) -> None:
+        status, _, fields = head.partition(b"\r\n")
+        headers = message_from_bytes(fields)
+        proper = (
+            status.startswith(b"HTTP/1.1 200 ")
+            and headers.get_all("Content-Type") == [self.content_type]
+            and headers.get_all("Content-Length") == [str(len(self.body))]
+            and _stays_open(headers)
+        )
+        if not proper:
+            raise Unavailable("the head of its answer is not a proper one", repr(head))
+
+
+TEXT = Answer("text/plain", b"Hello, World!")
+JSON = Answer("application/json", b'{"id": 1, "message": "Hello, World!"}')
+
+
 def requests(bench: Bench, peer: Peer, connections: int, depth: int) -> Run:
     """Requests per second by wrk, and the server's CPU time for each."""
     bench.programs.command("wrk")  # before a server has to wait for it
     program = bench.programs.command(f"{peer.program} http")
-    with server.serve([*program, *peer.arguments], take, EXCHANGES) as running:
+    with server.serve([*program, *peer.arguments], TEXT.take, EXCHANGES) as running:
         return measure.wrk(bench, running, connections, depth)
 
 
-def take(connection: socket.socket, replies: int) -> None:
-    """Takes exactly ``replies`` answers, and checks that each is the one that all servers have to give."""
-    received = b""
-    for _ in range(replies):
-        head, received = _split(connection, received, END_OF_HEAD)
-        _check(head)
-        body, received = _split(connection, received, BODY)
-        if body:
-            raise Unavailable("its body is not the one that all servers give", repr(body))
-    if received:
-        raise Unavailable("it sends more than its answers", repr(received))
+def items(bench: Bench, peer: Peer, connections: int, store: str | None = None) -> Run:
+    """The same for an item as JSON; for each request the server asks a store for it, unless there is none."""
+    bench.programs.command("wrk")
+    program = [*bench.programs.command(f"{peer.program} api"), *peer.arguments]
+    with ExitStack() as stack:
+        if store:
+            running = stack.enter_context(server.start(bench.programs.command(f"{store} store")))
+            program += ["--store", store, "--store-port", str(running.port)]
+        running = stack.enter_context(server.serve(program, JSON.take, EXCHANGES))
+        return measure.wrk(bench, running, connections, depth=1)
 
 
 def _split(connection: socket.socket, received: bytes, end: bytes) -> tuple[bytes, bytes]:
@@ -51,19 +87,6 @@ def _split(connection: socket.socket, received: bytes, end: bytes) -> tuple[byte
         received += data
     before, _, behind = received.partition(end)
     return before, behind
-
-
-def _check(head: bytes) -> None:
-    status, _, fields = head.partition(b"\r\n")
-    headers = message_from_bytes(fields)
-    proper = (
-        status.startswith(b"HTTP/1.1 200 ")
-        and headers.get_all("Content-Type") == ["text/plain"]
-        and headers.get_all("Content-Length") == [str(len(BODY))]
-        and _stays_open(headers)
-    )
-    if not proper:
-        raise Unavailable("the head of its answer is not a proper one", repr(head))
 
 
 def _stays_open(headers: Message) -> bool:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from harness import BENCHES, REPO
-from harness.programs import find_nginx
+from harness.programs import find_nginx, find_postgres
 
 
 def describe(goev_python: Path) -> dict[str, str]:
@@ -34,6 +34,12 @@ def describe(goev_python: Path) -> dict[str, str]:
         "socketify": _package("socketify"),
         "picows": _package("picows"),
         "websockets": _package("websockets"),
+        "uvicorn": _package("uvicorn"),
+        "httptools": _package("httptools"),
+        "redis (Python)": _package("redis"),
+        "asyncpg": _package("asyncpg"),
+        "Redis": _output("redis-server", "--version").removeprefix("Redis server v=").partition(" ")[0],
+        "PostgreSQL": _output(f"{find_postgres()}/postgres", "--version").removeprefix("postgres (PostgreSQL) "),
         "Go goev": _go_module("goev", "github.com/shaovie/goev"),
         "gnet": _go_module("gnet", "github.com/panjf2000/gnet/v2"),
         "wildcat": _go_module("gnet", "github.com/evanphx/wildcat"),

@@ -35,6 +35,7 @@ class Effort:
     download_bytes: int = 1_000_000_000
     handshakes: int = 4_000
     pairs: int = 1_000_000  # acquire and release
+    loop_rounds: int = 7  # within a run
 
     def rounds_of(self, least: int) -> int:
         """At least as many rounds as a case needs; with ``--quick`` one."""
@@ -51,6 +52,7 @@ QUICK = Effort(
     download_bytes=50_000_000,
     handshakes=500,
     pairs=50_000,
+    loop_rounds=3,
 )
 
 
@@ -111,6 +113,11 @@ def timers(bench: Bench, peer: Peer) -> Run:
 def pool(bench: Bench, peer: Peer) -> Run:
     """The cost of a pair of acquire and release, as the peer's program measures it."""
     return run_program([*bench.programs.command(f"{peer.program} pool"), "--times", str(bench.effort.pairs)])
+
+
+def loop(bench: Bench, peer: Peer) -> Run:
+    """The speed of asyncio's own work beside the stock loop, as the peer's program measures it."""
+    return run_program([*bench.programs.command(f"{peer.program} loop"), "--rounds", str(bench.effort.loop_rounds)])
 
 
 def idle(bench: Bench, peer: Peer) -> Run:

@@ -10,11 +10,11 @@ from harness.server import Server
 SIZES = (64, 0, 1, 5000)  # of the messages that the check sends, cut in different places
 
 
-def echoes(bench: Bench, peer: Peer) -> Run:
+def echoes(bench: Bench, peer: Peer, kind: str = "messages", connections: int = 16, in_flight: int = 32) -> Run:
     """Echoes per second, and the server's CPU time for each."""
-    with server.start([*bench.programs.command(f"{peer.program} messages"), *peer.arguments]) as running:
+    with server.start([*bench.programs.command(f"{peer.program} {kind}"), *peer.arguments]) as running:
         _check(running)
-        return echo_load(bench, running, "messages load")[0]
+        return echo_load(bench, running, "messages load", str(connections), str(in_flight))[0]
 
 
 def _check(running: Server) -> None:

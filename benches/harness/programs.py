@@ -22,6 +22,13 @@ def find_nginx() -> str | None:
     return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
 
+def find_postgres() -> Path | None:
+    """The folder of PostgreSQL's programs, which Debian keeps by version outside of the PATH."""
+    folders = [str(path) for path in Path("/usr/lib/postgresql").glob("*/bin")]
+    found = shutil.which("postgres", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *folders]))
+    return Path(found).resolve().parent if found else None
+
+
 class Programs:
     """The command line of every program, by name."""
 
@@ -39,6 +46,17 @@ class Programs:
             "socketify http": lambda: _python("socketify_peer.py", "socketify"),
             "picows websocket": lambda: _python("picows_peer.py", "aiofastnet", "picows", "uvloop"),
             "websockets websocket": lambda: _python("websockets_peer.py", "websockets", "uvloop"),
+            "goev echo": lambda: self._goev("echo_peer.py"),
+            "goev loop": lambda: self._goev("loop_peer.py"),
+            "goev channel messages": lambda: self._goev("channel_peer.py"),
+            "goev channel receiver": lambda: self._goev("channel_receiver.py"),
+            "picows receiver": lambda: _python("picows_receiver.py", "aiofastnet", "picows", "uvloop"),
+            "websockets receiver": lambda: _python("websockets_receiver.py", "websockets", "uvloop"),
+            "websocket source": lambda: _python("websocket_source.py"),
+            "goev api": lambda: self._goev("api_peer.py", "redis", "asyncpg"),
+            "uvicorn api": lambda: _python("uvicorn_peer.py", "uvicorn", "httptools", "uvloop", "redis", "asyncpg"),
+            "postgres store": lambda: [*_python("postgres_peer.py"), "--programs", _postgres()],
+            "redis store": lambda: self.command("redis resp"),
             "goev broadcast": lambda: self._goev("broadcast_peer.py"),
             "uvloop broadcast": partial(_event_loop, "broadcast_peer.py", "uvloop"),
             "broadcast load": lambda: _python("broadcast_load.py"),
@@ -92,10 +110,15 @@ class Programs:
             raise outcome
         return outcome
 
-    def _goev(self, script: str | Path) -> Command:
+    def _goev(self, script: str | Path, *packages: str) -> Command:
+        """The packages have to be installed for goev's Python in the versions that the other servers have."""
         if not self._goev_python.exists():
             raise Unavailable("the Python given for goev does not exist", f"no {self._goev_python}")
         run([self._goev_python, "-c", "import goev"], "the Python given for goev cannot import it")
+        for requirement in map(venv.requirement, packages):
+            check = "import sys; from importlib.metadata import version; name = sys.argv[1].partition('==')[0]"
+            check += "; sys.exit(f'{name}=={version(name)}' != sys.argv[1])"
+            run([self._goev_python, "-c", check, requirement], f"the Python given for goev has not {requirement}")
         return [str(self._goev_python), str(PEERS / script)]
 
 
@@ -145,6 +168,13 @@ def _redis(program: str) -> str:
     if found is None:
         raise Unavailable(f"{program} is not installed (Debian: apt-get install redis-server)")
     return found
+
+
+def _postgres() -> str:
+    found = find_postgres()
+    if found is None:
+        raise Unavailable("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    return str(found)
 
 
 def _nginx() -> Command:

@@ -28,6 +28,9 @@ Over TLS every server has the same certificate, ECDSA P-256 and signed by itself
 lead to AES-256-GCM and X25519, as OpenSSL in `wrk` does, and verify nothing. Those in Rust are on rustls. Session
 tickets are on, as each server has them by default. No server leaves records to the kernel (kTLS).
 
+Redis and PostgreSQL are started anew for each run, with data in a temporary folder and without fsync; their CPU time
+does not count. All servers look up the same by the same code, with the same versions of redis-py and asyncpg.
+
 Relays, UDP servers and downloads are measured with clients of our own in Rust, and are shown to pass on or to send the
 proper bytes before each run. nginx runs with a configuration of its own; its master process counts as well. A GB is
 10^9 bytes.

@@ -19,7 +19,7 @@ FIRST_ONES = 32  # connections of the load that have no session to resume
 def requests(bench: Bench, peer: Peer, connections: int, depth: int, kind: str = "") -> Run:
     """Requests per second by wrk, and the server's CPU time for each."""
     _show_session(*bench.programs.command("wrk"))
-    with server.serve(_command(bench, peer, kind), http.take, http.EXCHANGES, tls=True) as running:
+    with server.serve(_command(bench, peer, kind), http.TEXT.take, http.EXCHANGES, tls=True) as running:
         return measure.wrk(bench, running, connections, depth)
 
 
@@ -27,7 +27,7 @@ def handshakes(bench: Bench, peer: Peer, *, resumed: bool) -> Run:
     """Handshakes per second, and the server's CPU time for each; a request and its reply follow each of them."""
     load = bench.programs.command("churn")
     count = bench.effort.handshakes
-    with server.serve(_command(bench, peer), http.take, http.EXCHANGES, tls=True) as running:
+    with server.serve(_command(bench, peer), http.TEXT.take, http.EXCHANGES, tls=True) as running:
         before = running.cpu_seconds()
         seen = run_program([*load, str(running.port), str(count), "resumed" if resumed else "full"])
         cpu = running.cpu_seconds() - before
@@ -64,7 +64,7 @@ def idle(bench: Bench, peer: Peer) -> Run:
     """Bytes by which the server grows for each connection that stays open after one reply."""
     load = bench.programs.command("churn")
     count = measure.idle_connections(bench)
-    with server.serve(_command(bench, peer), http.take, http.EXCHANGES, tls=True) as running:
+    with server.serve(_command(bench, peer), http.TEXT.take, http.EXCHANGES, tls=True) as running:
         before = running.resident_bytes()
         command = [*load, str(running.port), str(count), "kept"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
@@ -78,7 +78,7 @@ def idle(bench: Bench, peer: Peer) -> Run:
 def storm(bench: Bench, peer: Peer) -> Run:
     """The slowest replies to pingers beside many new connections, and without them."""
     load = bench.programs.command("storm load")
-    with server.serve(_command(bench, peer), http.take, http.EXCHANGES, tls=True) as running:
+    with server.serve(_command(bench, peer), http.TEXT.take, http.EXCHANGES, tls=True) as running:
         seen = run_program([*load, str(running.port), str(bench.effort.seconds), str(NEW_PER_SECOND)])
     return {
         "slower": seen["storm"] / seen["quiet"],

@@ -24,18 +24,19 @@ def enter() -> None:
 
 def require(package: str) -> None:
     """Installs one package of requirements.txt, unless this version is installed already."""
-    requirement = _requirements()[package]
-    if requirement == f"{package}=={_installed_version(package)}":
+    wanted = requirement(package)
+    if wanted == f"{package}=={_installed_version(package)}":
         return
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
+    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wanted]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     if result.returncode != 0:
-        raise Unavailable(f"pip could not install {requirement}", result.stderr)
+        raise Unavailable(f"pip could not install {wanted}", result.stderr)
 
 
-def _requirements() -> dict[str, str]:
+def requirement(package: str) -> str:
+    """The line of requirements.txt that names the package."""
     lines = (BENCHES / "requirements.txt").read_text().split()
-    return {line.partition("==")[0]: line for line in lines}
+    return next(line for line in lines if line.partition("==")[0] == package)
 
 
 def _installed_version(package: str) -> str | None:

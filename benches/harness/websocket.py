@@ -1,10 +1,10 @@
-"""Echoes of WebSocket messages."""
+"""WebSocket messages: echoes of servers, and clients that receive."""
 
 import socket
 from email import message_from_bytes
 
 from harness import Unavailable, server
-from harness.measure import Bench, Run, echo_load
+from harness.measure import Bench, Run, echo_load, run_program
 from harness.peers import Peer
 from harness.server import Server
 
@@ -27,6 +27,15 @@ def echoes(bench: Bench, peer: Peer, size: int, *, tls: bool = False) -> Run:
     with server.start([*program, *peer.arguments], tls=tls) as running:
         _check(running)
         return echo_load(bench, running, "websocket load", str(size))[0]
+
+
+def messages(bench: Bench, peer: Peer) -> Run:
+    """Messages per second that a client receives, and its CPU time for each."""
+    client = bench.programs.command(f"{peer.program} receiver")
+    source = bench.programs.command("websocket source")
+    with server.start([*source, "--seconds", str(bench.effort.seconds)]) as running:
+        seen = run_program([*client, "--port", str(running.port)])
+    return {"messages": seen["messages"] / seen["seconds"], "message_cpu": seen["cpu"] / seen["messages"]}
 
 
 def _check(running: Server) -> None:

@@ -3,6 +3,7 @@
 import argparse
 
 import goev
+import goev_serving
 import secure
 
 
@@ -15,18 +16,11 @@ class Hello(goev.http.Connection):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--pollers", type=int, default=1)
+    goev_serving.add_arguments(parser)
     secure.add_arguments(parser)
     arguments = parser.parse_args()
 
-    goev.serve(
-        Hello,
-        f"127.0.0.1:{arguments.port}",
-        pollers=arguments.pollers,
-        tls=secure.goev_context(arguments),
-        ready=lambda _: print("ready", flush=True),
-    )
+    goev_serving.serve(Hello, arguments, tls=secure.goev_context(arguments))
 
 
 if __name__ == "__main__":

@@ -1,38 +1,38 @@
 //! Sends messages of 64 bytes, each after its length in four bytes, and one more message for each echo.
 //!
-//! Usage: `messages_load PORT SECONDS`. Prints one line of JSON: the echoes that came, and the seconds it took. Each of
-//! 16 connections has 32 messages under way. Every message has a number, so each echo must be the message that is due.
+//! Usage: `messages_load PORT SECONDS CONNECTIONS IN_FLIGHT`. Prints one line of JSON: the echoes that came, and the
+//! seconds it took. Each connection has IN_FLIGHT messages under way. Every message has a number, so each echo must be
+//! the message that is due.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-const CONNECTIONS: usize = 16;
-const IN_FLIGHT: u64 = 32;
 const SIZE: usize = 64;
 const FRAME: usize = 4 + SIZE;
 
 struct Client {
     stream: TcpStream,
+    in_flight: u64,
     input: Vec<u8>,
     echoes: u64,
     sent: u64,
 }
 
 impl Client {
-    fn new(port: u16) -> Result<Self> {
+    fn new(port: u16, in_flight: u16) -> Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        let mut client = Self { stream, input: Vec::new(), echoes: 0, sent: 0 };
+        let mut client = Self { stream, in_flight: in_flight.into(), input: Vec::new(), echoes: 0, sent: 0 };
         client.send()?;
         Ok(client)
     }
 
     /// Takes the echoes that have arrived, and sends the next message for each.
     fn exchange(&mut self) -> Result<()> {
-        let mut buffer = [0; IN_FLIGHT as usize * FRAME];
+        let mut buffer = [0; 32 * FRAME];
         match self.stream.read(&mut buffer) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => self.input.extend_from_slice(&buffer[..count]),
@@ -51,8 +51,9 @@ impl Client {
     }
 
     fn send(&mut self) -> Result<()> {
-        let frames: Vec<_> = (self.sent..self.echoes + IN_FLIGHT).map(make).collect();
-        self.sent = self.echoes + IN_FLIGHT;
+        let end = self.echoes + self.in_flight;
+        let frames: Vec<_> = (self.sent..end).map(make).collect();
+        self.sent = end;
         // So few bytes always fit: the server took the earlier ones.
         self.stream.write_all(frames.as_flattened())
     }
@@ -66,28 +67,27 @@ fn make(number: u64) -> [u8; FRAME] {
 }
 
 /// Waits for input; returns for each client whether it has some.
-fn wait(clients: &[Client]) -> Result<[bool; CONNECTIONS]> {
-    let mut polled = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; CONNECTIONS];
-    for (entry, client) in polled.iter_mut().zip(clients) {
-        entry.fd = client.stream.as_raw_fd();
-    }
+fn wait(clients: &[Client]) -> Result<Vec<bool>> {
+    let watch = |client: &Client| libc::pollfd { fd: client.stream.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut polled: Vec<_> = clients.iter().map(watch).collect();
     // SAFETY: the kernel writes only to the entries that exist.
-    match unsafe { libc::poll(polled.as_mut_ptr(), CONNECTIONS as libc::nfds_t, 5_000) } {
+    match unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, 5_000) } {
         0 => Err(ErrorKind::TimedOut.into()),
-        1.. => Ok(polled.map(|entry| entry.revents != 0)),
+        1.. => Ok(polled.iter().map(|entry| entry.revents != 0).collect()),
         _ => Err(Error::last_os_error()),
     }
 }
 
 fn argument(index: usize) -> u16 {
-    let value = std::env::args().nth(index).expect("usage: messages_load PORT SECONDS");
-    value.parse().expect("both arguments are numbers up to 65535")
+    let value = std::env::args().nth(index).expect("usage: messages_load PORT SECONDS CONNECTIONS IN_FLIGHT");
+    value.parse().expect("all arguments are numbers up to 65535")
 }
 
 fn main() -> Result<()> {
     let (port, time) = (argument(1), Duration::from_secs(argument(2).into()));
+    let (connections, in_flight) = (argument(3), argument(4));
     let begin = Instant::now();
-    let mut clients = (0..CONNECTIONS).map(|_| Client::new(port)).collect::<Result<Vec<_>>>()?;
+    let mut clients = (0..connections).map(|_| Client::new(port, in_flight)).collect::<Result<Vec<_>>>()?;
     while begin.elapsed() < time {
         let ready = wait(&clients)?;
         for (client, ready) in clients.iter_mut().zip(ready) {

@@ -1,6 +1,7 @@
 """Starts a real Redis server that keeps nothing on disk, and prints ``ready`` when it listens."""
 
 import argparse
+import signal
 import socket
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         options = ["--port", str(arguments.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         child = subprocess.Popen([arguments.redis_server, *options, "--dir", folder], stdout=subprocess.DEVNULL)
+        signal.signal(signal.SIGTERM, lambda *_: child.terminate())  # the folder goes away after it
         deadline = time.monotonic() + 10
         while child.poll() is None and time.monotonic() < deadline:
             try:
