@@ -104,6 +104,18 @@ def log() -> Iterator[Log]:
     logger.removeHandler(handler)
 
 
+@pytest.fixture
+def stalls() -> Iterator[Events]:
+    """The texts of the logger ``goev.stalls``, each with its record."""
+    events = Events()
+    handler = logging.Handler()
+    handler.emit = lambda record: events("stall", record.getMessage(), record)  # type: ignore[method-assign]
+    logger = logging.getLogger("goev.stalls")
+    logger.addHandler(handler)
+    yield events
+    logger.removeHandler(handler)
+
+
 @pytest.fixture(autouse=True)
 def nothing_logged(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test without ``log`` fails when goev logs a warning, so no failed assertion in a callback goes unnoticed."""

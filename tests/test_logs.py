@@ -8,7 +8,7 @@ import pytest
 
 import goev
 import goev.testing
-from support import Child, Client, Events, eventually, on_poller
+from support import Child, Client, eventually, on_poller
 
 
 class Fails:
@@ -88,17 +88,6 @@ def test_every_record_can_be_formatted_with_both_attributes(start, reactor, log)
     assert formatter.format(log.next()[0]).splitlines()[0] == "call_soon function|None"
 
 
-@pytest.fixture
-def stalls():
-    events = Events()
-    handler = logging.Handler()
-    handler.emit = lambda record: events("stall", record)
-    logger = logging.getLogger("goev.stalls")
-    logger.addHandler(handler)
-    yield events
-    logger.removeHandler(handler)
-
-
 def test_stalls_carry_them_too(stack, stalls):
     release = threading.Event()
     stack.callback(release.set)
@@ -111,7 +100,7 @@ def test_stalls_carry_them_too(stack, stalls):
     acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Waits)
     reactor.start()
     client = stack.enter_context(Client(acceptor.address))
-    record = stalls.next()[1]
+    record = stalls.next()[2]
     assert (record.callback, record.peer) == ("then", client.name)
     assert f"has been in then with {client.name} for" in record.getMessage()
     release.set()

@@ -1,6 +1,5 @@
 """The watchdog: a callback that does not return is logged while it runs, once, with its peer and its Python stack."""
 
-import logging
 import re
 import threading
 import time
@@ -9,19 +8,7 @@ from pathlib import Path
 import pytest
 
 import goev
-from support import PATIENCE, Child, Client, Echo, Events, eventually, held, on_poller
-
-
-@pytest.fixture
-def stalls():
-    """Records of the logger ``goev.stalls``."""
-    events = Events()
-    handler = logging.Handler()
-    handler.emit = lambda record: events("stall", record.getMessage())
-    logger = logging.getLogger("goev.stalls")
-    logger.addHandler(handler)
-    yield events
-    logger.removeHandler(handler)
+from support import PATIENCE, Child, Client, Echo, eventually, held, on_poller
 
 
 class Blocks(goev.Connection):

@@ -99,6 +99,15 @@ pub struct Parked<D> {
     pub dispatch: D,
 }
 
+impl<D: Dispatch> Parked<D> {
+    /// Runs the poller on this thread, which is called `name`, until the poller has ended.
+    pub fn run(&self, name: Option<&str>) -> Result<(), Failure> {
+        let mut result = Ok(());
+        self.dispatch.on_thread(name, &mut || result = self.poller.run(&self.dispatch));
+        result
+    }
+}
+
 /// Calls handlers. Each poller has one, which moves to the poller's thread.
 pub trait Dispatch: Send + 'static {
     /// Runs `body`, the whole life of the poller's thread. An implementation may attach the thread to an interpreter.
@@ -114,9 +123,7 @@ pub trait Dispatch: Send + 'static {
     where
         Self: Sized,
     {
-        let mut result = Ok(());
-        parked.dispatch.on_thread(name, &mut || result = parked.poller.run(&parked.dispatch));
-        result
+        parked.run(name)
     }
 
     /// Runs a part of the loop that calls no handler. An implementation may detach the thread meanwhile.

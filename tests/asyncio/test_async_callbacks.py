@@ -66,6 +66,15 @@ def test_all_callbacks_of_a_connection_in_order(serve, events):
     assert events.history == [("open",), ("read", b"one"), ("read", b"two"), ("eof",), ("close", None)]
 
 
+def send_while_it_waits(server, events):
+    """Sends a byte while a coroutine that said "begin" waits, and no other callback comes."""
+    client = server.connect()
+    events.until("begin")
+    client.send(b"x")
+    settle(server.reactor, 20)
+    assert events.names == ["begin"]
+
+
 def test_the_next_callback_waits_for_the_end_of_the_coroutine(serve, events, gate):
     class Waits(goev.Connection):
         async def on_open(self):
@@ -76,12 +85,7 @@ def test_the_next_callback_waits_for_the_end_of_the_coroutine(serve, events, gat
         def on_read(self):
             events("read", self.read())
 
-    server = serve(Waits)
-    client = server.connect()
-    events.until("begin")
-    client.send(b"x")
-    settle(server.reactor, 20)
-    assert events.names == ["begin"]
+    send_while_it_waits(serve(Waits), events)
     gate.open()
     assert events.until("read") == ("read", b"x")
     assert events.names == ["begin", "end", "read"]
@@ -500,12 +504,7 @@ def test_an_async_timer_holds_the_next_callback(serve, events, gate):
         def on_read(self):
             events("read", self.read())
 
-    server = serve(Timed)
-    client = server.connect()
-    events.until("begin")
-    client.send(b"x")
-    settle(server.reactor, 20)
-    assert events.names == ["begin"]
+    send_while_it_waits(serve(Timed), events)
     gate.open()
     events.until("read")
     assert events.names == ["begin", "end", "read"]

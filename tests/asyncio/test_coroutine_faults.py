@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import threading
 import time
 import weakref
@@ -486,9 +485,8 @@ def test_what_is_no_exception_comes_out_of_run(events, kind, waits):
     assert events.names == ["close"]
 
 
-def test_sigint_while_coroutines_wait():
-    program = """
-        import asyncio, socket, goev
+WAITS = """
+        import asyncio, socket, goev, goev.asyncio
 
         class Waits(goev.Connection):
             async def on_open(self):
@@ -499,7 +497,13 @@ def test_sigint_while_coroutines_wait():
                     print("cancelled")
             def on_close(self, error):
                 print("close")
+"""
 
+
+def test_sigint_while_coroutines_wait():
+    program = (
+        WAITS
+        + """
         def ready(acceptor):
             global client
             client = socket.create_connection(acceptor.address)
@@ -507,6 +511,7 @@ def test_sigint_while_coroutines_wait():
         print(goev.serve(Waits, "127.0.0.1:0", ready=ready, grace=0.1))
         client.close()
     """
+    )
     with Child.running(program) as child:
         assert child.line() == "begin"
         child.interrupt()
@@ -518,19 +523,9 @@ def test_sigint_while_coroutines_wait():
 
 
 def test_sigint_with_run():
-    program = """
-        import asyncio, goev, goev.asyncio
-
-        class Waits(goev.Connection):
-            async def on_open(self):
-                print("begin")
-                try:
-                    await asyncio.sleep(60)
-                finally:
-                    print("cancelled")
-            def on_close(self, error):
-                print("close")
-
+    program = (
+        WAITS
+        + """
         async def main():
             acceptor = goev.Acceptor(goev.asyncio.reactor(), "127.0.0.1:0", Waits)
             streams = await asyncio.open_connection(*acceptor.address)
@@ -544,6 +539,7 @@ def test_sigint_with_run():
         except KeyboardInterrupt:
             print("interrupted")
     """
+    )
     with Child.running(program) as child:
         assert child.line() == "begin"
         child.interrupt()
@@ -702,18 +698,6 @@ def test_ten_thousand_coroutines_wait(serve, gate):
         data = b""
         while data.count(b"fine") < 100:
             data += client.socket.recv(1 << 20)
-
-
-@pytest.fixture
-def stalls():
-    """Records of the logger ``goev.stalls``."""
-    events = Events()
-    handler = logging.Handler()
-    handler.emit = lambda record: events("stall", record.getMessage())
-    logger = logging.getLogger("goev.stalls")
-    logger.addHandler(handler)
-    yield events
-    logger.removeHandler(handler)
 
 
 def test_a_stall_in_the_first_step_names_the_callback_the_peer_and_the_line(stack, stalls):

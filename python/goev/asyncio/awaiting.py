@@ -45,15 +45,19 @@ def check_loop(reactor: Reactor | None, method: str) -> asyncio.AbstractEventLoo
     """The running loop, if it drives a poller of ``reactor``."""
     loop = asyncio.get_running_loop()
     if reactor is None or getattr(loop, "reactor", None) is not reactor:
-        raise WrongThread(f"{method} was called from an event loop that does not drive its poller")
+        raise _elsewhere(method)
     return loop
 
 
 def _future_of(connection: Connection, method: str) -> "asyncio.Future[Any]":
     loop = asyncio.get_running_loop()
     if not connection._is_here():
-        raise WrongThread(f"{method} was called from an event loop that does not drive its poller")
+        raise _elsewhere(method)
     return loop.create_future()
+
+
+def _elsewhere(method: str) -> WrongThread:
+    return WrongThread(f"{method} was called from an event loop that does not drive its poller")
 
 
 def _nothing(_: object) -> None:

@@ -206,6 +206,10 @@ pub fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     if unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) } != 0 {
         return true;
     }
+    // A cheap look first, because most other answers are those of functions that were posted, and mean nothing.
+    if !object.hasattr(intern!(object.py(), "__await__")).unwrap_or(false) {
+        return false;
+    }
     let class = object.py().import("collections.abc").and_then(|module| module.getattr("Coroutine"));
     class.is_ok_and(|class| object.is_instance(&class).unwrap_or(false))
 }

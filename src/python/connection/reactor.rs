@@ -349,6 +349,7 @@ impl Reactor {
             stall_warning: stall_warning.map(|limit| seconds("stall_warning", limit)).transpose()?,
         };
         let driver = asyncio.then(|| py.import("goev.asyncio.loop")?.getattr("drive")).transpose()?;
+        let driver = driver.map(|driver| Arc::new(driver.unbind()));
         let make = |handle: &Arc<PollerHandle>| PyDispatch::new(py, handle, &descriptors, driver.as_ref());
         let core = CoreReactor::new(pollers, &options, make)?;
         Ok(Self { has_loops: asyncio, ..Self::new_with(core, descriptors) })

@@ -53,18 +53,14 @@ pub struct PyDispatch {
     /// `None` in a Python without an interpreter lock, and for turns that a test makes by hand.
     share: Option<Share>,
     /// The function that runs an event loop over the poller of its thread; `None` for a poller without a loop.
-    driver: Option<Py<PyAny>>,
+    driver: Option<Arc<Py<PyAny>>>,
 }
 
 impl Dispatch for PyDispatch {
     fn drive(parked: Box<Parked<Self>>, name: Option<&str>) -> Result<(), Failure> {
+        let Some(driver) = parked.dispatch.driver.clone() else { return parked.run(name) };
         thread_exit::guard();
         attach(|py| {
-            let Some(driver) = parked.dispatch.driver.as_ref().map(|driver| driver.clone_ref(py)) else {
-                let mut result = Ok(());
-                parked.dispatch.on_thread(name, &mut || result = parked.poller.run(&parked.dispatch));
-                return result;
-            };
             let _listed = name.map(|name| Listed::new(py, name));
             let driven = Lent::new(py, parked).and_then(|lent| driver.call1(py, (lent,)));
             driven.map(drop).map_err(|error| Failure::Halted(Box::new(error)))
@@ -117,11 +113,10 @@ impl PyDispatch {
         py: Python<'_>,
         handle: &Arc<PollerHandle>,
         descriptors: &Arc<Descriptors>,
-        driver: Option<&Bound<'_, PyAny>>,
+        driver: Option<&Arc<Py<PyAny>>>,
     ) -> Self {
         let share = has_lock(py).then(Share::new);
-        let driver = driver.map(|driver| driver.clone().unbind());
-        Self { share, driver, ..Self::by_hand(py, handle, descriptors) }
+        Self { share, driver: driver.cloned(), ..Self::by_hand(py, handle, descriptors) }
     }
 
     /// A dispatch for turns that a test makes by hand.

@@ -18,7 +18,7 @@ use crate::system::signal::SignalPipe;
 /// Points the interpreter's wake-up descriptor at a poller that runs on the main thread. So a signal just before the
 /// wait is not lost (signal.set_wakeup_fd).
 pub struct WakeupFd {
-    before: Option<Py<PyAny>>,
+    before: Option<RawFd>,
     /// Kept open until the interpreter no longer writes to it.
     _pipe: Arc<SignalPipe>,
 }
@@ -29,11 +29,8 @@ impl WakeupFd {
         if !is_main_thread(py)? {
             return Ok(Self { before: None, _pipe: pipe });
         }
-        let arguments = PyDict::new(py);
-        arguments.set_item("warn_on_full_buffer", false)?;
-        let before = py.import("signal")?.call_method("set_wakeup_fd", (pipe.writer(),), Some(&arguments));
         // Without the descriptor signals are handled later: at the next event.
-        Ok(Self { before: before.ok().map(Bound::unbind), _pipe: pipe })
+        Ok(Self { before: set_wakeup_fd(py, pipe.writer()).ok(), _pipe: pipe })
     }
 
     pub fn restore(self, py: Python<'_>) -> PyResult<()> {
