@@ -263,7 +263,7 @@ impl<D: Dispatch> Reactor<D> {
         }
         let parked = self.begin()?.pop().ok_or_else(Error::stopped)?;
         self.watch();
-        Ok(Stepper { reactor: Some(self.clone()), parked, has_ended: false })
+        Ok(Stepper { reactor: Some(self.clone()), parked, has_ended: false, has_batch: false })
     }
 
     /// Asks all pollers to stop. Listeners close at once; connections close when their output is sent, and are
@@ -417,12 +417,14 @@ pub struct Stepper<D: Dispatch> {
     parked: Box<Parked<D>>,
     /// Whether the poller has ended. A loop around it goes on with its own descriptors.
     has_ended: bool,
+    /// Whether the first half of a turn has found something to dispatch.
+    has_batch: bool,
 }
 
 impl<D: Dispatch> Stepper<D> {
     /// Steps the poller of a thread that belongs to a reactor, which notes the end of that thread itself.
     pub fn on_thread(parked: Box<Parked<D>>) -> Self {
-        Self { reactor: None, parked, has_ended: false }
+        Self { reactor: None, parked, has_ended: false, has_batch: false }
     }
 
     /// The poller and its dispatch.
@@ -437,15 +439,36 @@ impl<D: Dispatch> Stepper<D> {
 
     /// Runs one turn, which waits no longer than `at_most`.
     pub fn turn(&mut self, at_most: Option<Duration>) -> Result<(), Outcome> {
+        if !self.look(at_most)? {
+            return Ok(());
+        }
+        let Parked { poller, dispatch } = &*self.parked;
+        self.has_batch = false;
+        poller.act(dispatch)?;
+        self.conclude()
+    }
+
+    /// Runs the first half of a turn: waits no longer than `at_most`, and reads. Returns whether there is something to
+    /// dispatch, which the next turn does first.
+    pub fn look(&mut self, at_most: Option<Duration>) -> Result<bool, Outcome> {
         let Parked { poller, dispatch } = &*self.parked;
         if self.has_ended {
-            return Ok(poller.turn_for_guests(dispatch, at_most)?);
+            poller.turn_for_guests(dispatch, at_most)?;
+        } else if !self.has_batch {
+            self.has_batch = poller.gather(dispatch, at_most)?;
+            if !self.has_batch {
+                self.conclude()?;
+            }
         }
-        let goes_on = poller.turn(dispatch, at_most)?;
+        Ok(self.has_batch)
+    }
+
+    fn conclude(&mut self) -> Result<(), Outcome> {
+        let Parked { poller, dispatch } = &*self.parked;
         if let Some(halted) = poller.take_failure() {
             return Err(Outcome::Halted(halted));
         }
-        if !goes_on {
+        if poller.is_done() {
             self.has_ended = true;
             poller.wind_up(dispatch)?;
             self.tell_end();

@@ -258,6 +258,9 @@ impl State {
     }
 
     fn next_timer(&mut self) -> Option<Call> {
+        if self.has_ended {
+            return None;
+        }
         let now = self.batch.now;
         while !self.batch.is_full() {
             let owner = match *self.supplies.timers.first_due(now)? {

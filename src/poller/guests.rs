@@ -59,21 +59,30 @@ impl Poller {
         self.state.borrow_mut().batch.latest = self.clock.now();
     }
 
-    /// Runs one turn: flushes, waits no longer than `at_most`, reads, calls the handlers, flushes. Returns false when
-    /// the poller is done; [`Poller::wind_up`] is due then.
-    pub fn turn(&self, dispatch: &dyn Dispatch, at_most: Option<Duration>) -> Result<bool, Failure> {
+    /// The first half of a turn: flushes, waits no longer than `at_most`, and reads. Returns whether there is something to
+    /// dispatch.
+    pub fn gather(&self, dispatch: &dyn Dispatch, at_most: Option<Duration>) -> Result<bool, Failure> {
         self.end_guest();
         let mut has_batch = Ok(false);
         dispatch.apart(self, &mut || {
             self.state.borrow_mut().flush();
             has_batch = self.collect(at_most);
         });
-        if has_batch.map_err(Failure::Io)? {
-            self.begin_batch();
-            self.dispatch_batch(dispatch)?;
-            dispatch.apart(self, &mut || self.state.borrow_mut().flush());
-        }
-        Ok(!self.state.borrow().is_done())
+        has_batch.map_err(Failure::Io)
+    }
+
+    /// The second half: calls the handlers, and flushes.
+    pub fn act(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        self.end_guest();
+        self.begin_batch();
+        self.dispatch_batch(dispatch)?;
+        dispatch.apart(self, &mut || self.state.borrow_mut().flush());
+        Ok(())
+    }
+
+    /// Whether the poller is done; [`Poller::wind_up`] is due then.
+    pub fn is_done(&self) -> bool {
+        self.state.borrow().is_done()
     }
 
     /// Waits for guests only, because the poller has ended. Callbacks that had waited may still end.

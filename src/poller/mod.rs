@@ -254,6 +254,7 @@ impl Poller {
             self.dispatch_batch(dispatch)?;
             dispatch.apart(self, &mut || self.state.borrow_mut().flush());
         }
+        self.state.borrow_mut().has_ended = true;
         Ok(())
     }
 

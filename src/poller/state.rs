@@ -165,6 +165,8 @@ pub(super) struct State {
     pub signals: Option<Arc<SignalPipe>>,
     /// The end of a stop's grace; `None` until a stop was asked for.
     pub stopping: Option<u64>,
+    /// Whether the poller has ended. A callback that waited may still end; no timer calls any more.
+    pub has_ended: bool,
     pub failure: Option<Foreign>,
     /// The log lines about PROXY headers, by the reason of a refusal.
     pub told_of_refusals: Pace<{ Refusal::COUNT }>,
@@ -202,6 +204,7 @@ impl State {
             pinning: Pinning { cpu, before: None },
             signals: None,
             stopping: None,
+            has_ended: false,
             failure: None,
             told_of_refusals: Pace::default(),
             #[cfg(feature = "tls")]

@@ -160,19 +160,6 @@ impl Contexts {
         }
     }
 
-    /// Enters another scratch, because other contexts are entered above the first one, which is returned.
-    pub fn begin_aside(&self, py: Python<'_>) -> Option<Context> {
-        let below = self.scratch.take();
-        self.renew(py);
-        below
-    }
-
-    /// Goes back to the first scratch.
-    pub fn end_aside(&self, py: Python<'_>, below: Option<Context>) {
-        self.end(py);
-        self.scratch.replace(below);
-    }
-
     /// Whether the scratch is entered.
     pub fn has_begun(&self) -> bool {
         self.scratch.borrow().is_some()

@@ -33,7 +33,7 @@ mod waiting;
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 
-use asyncio::{call_soon, lent, turns};
+use asyncio::{call_soon, handle, lent, transports, turns};
 use connection::{acceptor, at_exit, connector, datagram, event_handler, group, reactor, stop_report, testing, timer};
 use protocols::{framing, headers, http, request, websocket, websocket_peer};
 use values::exceptions;
@@ -62,8 +62,10 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<timer::Timer>()?;
     module.add_class::<lent::Lent>()?;
     module.add_class::<turns::Turns>()?;
+    module.add_class::<handle::Handle>()?;
     module.add_function(wrap_pyfunction!(callbacks::has_coroutine, module)?)?;
     module.add_function(wrap_pyfunction!(call_soon::call_soon_of, module)?)?;
+    module.add_function(wrap_pyfunction!(transports::speed_up, module)?)?;
     module.add_class::<websocket::WebSocketConnection>()?;
     module.add_class::<websocket_peer::ClientFrames>()?;
     module.add("WebSocketFraming", module.py().get_type::<websocket::WebSocketFraming>())?;

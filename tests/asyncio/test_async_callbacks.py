@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import http.client
 import os
 import socket
 import time
@@ -15,7 +16,7 @@ import goev.http
 import goev.websocket
 from coroutine_support import Gate
 from http_support import get
-from support import LOCAL, PATIENCE, Client, on_poller, settle, text_of
+from support import LOCAL, PATIENCE, Client, in_thread, on_poller, settle, text_of
 
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 
@@ -556,6 +557,22 @@ def test_a_periodic_async_timer_of_a_reactor_does_not_overlap(events):
         events.times("tick", 5)
         on_poller(reactor, lambda: None)
     assert set(events.history) == {("tick", 1)}
+
+
+def test_a_periodic_async_timer_that_the_stop_cancels_does_not_begin_again(events):
+    async def tick():
+        events("tick")
+        try:
+            await asyncio.sleep(PATIENCE)
+        finally:
+            time.sleep(0.005)  # the timer is due again
+
+    with goev.Reactor(1, asyncio=True) as reactor:
+        reactor.schedule(0.001, tick, every=0.001)
+        reactor.start()
+        events.until("tick")
+        reactor.stop(0)
+    assert events.history == [("tick",)]
 
 
 def test_on_timeout_as_a_coroutine(serve, events):
@@ -1416,3 +1433,36 @@ def test_a_peer_that_only_finishes_its_side_cancels_requests_unless_the_class_sa
     client.finish()
     assert isinstance(events.until("close")[1], ConnectionAbortedError)
     assert events.names == ["begin", "ended", "close"]
+
+
+def test_the_first_step_of_a_coroutine_does_not_overtake_a_task_that_was_woken(serve):
+    """A lock of asyncio, or a pool, wakes the task that waits longest; a new callback must not take it before."""
+    asked, got, rounds = [], [], 50
+    tokens = None
+
+    class Api(goev.http.Connection):
+        async def on_request(self, request):
+            nonlocal tokens
+            if tokens is None:
+                tokens = asyncio.LifoQueue()
+                tokens.put_nowait("token")
+            asked.append(request)
+            token = await tokens.get()
+            got.append(request)
+            await asyncio.sleep(0.0005)
+            tokens.put_nowait(token)
+            request.respond(200, {}, b"done")
+
+    server = serve(Api)
+
+    def ask_often():
+        client = http.client.HTTPConnection(*server.address, timeout=PATIENCE)
+        for _ in range(rounds):
+            client.request("GET", "/")
+            client.getresponse().read()
+        client.close()
+
+    for asking in [in_thread(ask_often) for _ in range(6)]:
+        asking.result(PATIENCE)
+    assert len(got) == 6 * rounds
+    assert got == asked

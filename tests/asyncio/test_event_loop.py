@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import os
 import signal
@@ -24,6 +25,167 @@ def loop():
     loop = goev.asyncio.EventLoop()
     yield loop
     loop.close()
+
+
+@pytest.mark.parametrize("option", ["pollers", "asyncio"])
+def test_it_drives_one_poller_so_it_takes_no_number_of_them(option):
+    with pytest.raises(TypeError, match=rf"EventLoop\(\) takes no {option}: .*Reactor\(pollers=n, asyncio=True\)"):
+        goev.asyncio.EventLoop(**{option: 2})
+
+
+# ---- the callbacks of `call_soon` -----------------------------------------------------------------------------------
+
+
+def test_callbacks_come_in_order_with_their_arguments():
+    async def main():
+        loop, called = asyncio.get_running_loop(), []
+        loop.call_soon(called.append, 0)
+        loop.call_soon(lambda: called.append(1))
+        loop.call_soon(lambda *args: called.append(args), 2, 3, 4)
+        loop.call_soon(called.append, 5)
+        await asyncio.sleep(0)
+        assert called == [0, 1, (2, 3, 4), 5]
+
+    run(main)
+
+
+def test_a_callback_runs_in_the_context_that_it_was_given():
+    value = contextvars.ContextVar("value", default="none")
+
+    async def main():
+        loop, seen = asyncio.get_running_loop(), []
+        value.set("mine")
+        empty = contextvars.Context()
+        handles = [
+            loop.call_soon(lambda: seen.append(value.get())),
+            loop.call_soon(lambda: seen.append(value.get()), context=empty),
+            loop.call_soon(lambda: seen.append(value.get()), context=None),
+        ]
+        value.set("changed")
+        await asyncio.sleep(0)
+        assert seen == ["mine", "none", "mine"]
+        if sys.version_info >= (3, 12):
+            assert handles[1].get_context() is empty
+
+    run(main)
+
+
+def test_a_callback_can_be_cancelled():
+    async def main():
+        loop, called = asyncio.get_running_loop(), []
+        handle = loop.call_soon(called.append, "cancelled")
+        other = loop.call_soon(called.append, "called")
+        assert not handle.cancelled()
+        handle.cancel()
+        await asyncio.sleep(0)
+        assert called == ["called"]
+        assert handle.cancelled()
+        assert not other.cancelled()
+        assert "cancelled" in repr(handle)
+
+    run(main)
+
+
+def test_an_exception_of_a_callback_goes_to_the_exception_handler():
+    def fails(text):
+        raise RuntimeError(text)
+
+    async def main():
+        loop, reported, called = asyncio.get_running_loop(), [], []
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        loop.call_soon(fails, "wrong")
+        loop.call_soon(called.append, "next")
+        await asyncio.sleep(0)
+        (context,) = reported
+        assert "Exception in callback" in context["message"]
+        assert "fails('wrong')" in context["message"]
+        assert str(context["exception"]) == "wrong"
+        assert isinstance(context["handle"], asyncio.Handle)
+        assert called == ["next"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_exception_that_ends_programs_ends_the_loop(error):
+    def fails():
+        raise error
+
+    async def main():
+        asyncio.get_running_loop().call_soon(fails)
+        await asyncio.sleep(PATIENCE)
+
+    with pytest.raises(error):
+        goev.asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((), {}), ((print,), {"context": "none"}), ((print,), {"other": contextvars.Context()})]
+)
+def test_wrong_arguments_of_call_soon(args, kwargs):
+    async def main():
+        reported = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        try:
+            asyncio.get_running_loop().call_soon(*args, **kwargs)
+        except TypeError as error:
+            reported.append(error)
+        await asyncio.sleep(0.001)
+        assert reported
+
+    run(main)
+
+
+def test_a_stop_lets_the_callbacks_that_are_ready_run_and_no_others(loop):
+    called = []
+
+    def again(number):
+        called.append(number)
+        loop.call_soon(again, number + 1)
+
+    def begin():
+        loop.call_soon(loop.stop)
+        loop.call_soon(again, 0)
+
+    loop.call_soon(begin)
+    loop.run_forever()
+    assert called == [0]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert called[:2] == [0, 1]
+
+
+def test_a_plain_handler_may_set_a_timer_of_asyncio_while_the_loop_waits(events):
+    class Sets(goev.Connection):
+        def on_read(self):
+            asyncio.get_running_loop().call_later(0.01, self.write, self.read())
+
+    async def main():
+        acceptor = goev.Acceptor(goev.asyncio.reactor(), LOCAL, Sets)
+        with Client(acceptor.address) as client:
+            for _ in range(3):
+                assert await asyncio.to_thread(client.ask, b"hello") == b"hello"
+
+    goev.asyncio.run(main())
+
+
+def test_a_callback_from_another_thread_without_a_wake_up_comes_with_the_next_turn():
+    """It is a mistake, which debug mode reports; but finalizers make it."""
+
+    async def main():
+        loop, called = asyncio.get_running_loop(), []
+        acceptor = goev.Acceptor(goev.asyncio.reactor(), LOCAL, Echo)
+
+        def work():
+            with Client(acceptor.address) as client:
+                loop.call_soon(called.append, "called")
+                assert client.ask(b"hello") == b"hello"
+                assert client.ask(b"hello") == b"hello"
+                return list(called)
+
+        assert await asyncio.to_thread(work) == ["called"]
+
+    run(main)
 
 
 # ---- as asyncio's own -----------------------------------------------------------------------------------------------

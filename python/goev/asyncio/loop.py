@@ -2,12 +2,14 @@
 
 import asyncio
 import warnings
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from typing import Any, TypeVar
 
 from goev._core import Lent, Reactor, _call_soon_of
 from goev.asyncio.selector import PollerSelector
+from goev.asyncio.transports import quickened
 
 Result = TypeVar("Result")
 
@@ -28,6 +30,9 @@ class EventLoop(asyncio.SelectorEventLoop):
     _is_lent: bool
 
     def __init__(self, *, _lent: Lent | None = None, **options: Any) -> None:
+        if refused := {"pollers", "asyncio"} & options.keys():
+            text = f"EventLoop() takes no {' and no '.join(sorted(refused))}: it drives one poller"
+            raise TypeError(f"{text}; for more there is Reactor(pollers=n, asyncio=True)")
         self._turns = PollerSelector(_lent or Reactor(1, asyncio=True, **options))
         self._is_lent = _lent is not None
         super().__init__(self._turns)
@@ -68,6 +73,33 @@ class EventLoop(asyncio.SelectorEventLoop):
         if self._turns.waits and not (self.is_closed() or self.is_running() or _is_in_a_loop()):
             self.run_until_complete(self._end_connections())
         super().close()
+
+    def set_debug(self, enabled: bool) -> None:
+        """As in asyncio."""
+        super().set_debug(enabled)
+        self._turns.set_debug(enabled)
+
+    def stop(self) -> None:
+        """As in asyncio."""
+        super().stop()
+        self._interrupt()
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As in asyncio."""
+        self._interrupt()  # it waits no longer than until then
+        timer = super().call_at(when, callback, *args, context=context)
+        if traceback := getattr(timer, "_source_traceback", None):
+            del traceback[-1]  # in debug mode it shows the caller
+        return timer
+
+    def _interrupt(self) -> None:
+        """Have the selector return, because asyncio has something to do."""
+        self._turns.interrupt()
+
+    def _make_socket_transport(self, *args: Any, **named: Any) -> Any:
+        return quickened(super()._make_socket_transport(*args, **named))  # type: ignore[misc]
 
     def run_forever(self) -> None:
         if self.is_closed() or self.is_running() or _is_in_a_loop():

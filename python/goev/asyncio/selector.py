@@ -10,7 +10,7 @@ from goev._core import Turns
 
 
 class PollerSelector(Turns, selectors.BaseSelector):
-    """A selector whose ``select`` is one turn of the poller of ``reactor``: wait, read, callbacks, flush."""
+    """A selector whose ``select`` runs turns of the poller of ``reactor``: wait, read, callbacks, flush."""
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         key = SelectorKey(fileobj, self._descriptor(fileobj), _checked(events), data)

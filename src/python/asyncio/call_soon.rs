@@ -1,19 +1,21 @@
-//! `EventLoop.call_soon`: that of asyncio, which also gives the poller its turns.
+//! `EventLoop.call_soon`: asyncio calls it for each step of each task.
 //!
-//! asyncio calls everything that is ready before it selects again, and that may be thousands of callbacks. So a turn of
-//! the poller is put between each so many of them. And the first step of a new task can be caught, to run it at once.
+//! While the loop runs, a callback is queued here, and `Turns.select` calls it. Otherwise, and in debug mode, the method of
+//! asyncio keeps it. And the first step of a new task can be caught, to run it at once.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ptr;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-/// Callbacks of asyncio between two turns of the poller.
-const MOST: u32 = 256;
+use super::handle::{Arguments, Handle};
+use super::ready::{Ready, running};
+use crate::python::contexts::Context;
 
 /// Arguments of `call_soon` for which no memory is reserved: the loop, the callback, its arguments, the context.
 const USUAL: usize = 8;
@@ -29,21 +31,7 @@ enum Catch {
 }
 
 thread_local! {
-    static COUNT: Cell<u32> = const { Cell::new(0) };
     static CATCH: RefCell<Catch> = const { RefCell::new(Catch::Off) };
-    /// Runs a turn of the poller that this thread's loop drives.
-    static TURN: RefCell<Option<Py<PyAny>>> = const { RefCell::new(None) };
-}
-
-/// Sets the function that runs a turn, while the loop of this thread runs.
-pub fn set_turn(turn: Option<Py<PyAny>>) {
-    let before = TURN.replace(turn);
-    drop(before);
-}
-
-/// Counts anew, because the loop selects.
-pub fn begin_turn() {
-    COUNT.set(0);
 }
 
 /// Calls `work`, and returns the callback that it passes to `call_soon` first, instead of scheduling it.
@@ -92,22 +80,95 @@ unsafe extern "C" fn call_soon(
     // SAFETY: the interpreter calls this attached, with arguments as described above.
     unsafe {
         let py = Python::assume_attached();
-        if count > 0 && catches(py, *args) {
-            return py.None().into_ptr();
-        }
-        let Some(base) = BASE.get(py) else { return ptr::null_mut() };
         let named = if names.is_null() { 0 } else { ffi::PyTuple_Size(names) };
         let given = std::slice::from_raw_parts(args, (count + named) as usize);
-        let result = with_first(this, given, |all| {
-            ffi::PyObject_Vectorcall(base.as_ptr(), all.as_ptr(), count as usize + 1, names)
-        });
-        let next = COUNT.get() + 1;
-        COUNT.set(next);
-        if next.is_multiple_of(MOST) && !result.is_null() {
-            add_turn(py, this, base);
+        let Some((&callback, rest)) = given.split_first().filter(|_| count > 0) else {
+            return call_base(py, this, given, count as usize, names);
+        };
+        if catches(py, callback) {
+            return py.None().into_ptr();
         }
-        result
+        let (arguments, named) = rest.split_at(count as usize - 1);
+        match (running(this), context_of(py, names, named)) {
+            (Some(ready), Some(context)) => match schedule(py, &ready, callback, arguments, context) {
+                Ok(handle) => handle.into_ptr(),
+                Err(error) => {
+                    error.restore(py);
+                    ptr::null_mut()
+                }
+            },
+            _ => call_base(py, this, given, count as usize, names),
+        }
     }
+}
+
+/// The context to call in: that of the only keyword argument, or a copy of the current one. `None`: the method of asyncio
+/// has to decide.
+///
+/// # Safety
+/// `names` is null, or a tuple of the names of as many arguments.
+unsafe fn context_of(py: Python<'_>, names: *mut ffi::PyObject, named: &[*mut ffi::PyObject]) -> Option<Context> {
+    // SAFETY: the thread is attached, and the arguments are objects.
+    unsafe {
+        let copy = || Bound::from_owned_ptr_or_opt(py, ffi::PyContext_CopyCurrent()).map(Bound::unbind);
+        match named {
+            [] => copy(),
+            &[context]
+                if ffi::PyUnicode_CompareWithASCIIString(ffi::PyTuple_GetItem(names, 0), c"context".as_ptr()) == 0 =>
+            {
+                if context == ffi::Py_None() {
+                    return copy();
+                }
+                let is_context = ffi::PyContext_CheckExact(context) != 0;
+                is_context.then(|| Bound::from_borrowed_ptr(py, context).unbind())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// # Safety
+/// The thread is attached, and all pointers are those of objects.
+unsafe fn schedule(
+    py: Python<'_>,
+    ready: &Ready,
+    callback: *mut ffi::PyObject,
+    arguments: &[*mut ffi::PyObject],
+    context: Context,
+) -> PyResult<Py<Handle>> {
+    // SAFETY: as above.
+    let owned = |object: *mut ffi::PyObject| unsafe { Bound::from_borrowed_ptr(py, object) }.unbind();
+    let arguments = match arguments {
+        [] => Arguments::None,
+        &[one] => Arguments::One(owned(one)),
+        many => Arguments::Many(many.iter().copied().map(owned).collect()),
+    };
+    let handle = Py::new(py, Handle::new(owned(callback), arguments, context))?;
+    ready.push(handle.clone_ref(py));
+    Ok(handle)
+}
+
+/// # Safety
+/// As for [`call_soon`].
+unsafe fn call_base(
+    py: Python<'_>,
+    this: *mut ffi::PyObject,
+    given: &[*mut ffi::PyObject],
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let Some(base) = BASE.get(py) else { return ptr::null_mut() };
+    let result = with_first(this, given, |all| {
+        // SAFETY: as above, with the receiver as one more argument.
+        unsafe { ffi::PyObject_Vectorcall(base.as_ptr(), all.as_ptr(), count + 1, names) }
+    });
+    // SAFETY: as above.
+    let event_loop = unsafe { Bound::from_borrowed_ptr(py, this) };
+    if !result.is_null() {
+        // It may run meanwhile: a finalizer has called this on another thread.
+        let _ = event_loop.call_method0(intern!(py, "_interrupt"));
+    }
+    result
 }
 
 /// Catches a callback, if one is to be caught.
@@ -134,16 +195,5 @@ fn with_first<R>(
             call(&few[..=rest.len()])
         }
         None => call(&[&[first], rest].concat()),
-    }
-}
-
-/// Puts a turn of the poller behind the callbacks that were scheduled.
-#[cold]
-fn add_turn(py: Python<'_>, this: *mut ffi::PyObject, base: &Py<PyAny>) {
-    let Some(turn) = TURN.with_borrow(|turn| turn.as_ref().map(|turn| turn.clone_ref(py))) else { return };
-    // SAFETY: it is the receiver of a call that runs, so it is an object.
-    let this = unsafe { Bound::from_borrowed_ptr(py, this) };
-    if let Err(error) = base.call1(py, (this, turn)) {
-        error.write_unraisable(py, None);
     }
 }

@@ -6,11 +6,15 @@
 use std::cell::RefCell;
 
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::bridge::{Bridge, Step, Waiting, go_on};
 use super::call_soon::caught;
+
+/// The name of a task while the first step of a coroutine runs.
+const FIRST_STEP: &str = "first step of a callback";
 
 /// A task that has not begun.
 pub struct Spare {
@@ -20,12 +24,16 @@ pub struct Spare {
     step: Py<PyAny>,
     /// The references to the task while no code of the user's has any.
     references: isize,
+    /// Whether asyncio knows it, as `all_tasks` shows.
+    is_registered: bool,
 }
 
 /// The loop that drives a poller.
 pub struct Loop {
     event_loop: Py<PyAny>,
     task: Py<PyAny>,
+    /// The keyword arguments of `Task`.
+    named: Py<PyDict>,
     /// The functions by which another loop or task may extend asyncio (its documentation, "Extending").
     enter: Py<PyAny>,
     leave: Py<PyAny>,
@@ -36,11 +44,16 @@ pub struct Loop {
 
 impl Loop {
     pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let tasks = event_loop.py().import("asyncio.tasks")?;
+        let py = event_loop.py();
+        let tasks = py.import("asyncio.tasks")?;
+        let named = PyDict::new(py);
+        named.set_item("loop", event_loop)?;
+        named.set_item("name", FIRST_STEP)?;
         let get = |name: &str| Ok::<_, PyErr>(tasks.getattr(name)?.unbind());
         Ok(Self {
             event_loop: event_loop.clone().unbind(),
             task: get("Task")?,
+            named: named.unbind(),
             enter: get("_enter_task")?,
             leave: get("_leave_task")?,
             register: get("_register_task")?,
@@ -61,7 +74,7 @@ impl Loop {
             return Ok((step, Some(spare)));
         }
         match spare.is_untouched(py) {
-            true => drop(self.spare.replace(Some(spare))),
+            true => self.keep(py, spare)?,
             false => spare.end(py),
         }
         Ok((step, None))
@@ -69,12 +82,24 @@ impl Loop {
 
     /// Makes a coroutine that waits a task, and returns it.
     pub fn go_on(&self, py: Python<'_>, spare: Spare, name: &str, waiting: Waiting) -> PyResult<Py<PyAny>> {
-        let Spare { task, bridge, step, .. } = spare;
-        self.register.call1(py, (&task,))?;
-        task.call_method1(py, "set_name", (name,))?;
+        let Spare { task, bridge, step, is_registered, .. } = spare;
+        if !is_registered {
+            self.register.call1(py, (&task,))?;
+        }
+        task.call_method1(py, intern!(py, "set_name"), (name,))?;
         bridge.get().bind(waiting);
         step.call0(py)?;
         Ok(task)
+    }
+
+    /// Keeps a spare for the next coroutine, unknown to asyncio.
+    fn keep(&self, py: Python<'_>, spare: Spare) -> PyResult<()> {
+        if spare.is_registered {
+            self.unregister.call1(py, (&spare.task,))?;
+        }
+        let before = self.spare.replace(Some(Spare { is_registered: false, ..spare }));
+        drop(before);
+        Ok(())
     }
 
     /// The event loop.
@@ -85,6 +110,7 @@ impl Loop {
     /// Shows the garbage collector the loop.
     pub fn show(&self, see: &mut dyn FnMut(&Py<PyAny>)) {
         see(&self.event_loop);
+        see(self.named.as_any());
         if let Ok(spare) = self.spare.try_borrow()
             && let Some(Spare { task, step, .. }) = &*spare
         {
@@ -105,7 +131,7 @@ impl Loop {
     fn make_spare(&self, py: Python<'_>) -> PyResult<Spare> {
         loop {
             let spare = self.try_to_make_spare(py)?;
-            let owner = spare.step.bind(py).getattr_opt(pyo3::intern!(py, "__self__"))?;
+            let owner = spare.step.bind(py).getattr_opt(intern!(py, "__self__"))?;
             if owner.is_some_and(|owner| owner.is(&spare.task)) {
                 return Ok(spare);
             }
@@ -115,12 +141,10 @@ impl Loop {
 
     fn try_to_make_spare(&self, py: Python<'_>) -> PyResult<Spare> {
         let bridge = Py::new(py, Bridge::new())?;
-        let named = PyDict::new(py);
-        named.set_item("loop", &self.event_loop)?;
-        let (task, step) = caught(py, || self.task.call(py, PyTuple::new(py, [&bridge])?, Some(&named)))?;
-        self.unregister.call1(py, (&task,))?;
+        let arguments = PyTuple::new(py, [&bridge])?;
+        let (task, step) = caught(py, || self.task.call(py, arguments, Some(self.named.bind(py))))?;
         let references = references_of(&task);
-        Ok(Spare { task, bridge, step, references })
+        Ok(Spare { task, bridge, step, references, is_registered: true })
     }
 }
 
@@ -132,7 +156,7 @@ fn references_of(task: &Py<PyAny>) -> isize {
 impl Spare {
     /// Whether another coroutine may use it: no code keeps it, and it was not cancelled.
     fn is_untouched(&self, py: Python<'_>) -> bool {
-        let cancelling = || self.task.call_method0(py, pyo3::intern!(py, "cancelling"))?.is_truthy(py);
+        let cancelling = || self.task.call_method0(py, intern!(py, "cancelling"))?.is_truthy(py);
         references_of(&self.task) == self.references && !cancelling().unwrap_or(true)
     }
 

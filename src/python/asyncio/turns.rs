@@ -1,7 +1,7 @@
-//! The selector of `goev.asyncio.EventLoop`: each `select` is one turn of a poller.
+//! The selector of `goev.asyncio.EventLoop`: `select` runs turns of a poller, and the callbacks of the loop between them.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,14 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::error::Error;
 use crate::poller::Parked;
-use crate::python::asyncio::call_soon::{begin_turn, set_turn};
+use crate::python::asyncio::handle::Handle;
 use crate::python::asyncio::lent::Lent;
+use crate::python::asyncio::ready::{Ready, set_running};
+use crate::python::asyncio::transports;
 use crate::python::connection::reactor::Reactor;
 use crate::python::dispatch::PyDispatch;
 use crate::python::running::signals::{wake_by, wake_no_more};
@@ -36,6 +38,12 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// The longest part of that wait.
 const PART: Duration = Duration::from_millis(20);
 
+/// Callbacks of the loop between two turns of the poller.
+const MOST: usize = 256;
+
+/// Rounds in which callbacks of the loop may go before those of handlers.
+const MOST_ROUNDS: usize = 4;
+
 /// The name of asyncio's own part of a turn, in stall warnings.
 const GUEST: &&str = &"a callback or task of asyncio";
 
@@ -48,6 +56,14 @@ pub struct Turns {
     /// The descriptors of the loop, and the pipe that wakes the poll for a signal just before the wait; `None` after the
     /// end.
     watched: Mutex<Option<Watched>>,
+    /// The callbacks of the loop.
+    ready: Arc<Ready>,
+    /// Rounds for which the handlers' callbacks have waited.
+    rounds: AtomicUsize,
+    /// The loop, while it runs.
+    event_loop: Mutex<Option<Py<PyAny>>>,
+    /// In debug mode asyncio keeps and calls all callbacks itself, and measures them.
+    is_debug: AtomicBool,
     reactor: Py<PyAny>,
     /// The key of each guest, by its descriptor.
     keys: Py<PyDict>,
@@ -72,6 +88,10 @@ impl Turns {
             stepper,
             core: None,
             watched: Mutex::new(Some(Watched { guests, signals })),
+            ready: Arc::default(),
+            rounds: AtomicUsize::new(0),
+            event_loop: Mutex::default(),
+            is_debug: AtomicBool::new(false),
             reactor,
             keys,
             birth: fork::generation(),
@@ -97,6 +117,7 @@ impl Turns {
         lock(&self.stepper).as_ref().map(|stepper| work(stepper.parked()))
     }
 
+    /// The guests that are ready, for asyncio. Bytes for its socket transports are passed on at once.
     fn list<'py>(&self, py: Python<'py>, ready: &[Guest]) -> PyResult<Bound<'py, PyList>> {
         let (list, keys) = (PyList::empty(py), self.keys.bind(py));
         for guest in ready {
@@ -105,12 +126,27 @@ impl Turns {
                 continue;
             };
             let wanted: u8 = key.get_item(2)?.extract()?;
-            let came = if guest.readable { READ } else { 0 } | if guest.writable { WRITE } else { 0 };
-            if wanted & came != 0 {
-                list.append((key, wanted & came))?;
+            let mut came = wanted & (if guest.readable { READ } else { 0 } | if guest.writable { WRITE } else { 0 });
+            if came & READ != 0 && self.receive(&key)? {
+                came &= !READ;
+            }
+            if came != 0 {
+                list.append((key, came))?;
             }
         }
         Ok(list)
+    }
+
+    /// Whether the reader of a key was that of a transport, which has got its bytes. In debug mode asyncio calls it, and
+    /// measures it.
+    fn receive(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if self.is_debug.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        match key.get_item(3)?.cast::<PyTuple>() {
+            Ok(handles) if handles.len() == 2 => transports::receive(&handles.get_item(0)?),
+            _ => Ok(false),
+        }
     }
 }
 
@@ -177,34 +213,34 @@ impl Turns {
         }
     }
 
-    /// One turn of the poller: wait, read, callbacks, flush. Returns the ready descriptors of the loop, each as its key
-    /// and its events.
+    /// Turns of the poller: wait, read, callbacks, flush; with the callbacks of the loop. They go on until asyncio has
+    /// something to do itself. Returns its ready descriptors, each as its key and its events.
+    ///
+    /// Callbacks of handlers come when none of the loop is ready any more, or after some rounds: those of the loop were there
+    /// first. Otherwise the first step of a coroutine could take a lock or a pooled object from a task that was woken for it.
     #[pyo3(signature = (timeout = None))]
     fn select<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
         // A time of many years is as good as none.
         let at_most = timeout.map(|timeout| Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX));
-        let mut ready = Vec::new();
-        begin_turn();
-        self.turn(|stepper| {
-            let turned = stepper.turn(at_most);
-            stepper.parked().poller.take_guests(&mut ready);
-            turned
-        })?;
-        if self.is_over() {
-            // The loop of a thread ends with the poller.
-            self.stop_loop(py)?;
+        let until = at_most.and_then(|at_most| Instant::now().checked_add(at_most));
+        let is_pressed = at_most == Some(Duration::ZERO);
+        loop {
+            let list = self.round(py, is_pressed, until)?;
+            if self.is_over() {
+                // The loop of a thread ends with the poller.
+                self.stop_loop(py)?;
+            }
+            let is_late = || until.is_some_and(|until| until <= Instant::now());
+            let has_more = self.ready.was_interrupted() || self.is_debug.load(Ordering::Relaxed);
+            if has_more || !list.is_empty() || is_late() {
+                return Ok(list);
+            }
         }
-        self.list(py, &ready)
     }
 
-    /// One turn between the callbacks of the loop, without a wait.
-    fn interject(&self, py: Python<'_>) -> PyResult<()> {
-        self.turn(|stepper| {
-            let below = stepper.parked().dispatch.tables().contexts.begin_aside(py);
-            let turned = stepper.turn(Some(Duration::ZERO));
-            stepper.parked().dispatch.tables().contexts.end_aside(py, below);
-            turned
-        })
+    /// Has `select` return, because asyncio has something to do.
+    fn interrupt(&self) {
+        self.ready.interrupt();
     }
 
     /// The loop begins to run on this thread.
@@ -212,20 +248,30 @@ impl Turns {
         let py = slf.py();
         slf.get().with(|parked| parked.dispatch.tables().set_event_loop(event_loop)).unwrap_or(Ok(()))?;
         slf.get().enter(py)?;
-        set_turn(Some(slf.getattr("interject")?.unbind()));
+        *lock(&slf.get().event_loop) = Some(event_loop.clone().unbind());
+        slf.get().take_callbacks(py);
         wake_by(py, slf.get().watched(|watched| Ok(watched.signals.writer()))?)
     }
 
     /// The loop has ended, or pauses.
     fn end(&self, py: Python<'_>) -> PyResult<()> {
-        set_turn(None);
+        set_running(None);
+        let event_loop = lock(&self.event_loop).take();
+        drop(event_loop);
         self.leave(py);
         wake_no_more(py, self.watched(|watched| Ok(watched.signals.writer()))?)
+    }
+
+    /// Debug mode begins or ends; see `asyncio.loop.set_debug`.
+    fn set_debug(&self, py: Python<'_>, enabled: bool) {
+        self.is_debug.store(enabled, Ordering::Relaxed);
+        self.take_callbacks(py);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.reactor)?;
         visit.call(&self.keys)?;
+        self.ready.show(&visit)?;
         let mut result = Ok(());
         // A loop that runs a turn, or is about to, is no garbage.
         if let Ok(Some(stepper)) = self.stepper.try_lock().as_deref() {
@@ -267,6 +313,7 @@ impl Turns {
             }
             tables.forget_everything();
         }
+        self.ready.clear();
         drop(lock(&self.watched).take());
         Ok(())
     }
@@ -301,6 +348,63 @@ impl Turns {
         });
     }
 
+    /// One round: the callbacks of the loop that are ready, and a turn of the poller if there are none, or have been for
+    /// some rounds.
+    fn round<'py>(&self, py: Python<'py>, is_pressed: bool, until: Option<Instant>) -> PyResult<Bound<'py, PyList>> {
+        let count = self.ready.len();
+        let is_busy = is_pressed || count > 0;
+        let rounds = if is_busy { self.rounds.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        let is_enough = rounds >= MOST_ROUNDS;
+        if count > 0 && !is_pressed && !is_enough {
+            self.run_ready(py, count)?;
+            return Ok(PyList::empty(py));
+        }
+        let at_most = match is_busy {
+            false => until.map(|until| until.saturating_duration_since(Instant::now())),
+            true => Some(Duration::ZERO),
+        };
+        let (mut guests, mut is_due) = (Vec::new(), false);
+        self.turn(|stepper| {
+            let looked = stepper.look(at_most);
+            stepper.parked().poller.take_guests(&mut guests);
+            is_due = looked?;
+            Ok(())
+        })?;
+        self.run_ready(py, count)?;
+        let list = self.list(py, &guests)?;
+        let is_idle = !is_pressed && list.is_empty() && self.ready.is_empty();
+        if is_idle || is_enough {
+            self.rounds.store(0, Ordering::Relaxed);
+            if is_due {
+                self.turn(|stepper| stepper.turn(Some(Duration::ZERO)))?;
+            }
+        }
+        Ok(list)
+    }
+
+    /// Sets whether the callbacks of the loop, which runs, come here: unless in debug mode.
+    fn take_callbacks(&self, py: Python<'_>) {
+        if let Some(event_loop) = lock(&self.event_loop).as_ref().map(|event_loop| event_loop.clone_ref(py)) {
+            let takes = !self.is_debug.load(Ordering::Relaxed);
+            set_running(takes.then(|| (event_loop, self.ready.clone())));
+        }
+    }
+
+    /// Calls the first callbacks of the loop. Those that they schedule come later.
+    fn run_ready(&self, py: Python<'_>, count: usize) -> PyResult<()> {
+        let Some(event_loop) = lock(&self.event_loop).as_ref().map(|event_loop| event_loop.clone_ref(py)) else {
+            return Ok(());
+        };
+        for number in 1..=count {
+            let Some(handle) = self.ready.pop() else { break };
+            Handle::run(handle.bind(py), event_loop.bind(py))?;
+            if number.is_multiple_of(MOST) {
+                self.turn(|stepper| stepper.turn(Some(Duration::ZERO)))?;
+            }
+        }
+        Ok(())
+    }
+
     fn watched<R>(&self, work: impl FnOnce(&Watched) -> PyResult<R>) -> PyResult<R> {
         let closed = || PyRuntimeError::new_err("the event loop is closed");
         lock(&self.watched).as_ref().map_or_else(|| Err(closed()), work)
@@ -312,6 +416,7 @@ impl Turns {
             && signals.reader() == fd
         {
             signals.drain();
+            self.ready.interrupt();
         }
     }
 

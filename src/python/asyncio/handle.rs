@@ -1,0 +1,160 @@
+//! A callback that is ready: the counterpart of `asyncio.Handle`, which is made for each step of each task.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::ffi;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+
+use crate::python::contexts::Context;
+
+/// The positional arguments of a callback. Most have none or one.
+pub enum Arguments {
+    None,
+    One(Py<PyAny>),
+    Many(Box<[Py<PyAny>]>),
+}
+
+struct Call {
+    callback: Py<PyAny>,
+    arguments: Arguments,
+}
+
+/// A callback that `EventLoop.call_soon` has scheduled; see `asyncio.Handle`.
+#[pyclass(frozen, weakref, module = "goev._core", name = "Handle")]
+pub struct Handle {
+    /// `None` once it runs, or was cancelled.
+    call: Mutex<Option<Call>>,
+    context: Context,
+    is_cancelled: AtomicBool,
+}
+
+impl Handle {
+    pub fn new(callback: Py<PyAny>, arguments: Arguments, context: Context) -> Self {
+        Self { call: Mutex::new(Some(Call { callback, arguments })), context, is_cancelled: AtomicBool::new(false) }
+    }
+
+    /// Calls the callback in its context. An exception goes to the handler of the loop.
+    pub fn run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, handle) = (slf.py(), slf.get());
+        let Some(call) = handle.lock().take() else { return Ok(()) };
+        match handle.call_in_context(py, &call) {
+            Err(error) if ends_program(py, &error) => Err(error),
+            Err(error) => handle.report(py, &call, event_loop, error),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn call_in_context(&self, py: Python<'_>, call: &Call) -> PyResult<()> {
+        let context = self.context.as_ptr();
+        // SAFETY: the thread is attached, and the object is a context. What is entered here is left here.
+        unsafe {
+            if ffi::PyContext_Enter(context) != 0 {
+                return Err(PyErr::fetch(py));
+            }
+            let result = call.arguments.call(call.callback.as_ptr());
+            // The error of the callback, if it has one, has to outlive the call.
+            let called = Bound::from_owned_ptr_or_err(py, result);
+            if ffi::PyContext_Exit(context) != 0 {
+                return Err(PyErr::fetch(py));
+            }
+            called.map(drop)
+        }
+    }
+
+    #[cold]
+    fn report(&self, py: Python<'_>, call: &Call, event_loop: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+        let handles = py.import("goev.asyncio.handles")?;
+        let stock = (call.callback.bind(py), call.arguments.list(py), event_loop, self.context.bind(py), error);
+        handles.call_method1("report", stock).map(drop)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Call>> {
+        // A panic while the lock is held cannot leave the option half changed.
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether asyncio lets an exception of a callback end the loop.
+pub fn ends_program(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+}
+
+impl Arguments {
+    /// Calls a function with them.
+    ///
+    /// # Safety
+    /// The thread is attached, and `callback` is an object.
+    unsafe fn call(&self, callback: *mut ffi::PyObject) -> *mut ffi::PyObject {
+        // SAFETY: as above; the arguments are objects.
+        unsafe {
+            match self {
+                Self::None => ffi::PyObject_CallNoArgs(callback),
+                Self::One(argument) => ffi::PyObject_CallOneArg(callback, argument.as_ptr()),
+                Self::Many(arguments) => {
+                    // `Py` is a transparent pointer to an object.
+                    let first = arguments.as_ptr().cast();
+                    ffi::PyObject_Vectorcall(callback, first, arguments.len(), std::ptr::null_mut())
+                }
+            }
+        }
+    }
+
+    fn list(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(argument) => vec![argument.clone_ref(py)],
+            Self::Many(arguments) => arguments.iter().map(|argument| argument.clone_ref(py)).collect(),
+        }
+    }
+}
+
+#[pymethods]
+impl Handle {
+    /// See `asyncio.Handle.cancel`.
+    fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+        let call = self.lock().take();
+        drop(call);
+    }
+
+    /// See `asyncio.Handle.cancelled`.
+    fn cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    /// See `asyncio.Handle.get_context`.
+    fn get_context(&self, py: Python<'_>) -> Context {
+        self.context.clone_ref(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let callback = self.lock().as_ref().map(|call| call.callback.clone_ref(py));
+        let state = if self.cancelled() { " cancelled" } else { "" };
+        match callback {
+            Some(callback) => Ok(format!("<Handle {}>", callback.bind(py).repr()?)),
+            None => Ok(format!("<Handle{state}>")),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.context)?;
+        if let Ok(Some(call)) = self.call.try_lock().as_deref() {
+            visit.call(&call.callback)?;
+            match &call.arguments {
+                Arguments::None => {}
+                Arguments::One(argument) => visit.call(argument)?,
+                Arguments::Many(arguments) => arguments.iter().try_for_each(|argument| visit.call(argument))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let call = self.lock().take();
+        drop(call);
+    }
+}
