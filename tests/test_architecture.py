@@ -128,6 +128,8 @@ MOVING = re.compile(r"(SYS_)?((send|recv)(to|from|file|file64|msg|mmsg)?|p?(read
 MAY_MOVE = {
     TRANSPORT: {"sendfile"},
     RAW: {"SYS_recvfrom", "SYS_sendto"},
+    # The sockets are asyncio's own.
+    "src/python/asyncio/transports.rs": {"recv", "send"},
     # Files are no streams.
     "src/system/file.rs": {"pread"},
     # Datagrams are no streams.
@@ -194,7 +196,7 @@ BELOW_CLASSES = {
     "src/python/greenlets.rs",
     "src/python/callbacks.rs",
     "src/python/waiting.rs",
-    *(f"src/python/asyncio/{name}.rs" for name in ("tasks", "bridge", "call_soon")),
+    *(f"src/python/asyncio/{name}.rs" for name in ("tasks", "bridge", "call_soon", "ready", "handle")),
 }
 FACES = "src/python/protocols/mod.rs"  # the trait by which classes of protocols are called
 PYO3 = re.compile(r"(?i)pyo3")

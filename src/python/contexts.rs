@@ -129,7 +129,8 @@ pub fn capture(py: Python<'_>) -> PyResult<Option<Context>> {
     Ok((!is_empty(&copy)).then(|| copy.unbind()))
 }
 
-fn copy_of_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+/// A copy of the context of the caller.
+pub fn copy_of_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: the thread is attached; the call returns a new reference, or null with an exception.
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
 }

@@ -17,7 +17,7 @@ import pytest
 import goev
 import goev.asyncio
 from coroutine_support import ask, run
-from support import LOCAL, PATIENCE, Client, Echo, Events, in_thread, settled_fds
+from support import LOCAL, PATIENCE, Child, Client, Echo, Events, in_thread, settled_fds
 
 
 @pytest.fixture
@@ -132,6 +132,63 @@ def test_wrong_arguments_of_call_soon(args, kwargs):
             reported.append(error)
         await asyncio.sleep(0.001)
         assert reported
+
+    run(main)
+
+
+def test_callbacks_of_all_kinds_are_in_one_queue():
+    async def main():
+        loop, called = asyncio.get_running_loop(), []
+        loop.call_soon_threadsafe(called.append, 1)
+        loop.call_soon(called.append, 2)
+        loop.call_soon_threadsafe(called.append, 3)
+        loop.call_soon(called.append, 4)
+        while len(called) < 4:
+            await asyncio.sleep(0)
+        assert called == [1, 2, 3, 4]
+
+    run(main)
+
+
+def test_a_callback_of_a_finalizer_keeps_its_arguments_while_a_task_is_made():
+    async def main():
+        loop, called = asyncio.get_running_loop(), []
+        loop.set_exception_handler(lambda _, context: called.append(context))
+        thresholds = gc.get_threshold()
+
+        class Schedules:
+            def __init__(self):
+                self.me = self
+
+            def __del__(self):
+                loop.call_soon(called.append, 42)
+
+        async def waits():
+            await asyncio.sleep(0.001)
+
+        def make(number):
+            Schedules()
+            gc.enable()
+            gc.set_threshold(number, 1, 1)
+            return waits()
+
+        gc.collect()
+        gc.freeze()  # a collection looks at the objects of this test only
+        try:
+            for number in range(1, 60):
+                await asyncio.sleep(0.002)
+                gc.collect()
+                gc.disable()
+                goev.asyncio.reactor().call_soon(make, number)
+                await asyncio.sleep(0.003)
+                gc.set_threshold(*thresholds)
+        finally:
+            gc.enable()
+            gc.set_threshold(*thresholds)
+            gc.unfreeze()
+        gc.collect()
+        await asyncio.sleep(0.001)
+        assert called == [42] * 59
 
     run(main)
 
@@ -282,6 +339,17 @@ def test_debug_mode_reports_a_slow_callback_and_a_call_from_a_wrong_thread(caplo
 
 
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals need the main thread")
+def test_in_debug_mode_a_handle_shows_the_code_that_asked_for_it():
+    async def main():
+        loop = asyncio.get_running_loop()
+        for schedule in loop.call_soon, loop.call_soon_threadsafe, lambda do: loop.call_at(loop.time(), do):
+            handle = schedule(print)
+            handle.cancel()
+            assert handle._source_traceback[-1].filename == __file__
+
+    run(main, debug=True)
+
+
 def test_signal_handlers():
     async def main():
         came = asyncio.Event()
@@ -310,6 +378,74 @@ def test_a_python_signal_handler_runs_while_the_loop_waits():
             signal.signal(signal.SIGUSR1, before)
 
     run(main)
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["none", "other"])
+def test_sigint_ends_a_wait_also_without_a_descriptor_that_wakes_the_loop(other):
+    """asyncio takes it away with the last of its handlers, and other code may have one of its own."""
+
+    def interrupts():
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        if other:
+            signal.set_wakeup_fd(theirs.fileno())
+        else:
+            loop.add_signal_handler(signal.SIGUSR1, print)
+            loop.remove_signal_handler(signal.SIGUSR1)
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+        in_thread(interrupts)
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.Event().wait()
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                goev.asyncio.run(main())
+        finally:
+            signal.set_wakeup_fd(-1)
+
+
+def test_an_interrupt_at_the_begin_or_the_end_of_a_run_leaves_the_thread_as_it_was(monkeypatch):
+    """It is raised where goev asks for the main thread, as a signal at that moment would be."""
+    main_thread = threading.main_thread
+
+    def interrupt():
+        monkeypatch.setattr(threading, "main_thread", main_thread)
+        raise KeyboardInterrupt
+
+    async def at_the_end():
+        monkeypatch.setattr(threading, "main_thread", interrupt)
+
+    for main in [asyncio.sleep, lambda _: at_the_end()]:
+        loop = goev.asyncio.EventLoop()
+        coroutine = main(0)
+        if main is asyncio.sleep:
+            monkeypatch.setattr(threading, "main_thread", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(coroutine)
+        coroutine.close()
+        loop.close()
+        assert signal.set_wakeup_fd(-1) == -1
+        assert goev.asyncio.run(asyncio.sleep(0, "fine")) == "fine"
+
+
+def test_a_loop_runs_in_a_thread_that_threading_takes_for_the_main_one():
+    source = """
+import _thread, time
+def work():
+    import asyncio, goev.asyncio
+    print(goev.asyncio.run(asyncio.sleep(0, "fine")), flush=True)
+_thread.start_new_thread(work, ())
+time.sleep(3)
+"""
+    with Child.running(source) as child:
+        assert child.line() == "fine"
 
 
 def test_sigint_cancels_the_main_task_of_a_runner():

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import errno
 import os
 import socket
 import struct
@@ -54,6 +55,7 @@ class Notes(asyncio.Protocol):
         self.told.put_nowait("resume")
 
     def connection_lost(self, error):
+        self.error = error
         self.told.put_nowait(("lost", type(error)))
 
     async def until(self, told):
@@ -173,6 +175,8 @@ def test_a_reset_is_the_error_of_the_end(run, paused):
             assert (await protocol.told.get())[1] in (ConnectionResetError, BrokenPipeError)
         else:
             await protocol.until(("lost", ConnectionResetError))
+        assert protocol.error.errno in (errno.ECONNRESET, errno.EPIPE)
+        assert protocol.error.strerror
 
     run(main)
 
@@ -340,5 +344,157 @@ def test_a_transport_that_has_ended_writes_into_no_other_socket(run):
             for end in ours, theirs:
                 with pytest.raises(BlockingIOError):
                     end.recv(1, socket.MSG_DONTWAIT)
+
+    run(main)
+
+
+def test_a_socket_that_was_closed_behind_the_transport_is_an_error_and_not_another_socket(run):
+    async def main():
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        transport, protocol = await asyncio.get_running_loop().create_connection(Notes, sock=ours)
+        await asyncio.sleep(0.001)
+        ours.close()
+        with peer, contextlib.ExitStack() as others:
+            pairs = [others.enter_context(end) for _ in range(2) for end in socket.socketpair()]
+            transport.write(b"secret")
+            await protocol.until(("lost", OSError))
+            assert protocol.error.errno == errno.EBADF
+            for end in pairs:
+                with pytest.raises(BlockingIOError):
+                    end.recv(1, socket.MSG_DONTWAIT)
+
+    run(main)
+
+
+def test_a_subclass_of_the_socket_is_asked(run):
+    class Counts(socket.socket):
+        calls = 0
+
+        def send(self, *args):
+            self.calls += 1
+            return super().send(*args)
+
+        def recv(self, *args):
+            self.calls += 1
+            return super().recv(*args)
+
+    async def main():
+        ours, peer = socket.socketpair()
+        counts = Counts(fileno=ours.detach())
+        counts.setblocking(False)
+        transport, protocol = await asyncio.get_running_loop().create_connection(Notes, sock=counts)
+        transport.write(b"one")
+        assert await in_thread(receive, peer, 3) == b"one"
+        peer.sendall(b"two")
+        assert await protocol.received(3) == b"two"
+        assert counts.calls == 2
+        transport.close()
+        peer.close()
+
+    run(main)
+
+
+def test_a_protocol_may_pause_and_resume_another_transport_that_is_ready_too(run):
+    """A proxy does. The other one has bytes in the same turn, and a buffer of its own, as TLS has."""
+
+    class Buffered(asyncio.BufferedProtocol):
+        def __init__(self):
+            self.room, self.told = bytearray(100), asyncio.Queue()
+
+        def get_buffer(self, hint):
+            return self.room
+
+        def buffer_updated(self, count):
+            self.told.put_nowait(bytes(self.room[:count]))
+
+    async def main():
+        class Pauses(asyncio.Protocol):
+            def data_received(self, data):
+                slow.pause_reading()
+                slow.resume_reading()
+
+        slow, buffered, slow_peer = await pair(Buffered)
+        other, _, other_peer = await pair(Pauses)
+        await asyncio.sleep(0.01)
+        slow_peer.send(b"one")
+        other_peer.send(b"x")
+        assert await buffered.told.get() == b"one"
+        slow_peer.send(b"two")
+        assert await buffered.told.get() == b"two"
+        assert slow.is_reading()
+        for end in slow, other, slow_peer, other_peer:
+            end.close()
+
+    run(main)
+
+
+def test_a_reader_that_a_callback_sets_anew_stays(run):
+    async def main():
+        loop, seen = asyncio.get_running_loop(), asyncio.Queue()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+
+        def read(name):
+            seen.put_nowait((name, ours.recv(10)))
+
+        class Replaces(asyncio.Protocol):
+            def data_received(self, data):
+                loop.remove_reader(ours)
+                loop.add_reader(ours, read, "new")
+
+        transport, _, peer = await pair(Replaces)
+        loop.add_reader(ours, read, "old")
+        await asyncio.sleep(0.01)
+        peer.send(b"x")
+        theirs.send(b"one")
+        assert (await seen.get())[1] == b"one"
+        theirs.send(b"two")
+        assert await seen.get() == ("new", b"two")
+        loop.remove_reader(ours)
+        for end in transport, peer, ours, theirs:
+            end.close()
+
+    run(main)
+
+
+def test_a_number_that_is_used_again_has_not_the_readiness_of_the_one_before(run):
+    """The first socket is ready for writing, the second one never connects."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+        filling = [socket.socket() for _ in range(3)]
+        for one in filling:
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        for rounds in range(1, 8):
+            ready, other = socket.socketpair()
+            connecting = []
+
+            def step(number, rounds=rounds, ready=ready, connecting=connecting):
+                if number == 10:
+                    loop.add_writer(ready, lambda: None)
+                if number == 10 + rounds:
+                    loop.remove_writer(ready)
+                    with socket.socket() as second:
+                        os.dup2(second.fileno(), ready.fileno())
+                    second = socket.socket(fileno=ready.detach())
+                    second.setblocking(False)
+                    task = loop.create_task(loop.sock_connect(second, listener.getsockname()))
+                    connecting.extend([second, task])
+                if number < 25:
+                    loop.call_soon(step, number + 1)
+
+            loop.call_soon(step, 0)
+            await asyncio.sleep(0.03)
+            second, task = connecting
+            assert not task.done()
+            task.cancel()
+            await asyncio.wait([task])
+            other.close()
+            second.close()
+        for one in [*filling, listener]:
+            one.close()
 
     run(main)

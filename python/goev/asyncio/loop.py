@@ -12,6 +12,7 @@ from goev.asyncio.selector import PollerSelector
 from goev.asyncio.transports import quickened
 
 Result = TypeVar("Result")
+Scheduled = TypeVar("Scheduled")
 
 CLOSING = 1.0  # seconds for the callbacks of connections that are left when the loop ends
 
@@ -89,10 +90,12 @@ class EventLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """As in asyncio."""
         self._interrupt()  # it waits no longer than until then
-        timer = super().call_at(when, callback, *args, context=context)
-        if traceback := getattr(timer, "_source_traceback", None):
-            del traceback[-1]  # in debug mode it shows the caller
-        return timer
+        return _of_caller(super().call_at(when, callback, *args, context=context))
+
+    def _call_soon(self, callback: Callable[..., object], args: Any, context: Context | None) -> Any:
+        """``call_soon`` and ``call_soon_threadsafe`` of asyncio call it; all callbacks are in one queue."""
+        scheduled = self._turns.schedule(callback, args, context)
+        return scheduled or _of_caller(super()._call_soon(callback, args, context))  # type: ignore[misc]
 
     def _interrupt(self) -> None:
         """Have the selector return, because asyncio has something to do."""
@@ -136,6 +139,13 @@ def run(main: Coroutine[Any, Any, Result], *, debug: bool | None = None) -> Resu
         raise RuntimeError("goev.asyncio.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
         return runner.run(main)
+
+
+def _of_caller(handle: Scheduled) -> Scheduled:
+    """In debug mode a handle shows the code that asked for it; the frame of a method here is none of it."""
+    if traceback := getattr(handle, "_source_traceback", None):
+        del traceback[-1]
+    return handle
 
 
 def _is_in_a_loop() -> bool:

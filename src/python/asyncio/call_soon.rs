@@ -8,14 +8,13 @@ use std::ptr;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::handle::{Arguments, Handle};
-use super::ready::{Ready, running};
-use crate::python::contexts::Context;
+use super::ready::running;
+use crate::python::contexts::{Context, copy_of_current};
 
 /// Arguments of `call_soon` for which no memory is reserved: the loop, the callback, its arguments, the context.
 const USUAL: usize = 8;
@@ -23,27 +22,37 @@ const USUAL: usize = 8;
 /// The method of the base class.
 static BASE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// A callback that the next `call_soon` of this thread would schedule.
+/// The handle that the next `call_soon` of this thread would schedule.
 enum Catch {
     Off,
     Armed,
-    Caught(Py<PyAny>),
+    Caught(Py<Handle>),
 }
 
 thread_local! {
     static CATCH: RefCell<Catch> = const { RefCell::new(Catch::Off) };
 }
 
-/// Calls `work`, and returns the callback that it passes to `call_soon` first, instead of scheduling it.
-pub fn caught<R>(py: Python<'_>, work: impl FnOnce() -> PyResult<R>) -> PyResult<(R, Py<PyAny>)> {
+/// Calls `work`, and returns the handle of the callback that it passes to `call_soon` first, instead of scheduling it.
+pub fn caught<R>(work: impl FnOnce() -> PyResult<R>) -> PyResult<(R, Py<Handle>)> {
     CATCH.replace(Catch::Armed);
     let result = work();
     match (result, CATCH.replace(Catch::Off)) {
-        (result, Catch::Caught(callback)) => Ok((result?, callback)),
+        (result, Catch::Caught(handle)) => Ok((result?, handle)),
         (result, _) => {
-            let _ = py;
             result.and_then(|_| Err(PyRuntimeError::new_err("the task was not scheduled on the loop that runs")))
         }
+    }
+}
+
+/// Schedules a handle that was caught, and was not the one to be caught.
+pub fn release(py: Python<'_>, event_loop: &Py<PyAny>, handle: Py<Handle>) -> PyResult<()> {
+    match running(event_loop.as_ptr()) {
+        Some(ready) => {
+            ready.push(handle);
+            Ok(())
+        }
+        None => handle.get().schedule_by(py, event_loop),
     }
 }
 
@@ -85,19 +94,24 @@ unsafe extern "C" fn call_soon(
         let Some((&callback, rest)) = given.split_first().filter(|_| count > 0) else {
             return call_base(py, this, given, count as usize, names);
         };
-        if catches(py, callback) {
-            return py.None().into_ptr();
-        }
         let (arguments, named) = rest.split_at(count as usize - 1);
-        match (running(this), context_of(py, names, named)) {
-            (Some(ready), Some(context)) => match schedule(py, &ready, callback, arguments, context) {
-                Ok(handle) => handle.into_ptr(),
-                Err(error) => {
-                    error.restore(py);
-                    ptr::null_mut()
-                }
-            },
-            _ => call_base(py, this, given, count as usize, names),
+        let (is_caught, ready) = (is_armed(), running(this));
+        let context = if is_caught || ready.is_some() { context_of(py, names, named) } else { None };
+        let Some(context) = context else {
+            return call_base(py, this, given, count as usize, names);
+        };
+        match (make(py, callback, arguments, context), ready) {
+            (Err(error), _) => {
+                error.restore(py);
+                ptr::null_mut()
+            }
+            (Ok(handle), _) if catches(py, &handle) => handle.into_ptr(),
+            (Ok(handle), Some(ready)) => {
+                ready.push(handle.clone_ref(py));
+                handle.into_ptr()
+            }
+            // A finalizer has come in between, and its handle was caught.
+            (Ok(_), None) => call_base(py, this, given, count as usize, names),
         }
     }
 }
@@ -110,7 +124,7 @@ unsafe extern "C" fn call_soon(
 unsafe fn context_of(py: Python<'_>, names: *mut ffi::PyObject, named: &[*mut ffi::PyObject]) -> Option<Context> {
     // SAFETY: the thread is attached, and the arguments are objects.
     unsafe {
-        let copy = || Bound::from_owned_ptr_or_opt(py, ffi::PyContext_CopyCurrent()).map(Bound::unbind);
+        let copy = || copy_of_current(py).ok().map(Bound::unbind);
         match named {
             [] => copy(),
             &[context]
@@ -129,9 +143,8 @@ unsafe fn context_of(py: Python<'_>, names: *mut ffi::PyObject, named: &[*mut ff
 
 /// # Safety
 /// The thread is attached, and all pointers are those of objects.
-unsafe fn schedule(
+unsafe fn make(
     py: Python<'_>,
-    ready: &Ready,
     callback: *mut ffi::PyObject,
     arguments: &[*mut ffi::PyObject],
     context: Context,
@@ -143,9 +156,7 @@ unsafe fn schedule(
         &[one] => Arguments::One(owned(one)),
         many => Arguments::Many(many.iter().copied().map(owned).collect()),
     };
-    let handle = Py::new(py, Handle::new(owned(callback), arguments, context))?;
-    ready.push(handle.clone_ref(py));
-    Ok(handle)
+    Py::new(py, Handle::new(owned(callback), arguments, context))
 }
 
 /// # Safety
@@ -158,26 +169,22 @@ unsafe fn call_base(
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     let Some(base) = BASE.get(py) else { return ptr::null_mut() };
-    let result = with_first(this, given, |all| {
+    with_first(this, given, |all| {
         // SAFETY: as above, with the receiver as one more argument.
         unsafe { ffi::PyObject_Vectorcall(base.as_ptr(), all.as_ptr(), count + 1, names) }
-    });
-    // SAFETY: as above.
-    let event_loop = unsafe { Bound::from_borrowed_ptr(py, this) };
-    if !result.is_null() {
-        // It may run meanwhile: a finalizer has called this on another thread.
-        let _ = event_loop.call_method0(intern!(py, "_interrupt"));
-    }
-    result
+    })
 }
 
-/// Catches a callback, if one is to be caught.
-fn catches(py: Python<'_>, callback: *mut ffi::PyObject) -> bool {
+fn is_armed() -> bool {
+    CATCH.with_borrow(|catch| matches!(catch, Catch::Armed))
+}
+
+/// Catches a handle, if one is to be caught.
+fn catches(py: Python<'_>, handle: &Py<Handle>) -> bool {
     CATCH.with_borrow_mut(|catch| {
         let is_armed = matches!(catch, Catch::Armed);
         if is_armed {
-            // SAFETY: it is an argument of a call that runs, so it is an object.
-            *catch = Catch::Caught(unsafe { Bound::from_borrowed_ptr(py, callback) }.unbind());
+            *catch = Catch::Caught(handle.clone_ref(py));
         }
         is_armed
     })

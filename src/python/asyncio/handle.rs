@@ -8,6 +8,7 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::python::contexts::Context;
 
@@ -46,6 +47,21 @@ impl Handle {
             Err(error) => handle.report(py, &call, event_loop, error),
             Ok(()) => Ok(()),
         }
+    }
+
+    /// The callback, unless it has run.
+    pub fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.lock().as_ref().map(|call| call.callback.clone_ref(py))
+    }
+
+    /// Schedules the callback again, by the method of a loop that does not take handles now.
+    pub fn schedule_by(&self, py: Python<'_>, event_loop: &Py<PyAny>) -> PyResult<()> {
+        let Some(call) = self.lock().take() else { return Ok(()) };
+        let mut all = call.arguments.list(py);
+        all.insert(0, call.callback);
+        let named = PyDict::new(py);
+        named.set_item("context", &self.context)?;
+        event_loop.call_method(py, "call_soon", PyTuple::new(py, all)?, Some(&named)).map(drop)
     }
 
     fn call_in_context(&self, py: Python<'_>, call: &Call) -> PyResult<()> {
@@ -131,8 +147,12 @@ impl Handle {
         self.context.clone_ref(py)
     }
 
+    /// asyncio looks at it. It has one in debug mode only, and then the handle is its own.
+    #[getter]
+    fn _source_traceback(&self) {}
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let callback = self.lock().as_ref().map(|call| call.callback.clone_ref(py));
+        let callback = self.callback(py);
         let state = if self.cancelled() { " cancelled" } else { "" };
         match callback {
             Some(callback) => Ok(format!("<Handle {}>", callback.bind(py).repr()?)),

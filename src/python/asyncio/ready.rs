@@ -12,6 +12,9 @@ use pyo3::prelude::*;
 
 use super::handle::Handle;
 
+/// The handles for which an empty queue keeps room.
+const MOST_KEPT: usize = 4096;
+
 /// The handles of one loop.
 #[derive(Default)]
 pub struct Ready {
@@ -63,7 +66,12 @@ impl Ready {
     }
 
     pub fn pop(&self) -> Option<Py<Handle>> {
-        self.lock().pop_front()
+        let handles = &mut *self.lock();
+        let handle = handles.pop_front();
+        if handles.is_empty() && handles.capacity() > MOST_KEPT {
+            handles.shrink_to(MOST_KEPT);
+        }
+        handle
     }
 
     /// Drops all.

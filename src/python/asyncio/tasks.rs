@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::bridge::{Bridge, Step, Waiting, go_on};
-use super::call_soon::caught;
+use super::call_soon::{caught, release};
 
 /// The name of a task while the first step of a coroutine runs.
 const FIRST_STEP: &str = "first step of a callback";
@@ -130,21 +130,18 @@ impl Loop {
     /// While a task is made, a finalizer or a handler of a signal may run, and schedule a callback of its own.
     fn make_spare(&self, py: Python<'_>) -> PyResult<Spare> {
         loop {
-            let spare = self.try_to_make_spare(py)?;
-            let owner = spare.step.bind(py).getattr_opt(intern!(py, "__self__"))?;
-            if owner.is_some_and(|owner| owner.is(&spare.task)) {
-                return Ok(spare);
+            let bridge = Py::new(py, Bridge::new())?;
+            let arguments = PyTuple::new(py, [&bridge])?;
+            let (task, handle) = caught(|| self.task.call(py, arguments, Some(self.named.bind(py))))?;
+            if let Some(step) = handle.get().callback(py)
+                && step.bind(py).getattr_opt(intern!(py, "__self__"))?.is_some_and(|owner| owner.is(&task))
+            {
+                drop(handle);
+                let references = references_of(&task);
+                return Ok(Spare { task, bridge, step, references, is_registered: true });
             }
-            self.event_loop.call_method1(py, "call_soon", (&spare.step,))?;
+            release(py, &self.event_loop, handle)?;
         }
-    }
-
-    fn try_to_make_spare(&self, py: Python<'_>) -> PyResult<Spare> {
-        let bridge = Py::new(py, Bridge::new())?;
-        let arguments = PyTuple::new(py, [&bridge])?;
-        let (task, step) = caught(py, || self.task.call(py, arguments, Some(self.named.bind(py))))?;
-        let references = references_of(&task);
-        Ok(Spare { task, bridge, step, references, is_registered: true })
     }
 }
 

@@ -16,6 +16,7 @@ use pyo3::{ffi, intern};
 
 use super::handle::ends_program;
 use crate::python::contexts::{Context, within};
+use crate::python::values::errors::os_error;
 
 /// The bytes that one read takes; as many as asyncio's `max_size`.
 const MOST: usize = 256 * 1024;
@@ -30,6 +31,8 @@ struct Kind {
     /// The methods of the base class that `add_reader` gets, and that it calls for a protocol without own buffers.
     ready: Py<PyAny>,
     received: Py<PyAny>,
+    /// `socket.socket`.
+    socket: Py<PyAny>,
 }
 
 thread_local! {
@@ -44,7 +47,8 @@ pub fn speed_up(class: &Bound<'_, PyType>) -> PyResult<()> {
     let base = class.getattr("__base__")?;
     let get = |name: &str| Ok::<_, PyErr>(base.getattr(name)?.unbind());
     let (write, ready, received) = (get("write")?, get("_read_ready")?, get("_read_ready__data_received")?);
-    let kind = Kind { class: class.clone().unbind(), write, ready, received };
+    let socket = py.import("socket")?.getattr("socket")?.unbind();
+    let kind = Kind { class: class.clone().unbind(), write, ready, received, socket };
     if KIND.set(py, kind).is_ok() {
         class.setattr("write", write_of(class)?)?;
     }
@@ -113,7 +117,9 @@ fn try_to_send<'py>(transport: &Bound<'py, PyAny>, data: &Bound<'py, PyAny>) -> 
             let error = io::Error::last_os_error();
             match is_for_now(&error) {
                 true => Ok(Sent::Nothing),
-                false => fail(transport, error.into(), "Fatal write error on socket transport").map(|()| Sent::All),
+                false => {
+                    fail(transport, os_error(None, &error), "Fatal write error on socket transport").map(|()| Sent::All)
+                }
             }
         }
     }
@@ -130,21 +136,28 @@ fn fail(transport: &Bound<'_, PyAny>, error: PyErr, text: &str) -> PyResult<()> 
     transport.call_method1(intern!(transport.py(), "_fatal_error"), (error, text)).map(drop)
 }
 
-/// The descriptor of a transport, if it is open for writing and nothing waits to be sent. One that has ended keeps the
-/// number of its descriptor, which may be another socket's by now.
+/// The descriptor of a transport, if it is open for writing and nothing waits to be sent.
 fn plain(transport: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
     let py = transport.py();
     let is_false = |name| transport.getattr(name)?.is_truthy().map(|is| !is);
     let is_plain = is_false(intern!(py, "_buffer"))?
         && is_false(intern!(py, "_conn_lost"))?
         && is_false(intern!(py, "_eof"))?
-        && transport.getattr(intern!(py, "_empty_waiter"))?.is_none()
-        && !transport.getattr(intern!(py, "_sock"))?.is_none();
-    if is_plain { descriptor(transport).map(Some) } else { Ok(None) }
+        && transport.getattr(intern!(py, "_empty_waiter"))?.is_none();
+    if is_plain { descriptor(transport) } else { Ok(None) }
 }
 
-fn descriptor(transport: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    transport.getattr(intern!(transport.py(), "_sock_fd"))?.extract()
+/// The descriptor of the transport's socket; `None` if that has been closed behind its back, because the number may be
+/// another socket's by now, or if a class of the user's may have methods of its own.
+fn descriptor(transport: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
+    let py = transport.py();
+    let socket = transport.getattr(intern!(py, "_sock"))?;
+    if !KIND.get(py).is_some_and(|kind| socket.get_type().is(&kind.socket)) {
+        return Ok(None);
+    }
+    let fd: RawFd = transport.getattr(intern!(py, "_sock_fd"))?.extract()?;
+    let now: RawFd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+    Ok((fd == now).then_some(fd))
 }
 
 fn write_by_asyncio(transport: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -163,7 +176,9 @@ pub fn receive(reader: &Bound<'_, PyAny>) -> PyResult<bool> {
         // The end of the stream stays in the socket, so asyncio reads it again.
         Ok(None) => return Ok(false),
         Err(error) if is_for_now(&error) => return Ok(true),
-        Err(error) => return fail(&transport, error.into(), "Fatal read error on socket transport").map(|()| true),
+        Err(error) => {
+            return fail(&transport, os_error(None, &error), "Fatal read error on socket transport").map(|()| true);
+        }
     };
     match within(py, Some(&context), || protocol.call_method1(intern!(py, "data_received"), (data,))) {
         Ok(_) => Ok(true),
@@ -186,9 +201,10 @@ fn receiver<'py>(reader: &Bound<'py, PyAny>) -> PyResult<Option<Receiver<'py>>> 
     if transport.getattr(intern!(py, "_conn_lost"))?.is_truthy()? {
         return Ok(None);
     }
+    let Some(fd) = descriptor(&transport)? else { return Ok(None) };
     let protocol = transport.getattr(intern!(py, "_protocol"))?;
     let context = reader.getattr(intern!(py, "_context"))?.unbind();
-    Ok(Some(Receiver { fd: descriptor(&transport)?, transport, protocol, context }))
+    Ok(Some(Receiver { fd, transport, protocol, context }))
 }
 
 /// The transport whose reader this is, if it is one with the fast paths, and its protocol takes bytes.

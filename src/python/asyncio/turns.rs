@@ -13,11 +13,12 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::error::Error;
 use crate::poller::Parked;
-use crate::python::asyncio::handle::Handle;
+use crate::python::asyncio::handle::{Arguments, Handle};
 use crate::python::asyncio::lent::Lent;
 use crate::python::asyncio::ready::{Ready, set_running};
 use crate::python::asyncio::transports;
 use crate::python::connection::reactor::Reactor;
+use crate::python::contexts::copy_of_current;
 use crate::python::dispatch::PyDispatch;
 use crate::python::running::signals::{wake_by, wake_no_more};
 use crate::python::tables::{Dispatching, is_dispatching, set_current};
@@ -117,36 +118,64 @@ impl Turns {
         lock(&self.stepper).as_ref().map(|stepper| work(stepper.parked()))
     }
 
-    /// The guests that are ready, for asyncio. Bytes for its socket transports are passed on at once.
-    fn list<'py>(&self, py: Python<'py>, ready: &[Guest]) -> PyResult<Bound<'py, PyList>> {
-        let (list, keys) = (PyList::empty(py), self.keys.bind(py));
-        for guest in ready {
-            let Some(key) = keys.get_item(guest.fd)? else {
-                self.drain_signals(guest.fd);
-                continue;
-            };
-            let wanted: u8 = key.get_item(2)?.extract()?;
-            let mut came = wanted & (if guest.readable { READ } else { 0 } | if guest.writable { WRITE } else { 0 });
-            if came & READ != 0 && self.receive(&key)? {
-                came &= !READ;
-            }
-            if came != 0 {
-                list.append((key, came))?;
+    /// The guests that the poll has found ready, with their handles of this moment. Callbacks come before they are served,
+    /// and may close a descriptor, use its number again, or set another reader.
+    fn note<'py>(&self, py: Python<'py>, guests: Vec<Guest>) -> PyResult<Vec<Noted<'py>>> {
+        let mut noted = Vec::new();
+        for guest in guests {
+            match self.keys.bind(py).get_item(guest.fd)? {
+                Some(key) => noted.push(Noted { handles: handles_of(&key)?, guest }),
+                None => self.drain_signals(guest.fd),
             }
         }
-        Ok(list)
+        Ok(noted)
     }
 
-    /// Whether the reader of a key was that of a transport, which has got its bytes. In debug mode asyncio calls it, and
-    /// measures it.
-    fn receive(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Passes bytes on that have come for socket transports of asyncio. In debug mode asyncio does, and measures it.
+    fn receive(&self, py: Python<'_>, noted: &mut [Noted<'_>]) -> PyResult<()> {
         if self.is_debug.load(Ordering::Relaxed) {
-            return Ok(false);
+            return Ok(());
         }
-        match key.get_item(3)?.cast::<PyTuple>() {
-            Ok(handles) if handles.len() == 2 => transports::receive(&handles.get_item(0)?),
-            _ => Ok(false),
+        for one in noted {
+            if let Some((_, came)) = self.came(py, one)?
+                && came & READ != 0
+                && transports::receive(&one.handles[0])?
+            {
+                one.guest.readable = false;
+            }
         }
+        Ok(())
+    }
+
+    /// The key of a guest and its events, if its handles are still those that were noted.
+    fn came<'py>(&self, py: Python<'py>, noted: &Noted<'py>) -> PyResult<Option<(Bound<'py, PyAny>, u8)>> {
+        let Some(key) = self.keys.bind(py).get_item(noted.guest.fd)? else { return Ok(None) };
+        let wanted: u8 = key.get_item(2)?.extract()?;
+        let now = handles_of(&key)?;
+        let is = |at: usize, came: bool, bit: u8| if came && now[at].is(&noted.handles[at]) { wanted & bit } else { 0 };
+        let came = is(0, noted.guest.readable, READ) | is(1, noted.guest.writable, WRITE);
+        Ok((came != 0).then_some((key, came)))
+    }
+
+    /// The guests that are left for asyncio.
+    fn list<'py>(&self, py: Python<'py>, noted: &[Noted<'py>]) -> PyResult<Bound<'py, PyList>> {
+        let left = noted.iter().map(|one| self.came(py, one)).filter_map(Result::transpose);
+        PyList::new(py, left.collect::<PyResult<Vec<_>>>()?)
+    }
+}
+
+/// A guest that is ready, and its reader and writer when that was found.
+struct Noted<'py> {
+    guest: Guest,
+    handles: [Bound<'py, PyAny>; 2],
+}
+
+/// The reader and the writer of a key. One that is no key of asyncio's has its data instead of both.
+fn handles_of<'py>(key: &Bound<'py, PyAny>) -> PyResult<[Bound<'py, PyAny>; 2]> {
+    let data = key.get_item(3)?;
+    match data.cast::<PyTuple>() {
+        Ok(handles) if handles.len() == 2 => Ok([handles.get_item(0)?, handles.get_item(1)?]),
+        _ => Ok([data.clone(), data]),
     }
 }
 
@@ -226,6 +255,8 @@ impl Turns {
         let is_pressed = at_most == Some(Duration::ZERO);
         loop {
             let list = self.round(py, is_pressed, until)?;
+            // The interpreter does it behind Python code only.
+            py.check_signals()?;
             if self.is_over() {
                 // The loop of a thread ends with the poller.
                 self.stop_loop(py)?;
@@ -250,16 +281,35 @@ impl Turns {
         slf.get().enter(py)?;
         *lock(&slf.get().event_loop) = Some(event_loop.clone().unbind());
         slf.get().take_callbacks(py);
-        wake_by(py, slf.get().watched(|watched| Ok(watched.signals.writer()))?)
+        let woken = slf.get().watched(|watched| Ok(watched.signals.writer())).and_then(|writer| wake_by(py, writer));
+        // A signal may interrupt it.
+        woken.inspect_err(|_| slf.get().leave_loop(py))
     }
 
     /// The loop has ended, or pauses.
     fn end(&self, py: Python<'_>) -> PyResult<()> {
-        set_running(None);
-        let event_loop = lock(&self.event_loop).take();
-        drop(event_loop);
-        self.leave(py);
-        wake_no_more(py, self.watched(|watched| Ok(watched.signals.writer()))?)
+        self.leave_loop(py);
+        let writer = self.watched(|watched| Ok(watched.signals.writer()))?;
+        // If a signal interrupts it, the second time does it.
+        wake_no_more(py, writer).or_else(|error| wake_no_more(py, writer).and(Err(error)))
+    }
+
+    /// Schedules a callback of any thread, and returns its handle; `None`: asyncio has to.
+    fn schedule<'py>(
+        &self,
+        callback: Bound<'py, PyAny>,
+        arguments: &Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Py<Handle>>> {
+        let py = callback.py();
+        if self.is_debug.load(Ordering::Relaxed) || lock(&self.event_loop).is_none() {
+            return Ok(None);
+        }
+        let context = context.map_or_else(|| copy_of_current(py), Ok)?;
+        let arguments = Arguments::Many(arguments.iter().map(Bound::unbind).collect());
+        let handle = Py::new(py, Handle::new(callback.unbind(), arguments, context.unbind()))?;
+        self.ready.push(handle.clone_ref(py));
+        Ok(Some(handle))
     }
 
     /// Debug mode begins or ends; see `asyncio.loop.set_debug`.
@@ -339,6 +389,14 @@ impl Turns {
         begun.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed, or runs on another thread"))
     }
 
+    /// The loop does not run any more.
+    fn leave_loop(&self, py: Python<'_>) {
+        set_running(None);
+        let event_loop = lock(&self.event_loop).take();
+        drop(event_loop);
+        self.leave(py);
+    }
+
     fn leave(&self, py: Python<'_>) {
         // SAFETY: nothing is marked.
         unsafe { set_current(None) };
@@ -351,7 +409,8 @@ impl Turns {
     /// One round: the callbacks of the loop that are ready, and a turn of the poller if there are none, or have been for
     /// some rounds.
     fn round<'py>(&self, py: Python<'py>, is_pressed: bool, until: Option<Instant>) -> PyResult<Bound<'py, PyList>> {
-        let count = self.ready.len();
+        // They wait for the loop if it does not run.
+        let count = if lock(&self.event_loop).is_some() { self.ready.len() } else { 0 };
         let is_busy = is_pressed || count > 0;
         let rounds = if is_busy { self.rounds.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
         let is_enough = rounds >= MOST_ROUNDS;
@@ -370,16 +429,18 @@ impl Turns {
             is_due = looked?;
             Ok(())
         })?;
+        let mut noted = self.note(py, guests)?;
         self.run_ready(py, count)?;
-        let list = self.list(py, &guests)?;
-        let is_idle = !is_pressed && list.is_empty() && self.ready.is_empty();
+        self.receive(py, &mut noted)?;
+        let is_idle = !is_pressed && self.ready.is_empty() && self.list(py, &noted)?.is_empty();
         if is_idle || is_enough {
             self.rounds.store(0, Ordering::Relaxed);
             if is_due {
                 self.turn(|stepper| stepper.turn(Some(Duration::ZERO)))?;
             }
         }
-        Ok(list)
+        // At the end, because the callbacks decide it.
+        self.list(py, &noted)
     }
 
     /// Sets whether the callbacks of the loop, which runs, come here: unless in debug mode.

@@ -26,11 +26,8 @@ pub struct WakeupFd {
 impl WakeupFd {
     pub fn set(py: Python<'_>, poller: &Poller) -> PyResult<Self> {
         let pipe = poller.watch_signals().map_err(Error::io("cannot open the signal pipe"))?;
-        if !is_main_thread(py)? {
-            return Ok(Self { before: None, _pipe: pipe });
-        }
         // Without the descriptor signals are handled later: at the next event.
-        Ok(Self { before: set_wakeup_fd(py, pipe.writer()).ok(), _pipe: pipe })
+        Ok(Self { before: set_wakeup_fd(py, pipe.writer()).ok().flatten(), _pipe: pipe })
     }
 
     pub fn restore(self, py: Python<'_>) -> PyResult<()> {
@@ -43,30 +40,33 @@ impl WakeupFd {
 /// Has signals write to the pipe of `writer` (signal.set_wakeup_fd), on the main thread and unless other code has set a
 /// descriptor.
 pub fn wake_by(py: Python<'_>, writer: RawFd) -> PyResult<()> {
-    if is_main_thread(py)? {
-        let before = set_wakeup_fd(py, writer)?;
-        if before >= 0 {
-            set_wakeup_fd(py, before)?;
-        }
+    match set_wakeup_fd(py, writer)? {
+        Some(before) if before >= 0 => set_wakeup_fd(py, before).map(drop),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Ends the work of [`wake_by`], unless other code has set another descriptor since.
 pub fn wake_no_more(py: Python<'_>, writer: RawFd) -> PyResult<()> {
-    if is_main_thread(py)? {
-        let now = set_wakeup_fd(py, -1)?;
-        if now >= 0 && now != writer {
-            set_wakeup_fd(py, now)?;
-        }
+    match set_wakeup_fd(py, -1)? {
+        Some(now) if now >= 0 && now != writer => set_wakeup_fd(py, now).map(drop),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-fn set_wakeup_fd(py: Python<'_>, fd: RawFd) -> PyResult<RawFd> {
+/// Sets the descriptor, and returns the one before; `None` on a thread that is not the main one.
+fn set_wakeup_fd(py: Python<'_>, fd: RawFd) -> PyResult<Option<RawFd>> {
+    if !is_main_thread(py)? {
+        return Ok(None);
+    }
     let arguments = PyDict::new(py);
     arguments.set_item("warn_on_full_buffer", false)?;
-    py.import("signal")?.call_method("set_wakeup_fd", (fd,), Some(&arguments))?.extract()
+    match py.import("signal")?.call_method("set_wakeup_fd", (fd,), Some(&arguments)) {
+        Ok(before) => before.extract().map(Some),
+        // `threading` was imported first by another thread, and takes that for the main one.
+        Err(error) if error.is_instance_of::<PyValueError>(py) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn is_main_thread(py: Python<'_>) -> PyResult<bool> {

@@ -51,7 +51,7 @@ fn lookup_error(code: i32, text: String) -> PyErr {
 }
 
 /// An `OSError` of the subclass that belongs to the errno; the errno is kept.
-fn os_error(context: Option<&str>, error: &io::Error) -> PyErr {
+pub fn os_error(context: Option<&str>, error: &io::Error) -> PyErr {
     if let Some(failure) = Failure::of(error) {
         let mut described = failure.describe();
         described.text = context.map_or(described.text.clone(), |context| format!("{context}: {}", described.text));
