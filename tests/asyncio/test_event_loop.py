@@ -98,7 +98,7 @@ def test_an_exception_of_a_callback_goes_to_the_exception_handler():
         await asyncio.sleep(0)
         (context,) = reported
         assert "Exception in callback" in context["message"]
-        assert "fails('wrong')" in context["message"]
+        assert "fails(" in context["message"]
         assert str(context["exception"]) == "wrong"
         assert isinstance(context["handle"], asyncio.Handle)
         assert called == ["next"]
