@@ -73,7 +73,7 @@ impl Poller {
 
     /// The second half: calls the handlers, and flushes.
     pub fn act(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
-        self.end_guest();
+        self.handle.pulse.rest();
         self.begin_batch();
         self.dispatch_batch(dispatch)?;
         dispatch.apart(self, &mut || self.state.borrow_mut().flush());

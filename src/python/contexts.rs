@@ -53,6 +53,18 @@ pub fn within<R>(py: Python<'_>, context: Option<&Context>, work: impl FnOnce() 
     result
 }
 
+/// Calls `work` in a context; an error if it is entered already (as `Context.run`).
+pub fn run_in<R>(context: &Bound<'_, PyAny>, work: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    let (py, context) = (context.py(), context.as_ptr());
+    let check = |status| if status == 0 { Ok(()) } else { Err(PyErr::fetch(py)) };
+    // SAFETY: the thread is attached, and the object is a context.
+    check(unsafe { ffi::PyContext_Enter(context) })?;
+    let result = work();
+    // SAFETY: as above; it was entered here.
+    check(unsafe { ffi::PyContext_Exit(context) })?;
+    result
+}
+
 /// The contexts of one poller.
 #[derive(Default)]
 pub struct Contexts {

@@ -68,6 +68,19 @@ class Notes(asyncio.Protocol):
         return self.data
 
 
+class Buffered(asyncio.BufferedProtocol):
+    """Has a small buffer of its own, and gives the test what comes into it."""
+
+    def __init__(self):
+        self.room, self.told = bytearray(5), asyncio.Queue()
+
+    def get_buffer(self, hint):
+        return self.room
+
+    def buffer_updated(self, count):
+        self.told.put_nowait(bytes(self.room[:count]))
+
+
 async def pair(make=Notes):
     """A protocol over one end of a connection, and the socket of the other."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -213,16 +226,6 @@ def test_another_protocol_takes_over(run):
 
 
 def test_a_protocol_with_a_buffer_of_its_own(run):
-    class Buffered(asyncio.BufferedProtocol):
-        def __init__(self):
-            self.room, self.told = bytearray(5), asyncio.Queue()
-
-        def get_buffer(self, hint):
-            return self.room
-
-        def buffer_updated(self, count):
-            self.told.put_nowait(bytes(self.room[:count]))
-
     async def main():
         transport, protocol, peer = await pair(Buffered)
         peer.sendall(b"helloworld")
@@ -397,16 +400,6 @@ def test_a_subclass_of_the_socket_is_asked(run):
 
 def test_a_protocol_may_pause_and_resume_another_transport_that_is_ready_too(run):
     """A proxy does. The other one has bytes in the same turn, and a buffer of its own, as TLS has."""
-
-    class Buffered(asyncio.BufferedProtocol):
-        def __init__(self):
-            self.room, self.told = bytearray(100), asyncio.Queue()
-
-        def get_buffer(self, hint):
-            return self.room
-
-        def buffer_updated(self, count):
-            self.told.put_nowait(bytes(self.room[:count]))
 
     async def main():
         class Pauses(asyncio.Protocol):

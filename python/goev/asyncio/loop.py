@@ -83,23 +83,19 @@ class EventLoop(asyncio.SelectorEventLoop):
     def stop(self) -> None:
         """As in asyncio."""
         super().stop()
-        self._interrupt()
+        self._turns.interrupt()
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As in asyncio."""
-        self._interrupt()  # it waits no longer than until then
+        self._turns.interrupt()  # it waits no longer than until then
         return _of_caller(super().call_at(when, callback, *args, context=context))
 
     def _call_soon(self, callback: Callable[..., object], args: Any, context: Context | None) -> Any:
         """``call_soon`` and ``call_soon_threadsafe`` of asyncio call it; all callbacks are in one queue."""
         scheduled = self._turns.schedule(callback, args, context)
         return scheduled or _of_caller(super()._call_soon(callback, args, context))  # type: ignore[misc]
-
-    def _interrupt(self) -> None:
-        """Have the selector return, because asyncio has something to do."""
-        self._turns.interrupt()
 
     def _make_socket_transport(self, *args: Any, **named: Any) -> Any:
         return quickened(super()._make_socket_transport(*args, **named))  # type: ignore[misc]

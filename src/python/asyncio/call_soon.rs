@@ -48,10 +48,7 @@ pub fn caught<R>(work: impl FnOnce() -> PyResult<R>) -> PyResult<(R, Py<Handle>)
 /// Schedules a handle that was caught, and was not the one to be caught.
 pub fn release(py: Python<'_>, event_loop: &Py<PyAny>, handle: Py<Handle>) -> PyResult<()> {
     match running(event_loop.as_ptr()) {
-        Some(ready) => {
-            ready.push(handle);
-            Ok(())
-        }
+        Some(ready) => ready.push(handle),
         None => handle.get().schedule_by(py, event_loop),
     }
 }
@@ -100,18 +97,20 @@ unsafe extern "C" fn call_soon(
         let Some(context) = context else {
             return call_base(py, this, given, count as usize, names);
         };
-        match (make(py, callback, arguments, context), ready) {
-            (Err(error), _) => {
+        let made = make(py, callback, arguments, context);
+        let scheduled = made.and_then(|handle| match (catches(py, &handle), ready) {
+            (true, _) => Ok(Some(handle)),
+            (false, Some(ready)) => ready.push(handle.clone_ref(py)).map(|()| Some(handle)),
+            // A finalizer has come in between, and its handle was caught.
+            (false, None) => Ok(None),
+        });
+        match scheduled {
+            Ok(Some(handle)) => handle.into_ptr(),
+            Ok(None) => call_base(py, this, given, count as usize, names),
+            Err(error) => {
                 error.restore(py);
                 ptr::null_mut()
             }
-            (Ok(handle), _) if catches(py, &handle) => handle.into_ptr(),
-            (Ok(handle), Some(ready)) => {
-                ready.push(handle.clone_ref(py));
-                handle.into_ptr()
-            }
-            // A finalizer has come in between, and its handle was caught.
-            (Ok(_), None) => call_base(py, this, given, count as usize, names),
         }
     }
 }

@@ -10,7 +10,7 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::python::contexts::Context;
+use crate::python::contexts::{Context, run_in};
 
 /// The positional arguments of a callback. Most have none or one.
 pub enum Arguments {
@@ -42,10 +42,10 @@ impl Handle {
     pub fn run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let (py, handle) = (slf.py(), slf.get());
         let Some(call) = handle.lock().take() else { return Ok(()) };
-        match handle.call_in_context(py, &call) {
+        match run_in(handle.context.bind(py), || call.run(py)) {
             Err(error) if ends_program(py, &error) => Err(error),
             Err(error) => handle.report(py, &call, event_loop, error),
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
         }
     }
 
@@ -64,28 +64,11 @@ impl Handle {
         event_loop.call_method(py, "call_soon", PyTuple::new(py, all)?, Some(&named)).map(drop)
     }
 
-    fn call_in_context(&self, py: Python<'_>, call: &Call) -> PyResult<()> {
-        let context = self.context.as_ptr();
-        // SAFETY: the thread is attached, and the object is a context. What is entered here is left here.
-        unsafe {
-            if ffi::PyContext_Enter(context) != 0 {
-                return Err(PyErr::fetch(py));
-            }
-            let result = call.arguments.call(call.callback.as_ptr());
-            // The error of the callback, if it has one, has to outlive the call.
-            let called = Bound::from_owned_ptr_or_err(py, result);
-            if ffi::PyContext_Exit(context) != 0 {
-                return Err(PyErr::fetch(py));
-            }
-            called.map(drop)
-        }
-    }
-
     #[cold]
     fn report(&self, py: Python<'_>, call: &Call, event_loop: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
-        let handles = py.import("goev.asyncio.handles")?;
+        let reports = py.import("goev.asyncio.reports")?;
         let stock = (call.callback.bind(py), call.arguments.list(py), event_loop, self.context.bind(py), error);
-        handles.call_method1("report", stock).map(drop)
+        reports.call_method1("report", stock).map(drop)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Call>> {
@@ -99,26 +82,26 @@ pub fn ends_program(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
-impl Arguments {
-    /// Calls a function with them.
-    ///
-    /// # Safety
-    /// The thread is attached, and `callback` is an object.
-    unsafe fn call(&self, callback: *mut ffi::PyObject) -> *mut ffi::PyObject {
-        // SAFETY: as above; the arguments are objects.
+impl Call {
+    fn run<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let callback = self.callback.as_ptr();
+        // SAFETY: the thread is attached, and the pointers are those of objects.
         unsafe {
-            match self {
-                Self::None => ffi::PyObject_CallNoArgs(callback),
-                Self::One(argument) => ffi::PyObject_CallOneArg(callback, argument.as_ptr()),
-                Self::Many(arguments) => {
+            let result = match &self.arguments {
+                Arguments::None => ffi::PyObject_CallNoArgs(callback),
+                Arguments::One(argument) => ffi::PyObject_CallOneArg(callback, argument.as_ptr()),
+                Arguments::Many(arguments) => {
                     // `Py` is a transparent pointer to an object.
                     let first = arguments.as_ptr().cast();
                     ffi::PyObject_Vectorcall(callback, first, arguments.len(), std::ptr::null_mut())
                 }
-            }
+            };
+            Bound::from_owned_ptr_or_err(py, result)
         }
     }
+}
 
+impl Arguments {
     fn list(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         match self {
             Self::None => Vec::new(),

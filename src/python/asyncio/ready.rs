@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::PyTraverseError;
+use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 
 use super::handle::Handle;
-
-/// The handles for which an empty queue keeps room.
-const MOST_KEPT: usize = 4096;
+use crate::capacity::room_for;
 
 /// The handles of one loop.
 #[derive(Default)]
@@ -61,15 +60,19 @@ impl Ready {
         self.lock().is_empty()
     }
 
-    pub fn push(&self, handle: Py<Handle>) {
-        self.lock().push_back(handle);
+    /// Adds a handle; an error if there is no memory.
+    pub fn push(&self, handle: Py<Handle>) -> PyResult<()> {
+        let handles = &mut *self.lock();
+        handles.try_reserve(1).map_err(|_| PyMemoryError::new_err("no memory for a callback"))?;
+        handles.push_back(handle);
+        Ok(())
     }
 
     pub fn pop(&self) -> Option<Py<Handle>> {
         let handles = &mut *self.lock();
         let handle = handles.pop_front();
-        if handles.is_empty() && handles.capacity() > MOST_KEPT {
-            handles.shrink_to(MOST_KEPT);
+        if let Some(room) = room_for(handles.len(), handles.capacity()) {
+            handles.shrink_to(room);
         }
         handle
     }

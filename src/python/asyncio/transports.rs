@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
 
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
@@ -17,6 +18,7 @@ use pyo3::{ffi, intern};
 use super::handle::ends_program;
 use crate::python::contexts::{Context, within};
 use crate::python::values::errors::os_error;
+use crate::python::values::objects::bytes_object;
 
 /// The bytes that one read takes; as many as asyncio's `max_size`.
 const MOST: usize = 256 * 1024;
@@ -110,19 +112,18 @@ fn try_to_send<'py>(transport: &Bound<'py, PyAny>, data: &Bound<'py, PyAny>) -> 
     let Ok(Some(fd)) = fd else { return Ok(Sent::Nothing) };
     // SAFETY: the pointer and the length are those of bytes that live.
     let sent = unsafe { libc::send(fd, all.as_ptr().cast(), all.len(), libc::MSG_NOSIGNAL) };
-    match usize::try_from(sent) {
-        Ok(sent) if sent == all.len() => Ok(Sent::All),
-        Ok(sent) => Ok(Sent::Part(PyBytes::new(py, &all[sent..]).into_any())),
-        Err(_) => {
-            let error = io::Error::last_os_error();
-            match is_for_now(&error) {
-                true => Ok(Sent::Nothing),
-                false => {
-                    fail(transport, os_error(None, &error), "Fatal write error on socket transport").map(|()| Sent::All)
-                }
-            }
-        }
-    }
+    let failed = match usize::try_from(sent) {
+        Ok(sent) if sent == all.len() => return Ok(Sent::All),
+        Ok(sent) => match bytes_object(py, &all[sent..]) {
+            Ok(rest) => return Ok(Sent::Part(rest.into_any())),
+            Err(error) => error,
+        },
+        Err(_) => match io::Error::last_os_error() {
+            error if is_for_now(&error) => return Ok(Sent::Nothing),
+            error => os_error(None, &error),
+        },
+    };
+    fail(transport, failed, "Fatal write error on socket transport").map(|()| Sent::All)
 }
 
 /// Whether the socket would have been of use a moment later.
@@ -162,7 +163,7 @@ fn descriptor(transport: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
 
 fn write_by_asyncio(transport: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = transport.py();
-    let kind = KIND.get(py).expect("the method was made with it");
+    let kind = KIND.get(py).ok_or_else(|| PyRuntimeError::new_err("the transport is not one of asyncio's"))?;
     kind.write.call1(py, (transport, data)).map(drop)
 }
 
@@ -172,13 +173,11 @@ pub fn receive(reader: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = reader.py();
     let Ok(Some(Receiver { transport, fd, protocol, context })) = receiver(reader) else { return Ok(false) };
     let data = match read(py, fd) {
-        Ok(Some(data)) => data,
+        Ok(Read::Bytes(data)) => data,
+        Ok(Read::Nothing) => return Ok(true),
         // The end of the stream stays in the socket, so asyncio reads it again.
-        Ok(None) => return Ok(false),
-        Err(error) if is_for_now(&error) => return Ok(true),
-        Err(error) => {
-            return fail(&transport, os_error(None, &error), "Fatal read error on socket transport").map(|()| true);
-        }
+        Ok(Read::End) => return Ok(false),
+        Err(error) => return fail(&transport, error, "Fatal read error on socket transport").map(|()| true),
     };
     match within(py, Some(&context), || protocol.call_method1(intern!(py, "data_received"), (data,))) {
         Ok(_) => Ok(true),
@@ -228,16 +227,29 @@ fn receiver_of<'py>(bound: &Bound<'py, PyAny>, method: &Py<PyAny>) -> PyResult<O
     }
 }
 
-/// Reads once. `None`: the end of the stream.
-fn read<'py>(py: Python<'py>, fd: RawFd) -> io::Result<Option<Bound<'py, PyBytes>>> {
+enum Read<'py> {
+    Bytes(Bound<'py, PyBytes>),
+    Nothing,
+    End,
+}
+
+/// Reads once.
+fn read<'py>(py: Python<'py>, fd: RawFd) -> PyResult<Read<'py>> {
     SCRATCH.with_borrow_mut(|scratch| {
+        let missing = MOST - scratch.len();
+        scratch
+            .try_reserve_exact(missing)
+            .map_err(|_| PyMemoryError::new_err("no memory for the bytes of a transport"))?;
         scratch.resize(MOST, 0);
         // SAFETY: the pointer and the length are those of the scratch.
         let count = unsafe { libc::recv(fd, scratch.as_mut_ptr().cast(), scratch.len(), 0) };
         match usize::try_from(count) {
-            Ok(0) => Ok(None),
-            Ok(count) => Ok(Some(PyBytes::new(py, &scratch[..count]))),
-            Err(_) => Err(io::Error::last_os_error()),
+            Ok(0) => Ok(Read::End),
+            Ok(count) => bytes_object(py, &scratch[..count]).map(Read::Bytes),
+            Err(_) => match io::Error::last_os_error() {
+                error if is_for_now(&error) => Ok(Read::Nothing),
+                error => Err(os_error(None, &error)),
+            },
         }
     })
 }

@@ -308,7 +308,7 @@ impl Turns {
         let context = context.map_or_else(|| copy_of_current(py), Ok)?;
         let arguments = Arguments::Many(arguments.iter().map(Bound::unbind).collect());
         let handle = Py::new(py, Handle::new(callback.unbind(), arguments, context.unbind()))?;
-        self.ready.push(handle.clone_ref(py));
+        self.ready.push(handle.clone_ref(py))?;
         Ok(Some(handle))
     }
 
@@ -432,15 +432,17 @@ impl Turns {
         let mut noted = self.note(py, guests)?;
         self.run_ready(py, count)?;
         self.receive(py, &mut noted)?;
-        let is_idle = !is_pressed && self.ready.is_empty() && self.list(py, &noted)?.is_empty();
-        if is_idle || is_enough {
-            self.rounds.store(0, Ordering::Relaxed);
-            if is_due {
-                self.turn(|stepper| stepper.turn(Some(Duration::ZERO)))?;
-            }
+        let list = self.list(py, &noted)?;
+        let is_idle = !is_pressed && self.ready.is_empty() && list.is_empty();
+        if !(is_idle || is_enough) {
+            return Ok(list);
         }
-        // At the end, because the callbacks decide it.
-        self.list(py, &noted)
+        self.rounds.store(0, Ordering::Relaxed);
+        if is_due {
+            self.turn(|stepper| stepper.turn(Some(Duration::ZERO)))?;
+        }
+        // Anew, because the callbacks of handlers may have changed what is watched.
+        if list.is_empty() { Ok(list) } else { self.list(py, &noted) }
     }
 
     /// Sets whether the callbacks of the loop, which runs, come here: unless in debug mode.
