@@ -1,0 +1,86 @@
+"""The settings of a service: plain values that a supervisor hands to each of its workers.
+
+They are picklable, and nothing here imports the application. The command line, a TOML file and ``goev.serve`` make them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+InterfaceName = Literal["auto", "goev", "asgi", "wsgi"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logging:
+    """Where log lines go, and in which form.
+
+    Attributes:
+        level: the level of the root logger.
+        format: ``"text"``, or ``"json"``: one object a line.
+        access_log: the path of the access log, ``"-"`` for standard output; ``None`` means no access log.
+        access_log_format: ``"common"``, ``"combined"``, ``"json"``, or a format of one's own.
+        access_log_sample: the share of requests that are logged, more than 0, at most 1. Answers of 500 and above are
+            always logged.
+        slow_callback: seconds from which a callback that has returned is logged, more than 0; ``None`` means never.
+    """
+
+    level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    format: Literal["text", "json"] = "text"
+    access_log: str | None = None
+    access_log_format: str = "combined"
+    access_log_sample: float = 1.0
+    slow_callback: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A service.
+
+    Attributes:
+        target: ``"module:attribute"``, ``"module:factory()"``, or a picklable object to serve.
+        interface: how the target is served; ``"auto"`` looks at the object.
+        app_dir: the folder that is first in ``sys.path`` of the workers.
+        listen: addresses as for ``Acceptor``, or bound ``socket.socket`` objects that a program owns.
+        workers: processes, at least 1.
+        threads: threads of each worker for calls of a WSGI application, at least 1.
+        start_method: how workers begin: ``"spawn"``, a fresh interpreter, or ``"fork"``, a copy of the supervisor.
+        start_timeout: seconds in which a worker has to become ready, more than 0.
+        grace: seconds in which a worker that stops may finish its connections, at least 0.
+        drain: seconds of ``grace`` in which an idle HTTP connection may still send one request, at least 0.
+        stuck_timeout: seconds after which a worker whose poller stands still is killed; ``None`` means never.
+        max_requests: requests (connections of a protocol without requests) after which a worker is replaced.
+        max_lifetime: seconds after which a worker is replaced.
+        max_memory: bytes of resident memory at which a worker is replaced.
+        jitter: the share by which the three limits vary from worker to worker, 0 to 1, so that not all end at once.
+        affinity: CPU numbers; worker ``i`` runs on ``affinity[i % len(affinity)]`` only. Empty: left to the system.
+        metrics: the address of metrics and health checks; ``None`` means none.
+        pid_file: the path of a file for the supervisor's process id.
+        reactor: the keyword arguments of ``Reactor``.
+        acceptor: the keyword arguments of ``Acceptor``, without ``tls``.
+        tls: the keyword arguments of ``goev.tls.ServerContext``; ``None`` means plain bytes. Files are read anew by
+            each worker.
+        logging: log lines and the access log.
+    """
+
+    target: str | Callable[..., Any]
+    interface: InterfaceName = "auto"
+    app_dir: str = "."
+    listen: tuple[Any, ...] = (":8080",)
+    workers: int = 1
+    threads: int = 16
+    start_method: Literal["spawn", "fork"] = "spawn"
+    start_timeout: float = 60.0
+    grace: float = 30.0
+    drain: float = 2.0
+    stuck_timeout: float | None = None
+    max_requests: int | None = None
+    max_lifetime: float | None = None
+    max_memory: int | None = None
+    jitter: float = 0.1
+    affinity: tuple[int, ...] = ()
+    metrics: str | None = None
+    pid_file: str | None = None
+    reactor: Mapping[str, Any] = field(default_factory=dict)
+    acceptor: Mapping[str, Any] = field(default_factory=dict)
+    tls: Mapping[str, Any] | None = None
+    logging: Logging = field(default_factory=Logging)
