@@ -269,6 +269,14 @@ impl<D: Dispatch> Reactor<D> {
     /// Asks all pollers to stop. Listeners close at once; connections close when their output is sent, and are
     /// aborted at the deadline.
     pub fn stop(&self, grace: Duration) {
+        self.stop_draining(grace, Duration::ZERO);
+    }
+
+    /// As [`Reactor::stop`]. For the time `drain`, which is a part of the grace, connections whose protocol asks for it may
+    /// go on: [`crate::protocols::Protocol::drains`].
+    pub fn stop_draining(&self, grace: Duration, drain: Duration) {
+        let drained = self.now().saturating_add(u64::try_from(drain.min(grace).as_nanos()).unwrap_or(u64::MAX / 2));
+        let drained = (!drain.min(grace).is_zero()).then_some(drained);
         let deadline = self.now().saturating_add(u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX / 2));
         let mut life = self.lock();
         let by = Instant::now() + grace.min(Duration::from_secs(86_400 * 365)) + STOP_MARGIN;
@@ -287,7 +295,7 @@ impl<D: Dispatch> Reactor<D> {
             } else {
                 handle.stopping.store(true, Ordering::Relaxed);
                 // `post` fails only on a closed mailbox, and then the poller has stopped.
-                let _ = handle.post(Message::Stop { deadline, at_once: grace.is_zero() });
+                let _ = handle.post(Message::Stop { deadline, drained, at_once: grace.is_zero() });
             }
         }
         self.changed.notify_all();

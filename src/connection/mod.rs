@@ -24,6 +24,7 @@ mod output;
 pub(crate) mod phase;
 #[cfg(feature = "tls")]
 pub(crate) mod secure;
+mod stopping;
 pub(crate) mod transport;
 mod waiting;
 mod waits;
@@ -196,6 +197,8 @@ pub(crate) struct Connection {
     drain_due: bool,
     /// The reactor stops, and `on_stopping` is due.
     stopping_due: bool,
+    /// It stays open until the drain of a stop is over.
+    draining: bool,
     /// It was opened after the stop of the reactor began, and its handler does not know of the stop.
     late: bool,
     /// Output was dropped; the peer must not take the part that it got for the whole.
@@ -230,6 +233,7 @@ impl Connection {
             news: false,
             drain_due: false,
             stopping_due: false,
+            draining: false,
             late: false,
             cut: false,
         }
@@ -339,22 +343,6 @@ impl Connection {
     /// Whether a pause keeps unread input from the handler.
     pub fn is_paused(&self) -> bool {
         (self.paused || (self.over_high && self.options.auto_pause)) && self.peer != Peer::Gone
-    }
-
-    /// Sets whether `on_stopping` is due.
-    pub fn set_stopping(&mut self, stopping: bool) {
-        self.stopping_due = stopping;
-        self.late &= !stopping;
-    }
-
-    /// Whether it was opened during a stop of which its handler has not been told.
-    pub fn is_late(&self) -> bool {
-        self.late
-    }
-
-    /// Sets whether it is opened during a stop.
-    pub fn set_late(&mut self, late: bool) {
-        self.late = late;
     }
 
     // ---- the protocol ---------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ impl State {
     }
 
     pub(super) fn adopt(&mut self, socket: Socket, peer: Peer, acceptor: &Arc<Acceptor>, permit: Permit) {
-        if self.stopping.is_some() {
+        if self.stopping.is_some() && !self.draining {
             return;
         }
         match &acceptor.proxies {
@@ -112,8 +112,8 @@ impl State {
         if let Some(context) = &acceptor.tls {
             return self.adopt_secured(socket, peer, acceptor, permit, context);
         }
-        let (options, now) = (acceptor.connection_options(), self.batch.now);
-        let finish = |connection: Connection| connection.with_permit(permit);
+        let (options, now, draining) = (acceptor.connection_options(), self.batch.now, self.draining);
+        let finish = |connection: Connection| connection.with_permit(permit).with_stop(draining);
         let taken = self.take_in(Transport::Plain(socket), peer, options, now, finish);
         // If memory or epoll watches ran out, the connection is closed.
         if let Ok(token) = taken {

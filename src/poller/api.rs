@@ -227,14 +227,13 @@ impl Poller {
     /// Closes in order when every answer that is due has been given; at once, like [`Self::close`], without a protocol
     /// that has answers.
     pub fn finish(&self, token: Token) {
-        let state = &mut *self.state.borrow_mut();
-        let finished = state.with_protocol(token, |protocol, wire| {
-            protocol.finish(wire);
-            Some(())
-        });
-        if finished.is_none() {
-            state.close(token);
-        }
+        self.state.borrow_mut().finish(token);
+    }
+
+    /// As [`Self::finish`], because the reactor stops: a drain leaves the connection open for a while if its protocol asks
+    /// for that.
+    pub fn finish_stopping(&self, token: Token) {
+        self.state.borrow_mut().finish_stopping(token);
     }
 
     /// Fails a connection because its handler raised; output that the handler had written is sent.

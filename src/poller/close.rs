@@ -209,14 +209,55 @@ impl State {
         Some(transport)
     }
 
-    /// Stops listening and ends all sources in order. At `deadline` the rest is aborted.
-    pub(super) fn stop(&mut self, deadline: u64, at_once: bool) {
+    /// Stops listening and ends all sources in order. Until `drained` connections that drain stay open. At `deadline`
+    /// the rest is aborted. A second stop without a drain ends the drain of the first.
+    pub(super) fn stop(&mut self, deadline: u64, drained: Option<u64>, at_once: bool) {
         let before = self.stopping;
         let deadline = before.map_or(deadline, |earlier| earlier.min(deadline));
         self.stopping = Some(deadline);
         self.supplies.timers.set(deadline, 0, Deadline::Stop);
-        if before.is_none() {
-            self.stop_everything(at_once);
+        match (before, drained) {
+            (None, Some(until)) => {
+                self.draining = true;
+                self.supplies.timers.set(until, 0, Deadline::Drained);
+                self.stop_everything(false);
+            }
+            (None, None) => self.stop_everything(at_once),
+            (Some(_), Some(_)) => {}
+            (Some(_), None) => self.end_drain(),
+        }
+    }
+
+    /// The drain of a stop is over: ends the connections that stayed open, and sockets that are no connections yet.
+    pub(super) fn end_drain(&mut self) {
+        if !std::mem::take(&mut self.draining) {
+            return;
+        }
+        for token in self.sources.tokens() {
+            match self.sources.get(token) {
+                Some(Source::Connection(connection)) if connection.is_drained() => self.finish(token),
+                Some(Source::Connection(_)) => {}
+                _ => self.stop_source(token, false),
+            }
+        }
+    }
+
+    /// Closes in order when every answer that is due has been given.
+    pub(super) fn finish(&mut self, token: Token) {
+        let finished = self.with_protocol(token, |protocol, wire| {
+            protocol.finish(wire);
+            Some(())
+        });
+        if finished.is_none() {
+            self.close(token);
+        }
+    }
+
+    /// The end of a connection that the handler leaves to us, in a stop. During a drain one that drains stays open.
+    pub(super) fn finish_stopping(&mut self, token: Token) {
+        let drains = self.draining && self.with_open(token, |connection, _| connection.drain()) == Some(true);
+        if !drains {
+            self.finish(token);
         }
     }
 
@@ -232,6 +273,14 @@ impl State {
             Some(Source::Connection(connection)) if connection.phase() == Phase::Open && !at_once => {
                 self.with(token, |connection, _| connection.set_stopping(true));
             }
+            Some(Source::Connection(connection)) if connection.phase() < Phase::Open && self.draining => {
+                // Told after its `on_open`.
+                self.with(token, |connection, _| connection.set_stopping(true));
+            }
+            // A drain is for those too that have no handler yet.
+            #[cfg(feature = "tls")]
+            Some(Source::Handshake(_)) if self.draining => {}
+            Some(Source::Arrival(_)) if self.draining => {}
             Some(Source::Connection(_)) => self.close_saying(token, Closing::Stopping),
             Some(Source::Descriptor(_)) => drop(self.remove_descriptor(token, Reason::Orderly)),
             Some(Source::Datagrams(_)) => drop(self.close_datagrams(token, Reason::Orderly)),
@@ -248,7 +297,7 @@ impl State {
     /// During a stop: when only such connections are left that were opened since it began, tells them of it, and ends the
     /// dials. They served the others, and a connection that is opened again and again must not use up the grace.
     pub(super) fn stop_latecomers(&mut self) {
-        if self.queues.have_turns() || self.has_handlers(|connection| !connection.is_late()) {
+        if self.draining || self.queues.have_turns() || self.has_handlers(|connection| !connection.is_late()) {
             return;
         }
         self.stop_everything(false);

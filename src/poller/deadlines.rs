@@ -38,6 +38,7 @@ impl State {
             Deadline::Handshake(token) => self.handshake_timed_out(token),
             Deadline::Stagger(token) => self.stagger_is_over(token),
             Deadline::Rest(token) => self.end_rest(token),
+            Deadline::Drained => self.end_drain(),
             Deadline::Stop => self.abort_everything(),
         }
     }

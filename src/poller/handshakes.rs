@@ -184,7 +184,7 @@ impl State {
         let mut connection = Connection::new(transport, remote, options, self.batch.now).with_input();
         match origin {
             Origin::Accepted(acceptor, permit) => {
-                connection = connection.with_permit(permit);
+                connection = connection.with_permit(permit).with_stop(self.draining);
                 self.queues.turns.push_back(Turn::Accepted(token, acceptor));
                 self.handle.counters.accepted.add(1);
             }

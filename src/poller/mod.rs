@@ -345,7 +345,7 @@ impl Poller {
         // Dropping the value may call the API, so the state must not be borrowed.
         drop(later);
         if !fork::is_foreign(self.handle.birth) {
-            self.state.borrow_mut().stop(self.clock.now(), true);
+            self.state.borrow_mut().stop(self.clock.now(), None, true);
         }
     }
 }

@@ -133,7 +133,7 @@ impl State {
             Message::Resolved { dial, target, answer } => self.resolved(dial, target, answer),
             #[cfg(feature = "tls")]
             Message::CertificateChosen(handshake) => self.certificate_chosen(handshake),
-            Message::Stop { deadline, at_once } => self.stop(deadline, at_once),
+            Message::Stop { deadline, drained, at_once } => self.stop(deadline, drained, at_once),
         }
     }
 

@@ -92,6 +92,8 @@ pub(super) enum Deadline {
     Stagger(Token),
     /// The end of the rest of a listener or a datagram socket.
     Rest(Token),
+    /// The end of the drain of a stop.
+    Drained,
     /// The end of the grace of a stop.
     Stop,
 }
@@ -165,6 +167,8 @@ pub(super) struct State {
     pub signals: Option<Arc<SignalPipe>>,
     /// The end of a stop's grace; `None` until a stop was asked for.
     pub stopping: Option<u64>,
+    /// Whether a stop is in the time in which connections that drain stay open.
+    pub draining: bool,
     /// Whether the poller has ended. A callback that waited may still end; no timer calls any more.
     pub has_ended: bool,
     pub failure: Option<Foreign>,
@@ -204,6 +208,7 @@ impl State {
             pinning: Pinning { cpu, before: None },
             signals: None,
             stopping: None,
+            draining: false,
             has_ended: false,
             failure: None,
             told_of_refusals: Pace::default(),

@@ -116,6 +116,12 @@ pub trait Protocol: Any + Send {
         wire.close();
     }
 
+    /// Whether the peer may have begun to send what it expects an answer to. If so, a stop with a drain leaves the
+    /// connection open for a while, and [`Wire::is_stopping`] holds meanwhile: the protocol ends with the next answer.
+    fn drains(&self) -> bool {
+        false
+    }
+
     /// Takes a value that another thread posted for this protocol ([`crate::shared::remote::Remote::post`]). Returns
     /// a value that is not for this protocol, because the caller knows where its owner can drop it.
     fn receive(&mut self, post: Box<dyn Any + Send>, wire: &mut dyn Wire) -> Option<Box<dyn Any + Send>> {

@@ -63,6 +63,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<lent::Lent>()?;
     module.add_class::<turns::Turns>()?;
     module.add_class::<handle::Handle>()?;
+    module.add_function(wrap_pyfunction!(acceptor::listen, module)?)?;
     module.add_function(wrap_pyfunction!(callbacks::has_coroutine, module)?)?;
     module.add_function(wrap_pyfunction!(call_soon::call_soon_of, module)?)?;
     module.add_function(wrap_pyfunction!(transports::speed_up, module)?)?;

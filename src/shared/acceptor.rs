@@ -342,6 +342,46 @@ fn listen_inet_everywhere(mut address: Inet, options: &AcceptorOptions, pollers:
     Ok(group)
 }
 
+/// Listening sockets for other processes, which share them: `count` of a TCP address, each of them with a backlog of its
+/// own, and one of any other endpoint. The file of a Unix socket stays until somebody removes it.
+///
+/// With `alone` a TCP address that another socket listens on is refused, although both have `SO_REUSEPORT`.
+pub fn listen_for_others(
+    endpoint: Endpoint,
+    options: &AcceptorOptions,
+    count: usize,
+    alone: bool,
+) -> Result<Vec<Arc<Socket>>, Error> {
+    options.validate()?;
+    let mut options = options.clone();
+    options.reuse_port = matches!(endpoint, Endpoint::Address(Address::Inet(_)));
+    if !endpoint.makes_a_file() {
+        options.unix_mode = None;
+    }
+    if let Endpoint::Address(Address::Inet(address)) = &endpoint
+        && alone
+    {
+        check_free(*address, &options)?;
+    }
+    let sockets = listen_everywhere(endpoint, &options, count)?.into_iter().map(|mut bound| {
+        // Its `Drop` would remove the file.
+        std::mem::forget(bound._file.take());
+        bound.socket
+    });
+    Ok(sockets.collect())
+}
+
+/// Fails if another socket listens on the address: two services that share the connections by accident.
+fn check_free(address: Inet, options: &AcceptorOptions) -> Result<(), Error> {
+    let try_bind = || -> io::Result<()> {
+        let (socket, address) = socket::make(address, Type::STREAM)?;
+        socket.set_reuse_address(options.reuse_address)?;
+        socket::apply(&options.socket, &socket)?;
+        socket.bind(&address.into())
+    };
+    try_bind().map_err(Error::io(format!("cannot listen on {address}")))
+}
+
 fn listen_inet(address: Inet, options: &AcceptorOptions) -> Result<Bound, Error> {
     let try_listen = || -> io::Result<Socket> {
         let (socket, address) = socket::make(address, Type::STREAM)?;

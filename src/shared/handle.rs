@@ -57,9 +57,11 @@ pub(crate) enum Message {
     CancelTimer(TimerId),
     Broadcast(Broadcast),
     Task(Foreign),
-    /// `at_once`: skip the closing messages of the protocols, because they take time.
+    /// `drained`: until then connections that drain stay open. `at_once`: skip the closing messages of the protocols,
+    /// because they take time.
     Stop {
         deadline: u64,
+        drained: Option<u64>,
         at_once: bool,
     },
 }

@@ -3,6 +3,8 @@
 They are picklable, and nothing here imports the application. The command line, a TOML file and ``goev.serve`` make them.
 """
 
+import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -84,3 +86,44 @@ class Settings:
     acceptor: Mapping[str, Any] = field(default_factory=dict)
     tls: Mapping[str, Any] | None = None
     logging: Logging = field(default_factory=Logging)
+
+
+def check(settings: Settings) -> None:
+    """Raise ``TypeError`` or ``ValueError`` if a value of the service itself is wrong.
+
+    The options of reactor, acceptor and TLS are checked by these.
+    """
+    _whole("workers", settings.workers, 1, 1024)
+    _whole("threads", settings.threads, 1, 100_000)
+    if not settings.listen:
+        raise ValueError("listen must name at least one address")
+    if settings.start_method not in ("spawn", "fork"):
+        raise ValueError(f"start_method must be 'spawn' or 'fork', not {settings.start_method!r}")
+    for name in ("grace", "drain"):
+        _seconds(name, getattr(settings, name), may_be_zero=True)
+    for name in ("start_timeout", "stuck_timeout", "max_lifetime"):
+        if name == "start_timeout" or getattr(settings, name) is not None:
+            _seconds(name, getattr(settings, name), may_be_zero=False)
+    for name in ("max_requests", "max_memory"):
+        if getattr(settings, name) is not None:
+            _whole(name, getattr(settings, name), 1, 2**63)
+    if not 0 <= settings.jitter <= 1:
+        raise ValueError(f"jitter must be from 0 to 1, not {settings.jitter}")
+    for cpu in settings.affinity:
+        if cpu not in os.sched_getaffinity(0):
+            raise ValueError(f"affinity must name CPUs of this process, {sorted(os.sched_getaffinity(0))}, not {cpu!r}")
+
+
+def _whole(name: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least:,} to {most:,}, not {value:,}")
+
+
+def _seconds(name: str, value: object, *, may_be_zero: bool) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be seconds, not {value!r}")
+    if not (math.isfinite(value) and (value > 0 or (may_be_zero and value == 0))):
+        least = "0 seconds or more" if may_be_zero else "more than 0 seconds"
+        raise ValueError(f"{name} must be {least}, not {value}")

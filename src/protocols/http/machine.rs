@@ -538,6 +538,10 @@ impl Protocol for Http {
         self.requests.end();
     }
 
+    fn drains(&self) -> bool {
+        !self.answers.finishing
+    }
+
     fn receive(&mut self, post: Box<dyn Any + Send>, wire: &mut dyn Wire) -> Option<Box<dyn Any + Send>> {
         let part = match post.downcast::<Part>() {
             Ok(part) => *part,

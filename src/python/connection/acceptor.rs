@@ -1,5 +1,6 @@
 //! `goev.Acceptor`.
 
+use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -14,10 +15,12 @@ use crate::python::connection::Connection;
 use crate::python::connection::reactor::Reactor;
 use crate::python::tables::with_current;
 use crate::python::tls::{ServerContext, server_context};
-use crate::python::values::arguments::{address_object, callable, endpoints, integer, optional_integer, size};
+use crate::python::values::arguments::{
+    address_object, callable, endpoint, endpoints, integer, optional_integer, size,
+};
 use crate::python::values::options::{set_admission_option, set_option, take_keywords};
 use crate::python::values::proxy::trusted;
-use crate::shared::acceptor::{Acceptor as CoreAcceptor, Service};
+use crate::shared::acceptor::{Acceptor as CoreAcceptor, Service, listen_for_others};
 use crate::shared::admission::Counted;
 use crate::system::fork;
 
@@ -199,6 +202,27 @@ impl Acceptor {
         }
         self.core.factory.downcast_ref::<Py<PyAny>>().map_or(Ok(()), |factory| visit.call(factory))
     }
+}
+
+/// Opens listening sockets for other processes: ``count`` of a TCP address, one of a Unix socket or of a bound socket,
+/// and returns their descriptors. With ``alone`` an address that another socket listens on is refused. ``**options`` are
+/// those of ``Acceptor``, and all are checked.
+#[pyfunction]
+#[pyo3(name = "_listen", signature = (address, *, count, alone, **options))]
+pub fn listen(
+    py: Python<'_>,
+    address: &Bound<'_, PyAny>,
+    count: usize,
+    alone: bool,
+    options: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Vec<RawFd>> {
+    let Wanted { options, proxy_protocol, proxy_from, .. } = options_of(options)?;
+    trusted(proxy_protocol, proxy_from.as_ref())?;
+    let endpoint = endpoint(address)?;
+    let opened = py.detach(|| listen_for_others(endpoint, &options, count, alone))?;
+    let copies = opened.iter().map(|socket| socket.try_clone()).collect::<std::io::Result<Vec<_>>>();
+    let copies = copies.map_err(Error::io("cannot copy a listening socket"))?;
+    Ok(copies.into_iter().map(IntoRawFd::into_raw_fd).collect())
 }
 
 /// The keyword arguments.

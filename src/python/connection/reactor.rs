@@ -429,12 +429,16 @@ impl Reactor {
     /// ``run_in_executor``, ``cache_set``. A connection that is opened meanwhile gets ``on_stopping`` when the last of the
     /// others has ended, and without any connection ``connect`` is refused. New acceptors, datagram sockets and
     /// descriptors are refused.
-    #[pyo3(signature = (grace = 5.0))]
-    fn stop(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
-        let grace = seconds("grace", grace)?;
+    ///
+    /// ``drain`` is a part of ``grace``: for so many seconds an HTTP connection without its own ``on_stopping`` stays open
+    /// for one more request, and the answer says ``Connection: close``. A client that has just sent a request gets its
+    /// answer. Sockets that were accepted before the stop are served as well. What is left then closes.
+    #[pyo3(signature = (grace = 5.0, *, drain = 0.0))]
+    fn stop(&self, py: Python<'_>, grace: f64, drain: f64) -> PyResult<()> {
+        let (grace, drain) = (seconds("grace", grace)?, seconds("drain", drain)?);
         self.core.check_process()?;
         self.is_in_use.store(true, Ordering::Relaxed);
-        py.detach(|| self.core.stop(grace));
+        py.detach(|| self.core.stop_draining(grace, drain));
         Ok(())
     }
 
@@ -463,6 +467,18 @@ impl Reactor {
             PyTask::Call { name: CALL_SOON, owner: None, function: Later::new(r#fn)?, args: args.clone().unbind() };
         let posted = self.nearest()?.post_task(Box::new(task));
         posted.map_err(|_| Error::stopped().into())
+    }
+
+    /// Calls ``fn(index)`` on each poller that has not ended, with its number. From any thread.
+    fn _call_on_each(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
+        callable("fn", r#fn)?;
+        for handle in self.open_handles()? {
+            let args = (handle.index,).into_pyobject(r#fn.py())?.unbind();
+            let task = PyTask::Call { name: CALL_SOON, owner: None, function: Later::new(r#fn)?, args };
+            // A poller that has ended needs no call.
+            drop(handle.post_task(Box::new(task)));
+        }
+        Ok(())
     }
 
     /// Call ``callback()`` after ``delay`` seconds: inside a callback on the same poller, otherwise on poller 0.
@@ -728,7 +744,7 @@ impl Reactor {
         traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let _ = (kind, error, traceback);
-        self.stop(py, 5.0)?;
+        self.stop(py, 5.0, 0.0)?;
         self.join(py, None)?;
         Ok(())
     }

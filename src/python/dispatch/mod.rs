@@ -185,8 +185,10 @@ impl PyDispatch {
                 contexts.enter_nothing(py);
                 self.tell_of_handshake(py, poller, &peer, &text);
             }
-            Call::Eof(token) => self.call_or_finish(py, poller, token, names.on_eof.bind(py)),
-            Call::Stopping(token) => self.call_or_finish(py, poller, token, names.on_stopping.bind(py)),
+            Call::Eof(token) => self.call_or(py, poller, token, names.on_eof.bind(py), Poller::finish),
+            Call::Stopping(token) => {
+                self.call_or(py, poller, token, names.on_stopping.bind(py), Poller::finish_stopping);
+            }
             Call::Drain(token) => self.call_drain(py, poller, token),
             Call::Close { token, reason, protocol, timers } => {
                 self.end(py, poller, token, reason, protocol, timers);
@@ -294,11 +296,18 @@ impl PyDispatch {
         self.begin(py, poller, token);
     }
 
-    /// Calls a callback; a handler that does not define it is finished instead.
-    fn call_or_finish(&self, py: Python<'_>, poller: &Poller, token: Token, name: &Bound<'_, PyString>) {
+    /// Calls a callback; does something else for a handler that does not define it.
+    fn call_or(
+        &self,
+        py: Python<'_>,
+        poller: &Poller,
+        token: Token,
+        name: &Bound<'_, PyString>,
+        otherwise: fn(&Poller, Token),
+    ) {
         let Some(handler) = self.tables.handler(py, token) else { return };
         if is_inherited_from::<Connection>(&handler, name) {
-            return poller.finish(token);
+            return otherwise(poller, token);
         }
         self.call_deciding(py, poller, token, name);
     }

@@ -184,7 +184,7 @@ pub fn endpoints(value: &Bound<'_, PyAny>) -> PyResult<Vec<Endpoint>> {
     Ok(vec![endpoint(value)?])
 }
 
-fn endpoint(value: &Bound<'_, PyAny>) -> PyResult<Endpoint> {
+pub fn endpoint(value: &Bound<'_, PyAny>) -> PyResult<Endpoint> {
     if let Ok(text) = value.cast::<PyString>() {
         return Ok(Endpoint::Address(Address::parse(text.to_str()?)?));
     }

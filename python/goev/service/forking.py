@@ -1,0 +1,67 @@
+"""Workers that are copies of the supervisor. They are made between two runs of its event loop, never inside one."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Collection
+
+from goev.service import worker
+from goev.service.process import BLOCKED, ends
+
+
+def descriptors() -> set[int]:
+    """The descriptors that this process has open."""
+    return {int(name) for name in os.listdir("/proc/self/fd")}
+
+
+def fork(kept: Collection[int]) -> tuple[int, socket.socket, int]:
+    """Make a worker; return its process id, our end of its channel, and the pipe of its stacks.
+
+    The copy keeps the descriptors ``kept``, those that were open before the supervisor began. It never returns.
+    """
+    ours, theirs, read, write = ends()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            _be_worker({*kept, theirs.fileno(), write}, theirs, write)
+    except BaseException:
+        ours.close()
+        os.close(read)
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        os.close(write)
+    return pid, ours, read
+
+
+def _be_worker(kept: Collection[int], end: socket.socket, stacks: int) -> None:
+    status = worker.FAILED
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (*BLOCKED, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU):
+            signal.signal(number, signal.SIG_DFL)
+        _hide(kept)
+        status = worker.serve(end, stacks)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)  # the ends of the program are the supervisor's
+
+
+def _hide(kept: Collection[int]) -> None:
+    """Let go of the supervisor's descriptors. Their numbers stay taken, because objects of the supervisor still have
+    them, and would close others that get these numbers."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in descriptors() - {*kept, null}:
+        with contextlib.suppress(OSError):  # the descriptor with which the folder was read
+            os.dup2(null, fd, inheritable=False)
+    os.close(null)

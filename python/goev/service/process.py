@@ -1,0 +1,253 @@
+"""A worker as the supervisor sees it: its process, its channel, the figures that it reports; how one is started."""
+
+import base64
+import os
+import pickle
+import random
+import signal
+import socket
+import subprocess
+import sys
+from asyncio import Event, Future, get_running_loop
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+from goev.service.channel import Message, SupervisorEnd
+from goev.service.settings import Settings
+
+BLOCKED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+STACKS = 65536  # bytes of stacks that are kept
+
+
+class Phase(Enum):
+    STARTING = "starting"
+    READY = "ready"
+    SERVING = "serving"
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+
+class StartFailed(Exception):
+    """A worker could not start; the text says why."""
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, place: int, pid: int, end: socket.socket, stacks: int, settings: Settings) -> None:
+        loop = get_running_loop()
+        self.place = place
+        self.pid = pid
+        self.stacks = stacks
+        self.born = loop.time()
+        self.phase = Phase.STARTING
+        self.ready: Future[None] = loop.create_future()
+        self.listening: dict[str, Future[None]] = {}
+        self.gone = Event()
+        self.status: int | None = None
+        self.heard = loop.time()
+        self.stands = 0.0
+        self.is_stuck = False  # it is killed for that
+        self.memory = 0
+        self.served = 0
+        self.pollers = 0
+        self.report = (0, 0)
+        self.answers: dict[int, Future[Any]] = {}
+        self.limits = _limits(settings)
+        self.channel = SupervisorEnd(end, self._take)
+        self.ready.add_done_callback(_look_at)
+        os.set_blocking(stacks, False)
+        self._written = b""
+        self._failure = ""
+        loop.add_reader(stacks, self.read_stacks)
+
+    @property
+    def name(self) -> str:
+        return f"worker {self.place} (process {self.pid})"
+
+    @property
+    def serves(self) -> bool:
+        return self.phase is Phase.SERVING
+
+    def _take(self, message: Message) -> None:
+        match message["is"]:
+            case "ready":
+                self.pollers = message["pollers"]
+                if self.phase is Phase.STARTING:
+                    self.phase = Phase.READY
+                    _set(self.ready)
+            case "failed":
+                failure = StartFailed(message["traceback"].rstrip())
+                self._failure = str(failure)
+                for waiting in [self.ready, *self.listening.values()]:
+                    _set(waiting, failure)
+            case "listening":
+                if message["set"] in self.listening:
+                    _set(self.listening.pop(message["set"]))
+            case "alive":
+                self.heard = get_running_loop().time()
+                self.stands, self.memory = message["stands"], message["memory"]
+                self.served = message["served"]
+            case "metrics":
+                asked = self.answers.pop(message["number"], None)
+                if asked is not None and not asked.done():
+                    asked.set_result(message["snapshot"])
+            case "ended":
+                self.report = (message["closed"], message["aborted"])
+
+    def read_stacks(self) -> None:
+        """Keep the stacks that faulthandler writes when a fatal signal comes."""
+        try:
+            data = os.read(self.stacks, STACKS)
+        except BlockingIOError:
+            return
+        if not data:
+            get_running_loop().remove_reader(self.stacks)
+        self._written = (self._written + data)[:STACKS]
+
+    @property
+    def written(self) -> str:
+        """Its last words: a traceback, or the stacks of its threads."""
+        return "\n".join(filter(None, [self._failure, self._written.decode(errors="replace").strip()]))
+
+    def listen(self, name: str, sockets: Sequence[socket.socket]) -> "Future[None]":
+        """Have it listen on a set of sockets; the result comes when it does."""
+        waiting = self.listening[name] = get_running_loop().create_future()
+        waiting.add_done_callback(_look_at)
+        self.channel.send({"do": "listen", "set": name}, [listener.fileno() for listener in sockets])
+        return waiting
+
+    def unlisten(self, name: str) -> None:
+        self.channel.send({"do": "unlisten", "set": name})
+
+    def stop(self, grace: float, drain: float) -> None:
+        if self.phase is not Phase.ENDED:
+            self.phase = Phase.STOPPING
+            self.channel.send({"do": "stop", "grace": grace, "drain": drain})
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        if self.phase is not Phase.ENDED:
+            os.kill(self.pid, number)  # not reaped yet, so the number is its own
+
+    def ended(self, status: int) -> None:
+        """It was reaped."""
+        self.channel.read()
+        self.read_stacks()
+        self.phase, self.status = Phase.ENDED, status
+        said = f"\n{self.written}" if self.written else ""
+        failure = StartFailed(f"it {described(status)}{said}")
+        for waiting in [self.ready, *self.listening.values(), *self.answers.values()]:
+            _set(waiting, failure)
+        self.close()
+        self.gone.set()
+
+    def close(self) -> None:
+        self.channel.close()
+        if self.stacks >= 0:
+            get_running_loop().remove_reader(self.stacks)
+            os.close(self.stacks)
+            self.stacks = -1
+
+
+def _look_at(future: "Future[None]") -> None:
+    """A failure of which nobody hears is no reason for a warning of asyncio."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _set(future: "Future[None]", failure: Exception | None = None) -> None:
+    if future.done():
+        return
+    if failure is None:
+        future.set_result(None)
+    else:
+        future.set_exception(failure)
+
+
+def _limits(settings: Settings) -> dict[str, float]:
+    """The limits after which the worker is replaced, moved by the jitter."""
+    limits = {
+        "max_requests": settings.max_requests,
+        "max_lifetime": settings.max_lifetime,
+        "max_memory": settings.max_memory,
+    }
+    return {
+        name: limit * (1 + settings.jitter * random.uniform(-1, 1))
+        for name, limit in limits.items()
+        if limit is not None
+    }
+
+
+def described(status: int) -> str:
+    """How a process ended, from what waitpid said."""
+    if not os.WIFSIGNALED(status):
+        return f"ended with status {os.waitstatus_to_exitcode(status)}"
+    number = os.WTERMSIG(status)
+    try:
+        return f"was ended by {signal.Signals(number).name}"
+    except ValueError:
+        return f"was ended by signal {number}"
+
+
+def first_message(settings: Settings, place: int, *, is_fresh: bool) -> Message:
+    """What a worker has to know. A fresh interpreter imports the program, if objects of it are to be served."""
+    program = program_data() if is_fresh and not isinstance(settings.target, str) else None
+    return {
+        "place": place,
+        "interval": _interval(settings),
+        "settings": base64.b64encode(pickle.dumps(settings)).decode(),
+        "program": None if program is None else base64.b64encode(pickle.dumps(program)).decode(),
+    }
+
+
+def _interval(settings: Settings) -> float | None:
+    """Seconds between two signs of life; ``None``: the settings need none."""
+    if settings.stuck_timeout is not None:
+        return min(1.0, settings.stuck_timeout / 4)
+    limits = (settings.max_requests, settings.max_memory)
+    return None if limits == (None, None) else 0.5
+
+
+def program_data() -> dict[str, Any]:
+    """What ``multiprocessing.spawn.prepare`` needs to import the program in another interpreter."""
+    from multiprocessing.spawn import get_preparation_data
+
+    data = get_preparation_data("goev-worker")
+    return {name: value for name, value in data.items() if name not in ("authkey", "start_method", "log_level")}
+
+
+def ends() -> tuple[socket.socket, socket.socket, int, int]:
+    """The supervisor's and the worker's end of a channel; the ends of the pipe for stacks, to read and to write."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        read, write = os.pipe()
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
+    return ours, theirs, read, write
+
+
+def spawn(settings: Settings, place: int) -> Worker:
+    """Start a worker in a fresh interpreter."""
+    message = first_message(settings, place, is_fresh=True)
+    ours, theirs, read, write = ends()
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    command = [sys.executable, *flags, "-m", "goev.service.worker", str(theirs.fileno()), str(write)]
+    # Until the worker has its handlers, a signal of the terminal would end it with a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    try:
+        started = subprocess.Popen(command, pass_fds=(theirs.fileno(), write))
+    except BaseException:
+        ours.close()
+        os.close(read)
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        os.close(write)
+    started.returncode = 0  # the supervisor reaps it
+    worker = Worker(place, started.pid, ours, read, settings)
+    worker.channel.send(message)
+    return worker

@@ -1,0 +1,66 @@
+"""Metrics and health of a service: the supervisor asks its workers, and keeps what those that ended had counted."""
+
+import os
+import signal
+
+from service_support import PLAIN, SLOW, Service, request
+
+from support import Client, eventually
+
+STAND_IN = """
+    import sys, types
+    import goev
+    stand_in = types.ModuleType("goev.metrics")
+
+    class Totals:
+        def __init__(self):
+            self.kept, self.gone = {}, 0
+        def update(self, worker_id, snapshot):
+            self.kept[worker_id] = snapshot["accepted"]
+        def retire(self, worker_id):
+            self.gone += self.kept.pop(worker_id, 0)
+        def text(self, figures):
+            return f"{self.gone + sum(self.kept.values())} {figures['workers_ready']} {figures['restarts']}"
+
+    def snapshot(reactors, acceptors):
+        return {"accepted": sum(acceptor.stats()["accepted"] for acceptor in acceptors)}
+
+    def pages(source):
+        class Page(goev.http.Connection):
+            async def on_request(self, request):
+                if request.path == "/-/ready":
+                    return request.respond(200 if source.is_ready else 503, None, b"%d" % source.is_ready)
+                request.respond(200, None, (await source.collect()).encode())
+        return Page
+
+    stand_in.Totals, stand_in.snapshot, stand_in.pages = Totals, snapshot, pages
+    stand_in.process_figures = dict
+    sys.modules["goev.metrics"] = stand_in
+"""
+PROGRAM_WITH_METRICS = """
+    import app  # has the stand-in for goev.metrics
+    import sys
+    from goev.service import Settings, run
+
+    if __name__ == "__main__":
+        path = eval(sys.argv[1])["metrics"]
+        sys.exit(run(Settings(target=app.Site, listen=("127.0.0.1:0",), workers=2, metrics=path, grace=5.0)))
+"""
+
+
+def test_the_supervisor_sums_up_what_its_workers_count_also_of_those_that_ended(tmp_path):
+    path = f"unix:{tmp_path}/metrics"
+    with Service(tmp_path, STAND_IN + PLAIN, program=PROGRAM_WITH_METRICS, metrics=path).serving() as service:
+        for _ in range(10):
+            service.ask()
+        assert ask(tmp_path) == b"10 2 {}"
+        assert ask(tmp_path, "/-/ready") == b"1"
+        os.kill(service.workers()[0], signal.SIGKILL)
+        service.logged(r"worker \d \(process \d+\) serves")
+        eventually(lambda: ask(tmp_path) == b"10 2 {'died': 1}", "the sum stays", SLOW)
+        assert service.end() == 0
+
+
+def ask(folder, path="/metrics"):
+    with Client(f"{folder}/metrics") as client:
+        return request(client, path)

@@ -1,0 +1,356 @@
+"""Reloads: nothing is lost, and a new generation that fails leaves the old one serving."""
+
+import contextlib
+import os
+import re
+import resource
+import signal
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from service_support import PLAIN, SLOW, Service, answer, gone, request
+
+import goev
+from certificates import Authority
+from support import PATIENCE, Client, eventually, need
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_a_reload_serves_the_new_code_and_ends_the_old_workers(tmp_path, method):
+    with Service(tmp_path, workers=2, start_method=method).serving() as service:
+        before = service.workers()
+        assert service.worker() in before
+        service.write(PLAIN.replace("os.getpid()", "42"))
+        service.reload(1)
+        gone(*before)
+        assert {service.worker() for _ in range(10)} == {42}
+        assert service.end() == 0
+
+
+def test_a_request_that_is_under_way_is_answered_by_the_old_worker(tmp_path):
+    with Service(tmp_path, WAITS).serving() as service, Client(service.address) as client:
+        old = service.worker()
+        client.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert service.child.line(SLOW) == "waits"
+        service.reload(1)
+        assert int(answer(client)) == old
+        assert client.receive_all() == b""  # its answer said so
+        gone(old)
+        assert service.end() == 0
+
+
+WAITS = """
+    import os
+    import goev
+
+    class Site(goev.http.Connection):
+        def on_request(self, request):
+            if request.path != "/wait":
+                return request.respond(200, None, b"%d" % os.getpid())
+            print("waits", flush=True)
+            self.schedule(3.0, lambda: request.respond(200, None, b"%d" % os.getpid()))
+"""
+
+
+def test_an_idle_client_gets_an_answer_that_says_close(tmp_path):
+    with Service(tmp_path, drain=4.0).serving() as service, Client(service.address) as client:
+        old = int(request(client))
+        service.reload(1)
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        said = client.receive_all()
+        assert b"connection: close\r\n" in said.lower()
+        assert said.endswith(str(old).encode())
+        assert service.end() == 0
+
+
+def test_websockets_get_1001(tmp_path):
+    app = """
+        import os
+        import goev
+
+        class Site(goev.websocket.Connection):
+            def on_message(self, message):
+                self.send(message)
+    """
+    with Service(tmp_path, app).serving() as service:
+        from websockets.sync.client import connect
+
+        with connect(f"ws://127.0.0.1:{service.port}") as client:
+            client.send("x")
+            assert client.recv(PATIENCE) == "x"
+            service.reload(1)
+            with pytest.raises(Exception, match="1001"):
+                client.recv(PATIENCE)
+        assert service.end() == 0
+
+
+FAILING = {
+    "raises": ('raise LookupError("no such table")', 'LookupError("no such table")'),
+    "hangs": ("import time\ntime.sleep(1000)", "was not ready within start_timeout=3 s"),
+    "ends": ("import os\nos._exit(7)", "ended with status 7"),
+}
+
+
+@pytest.mark.parametrize("kind", FAILING)
+def test_a_new_generation_that_fails_leaves_the_old_one_serving(tmp_path, kind):
+    source, text = FAILING[kind]
+    with Service(tmp_path, workers=2, start_timeout=3.0).serving() as service:
+        before = service.workers()
+        service.write(source)
+        service.send(signal.SIGHUP)
+        service.logged("the reload failed, and the old workers serve on")
+        assert text in service.log
+        assert service.worker() in before
+        eventually(lambda: sorted(service.workers()) == sorted(before), "the new ones are gone", SLOW)
+        service.write(PLAIN)
+        service.reload(1)
+        eventually(lambda: service.worker() not in before, "the next reload works", SLOW)
+        assert service.end() == 0
+
+
+def test_a_certificate_that_is_wrong_at_reload_leaves_the_old_one_serving(tmp_path):
+    authority = Authority()
+    first = authority.issue("localhost")
+    certificate, key = first.files(tmp_path)
+    with Service(tmp_path, tls={"certificate": str(certificate), "key": str(key)}).serving() as service:
+        assert "(TLS)" in service.log
+        certificate.write_text("no certificate")
+        service.send(signal.SIGHUP)
+        service.logged("the reload failed")
+        assert 'server.pem" is not PEM' in service.log
+        assert shown_by(service) == first.der
+        second = authority.issue("localhost")
+        second.files(tmp_path)
+        service.reload(1)
+        assert shown_by(service) == second.der
+        assert service.end() == 0
+
+
+def shown_by(service: Service) -> bytes:
+    """The certificate of a TLS server, without any check."""
+    return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(service.address))
+
+
+def test_reloads_that_come_together_are_two_at_most(tmp_path):
+    with Service(tmp_path).serving() as service:
+        for _ in range(10):
+            service.send(signal.SIGHUP)
+            time.sleep(0.01)  # signals that arrive as one would prove nothing
+        service.logged("reloaded: ")
+        service.ask()
+        service.end()
+        assert 1 <= len(re.findall("reloaded: ", service.log)) <= 2
+
+
+def test_a_stop_during_a_reload_ends_all_workers(tmp_path):
+    with Service(tmp_path).serving() as service:
+        service.write("import time\ntime.sleep(1000)")
+        service.send(signal.SIGHUP)
+        eventually(lambda: len(service.workers()) == 2, "the new worker was started", SLOW)
+        workers = service.workers()
+        assert service.end() == 0
+        gone(*workers)
+
+
+def test_many_reloads_leave_no_descriptors_and_no_memory(tmp_path):
+    with Service(tmp_path, start_method="fork", drain=0.0, grace=1.0).serving() as service:
+        reload_times(service, 0, 10)
+        before = figures(service.child.pid)
+        reload_times(service, 10, 60)
+        after = figures(service.child.pid)
+        assert after[0] <= before[0] + 2
+        assert after[1] <= before[1] + 2_000_000
+        assert service.end() == 0
+
+
+def reload_times(service: Service, begin: int, end: int) -> None:
+    for count in range(begin, end):
+        service.reload(count + 1)
+    eventually(lambda: len(service.workers()) == 1, "the old workers are gone", SLOW)
+
+
+def figures(pid: int) -> tuple[int, int]:
+    """Descriptors and bytes of resident memory of a process."""
+    memory = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return len(os.listdir(f"/proc/{pid}/fd")), memory
+
+
+# ---- under load -----------------------------------------------------------------------------------------------------
+
+
+def test_twenty_reloads_under_load_lose_nothing(tmp_path):
+    wrk, ab = need("wrk"), need("ab", "apache2-utils")
+    app = PLAIN.replace('b"%d" % os.getpid()', 'b"Hello"')  # ab takes answers of another length for failures
+    with Service(tmp_path, app, workers=2, start_method="fork").serving() as service:
+        url = f"http://127.0.0.1:{service.port}/"
+        keeping = [wrk, "-c", "8", "-t", "1", "-d", "60s", url]
+        keep_alive = subprocess.Popen(keeping, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        fresh = Fresh(ab, url)
+        try:
+            for count in range(20):
+                service.reload(count + 1)
+        finally:
+            fresh.stop()
+            keep_alive.send_signal(signal.SIGINT)
+            output, _ = keep_alive.communicate(timeout=SLOW)
+        assert fresh.problems == []
+        assert fresh.runs > 0
+        assert "Socket errors" not in output, output
+        assert "Non-2xx" not in output, output
+        assert int(re.findall(r"(\d+) requests in", output)[0]) > 20, output
+        assert service.end() == 0
+
+
+class Fresh:
+    """ab, with a new connection for each request, again and again."""
+
+    def __init__(self, ab: str, url: str) -> None:
+        self.command = [ab, "-q", "-n", "200", "-c", "4", url]
+        self.problems: list[str] = []
+        self.runs = 0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            run = subprocess.run(self.command, capture_output=True, text=True, timeout=60)
+            self.runs += 1
+            if run.returncode or not re.search(r"Failed requests: +0\n", run.stdout):
+                self.problems.append(run.stdout + run.stderr)
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+
+def test_a_swarm_of_websockets_loses_no_echo_but_by_1001(tmp_path):
+    """Each client comes back when it is told to go away; every message that was sent is echoed, or 1001 came."""
+    events: list[str] = []
+    with Service(tmp_path, SWARM, workers=2, start_method="fork").serving() as service:
+        address = f"ws://127.0.0.1:{service.port}/"
+        is_over = threading.Event()
+        with goev.Reactor(pollers=1) as reactor:
+            swarm = [Member(reactor, address, is_over, events) for _ in range(16)]
+            reactor.start()
+            for member in swarm:
+                reactor.call_soon(member.begin)
+            for count in range(5):
+                service.reload(count + 1)
+            is_over.set()
+            eventually(lambda: all(member.is_done for member in swarm), "the swarm is done", SLOW)
+        assert [event for event in events if event != "1001"] == []
+        assert len(events) >= 16
+        assert all(member.echoes > 0 for member in swarm)
+        assert service.end() == 0
+
+
+SWARM = """
+    import goev
+
+    class Site(goev.websocket.Connection):
+        def on_message(self, message):
+            self.send(message)
+"""
+
+
+class Member:
+    """A client of the swarm, over one connection after another."""
+
+    def __init__(self, reactor: goev.Reactor, address: str, is_over: threading.Event, events: list[str]) -> None:
+        self.reactor, self.address, self.is_over, self.events = reactor, address, is_over, events
+        self.echoes = 0
+        self.is_done = False
+
+    def begin(self) -> None:
+        goev.websocket.connect(self.reactor, self.address, Wire(self))
+
+
+class Wire(goev.websocket.Connection):
+    def __init__(self, member: Member) -> None:
+        self.member = member
+
+    def on_open(self) -> None:
+        self.send("0")
+
+    def on_message(self, message: bytes | str) -> bool | None:
+        self.member.echoes += 1
+        if self.member.is_over.is_set():
+            self.member.is_done = True
+            return False
+        self.schedule(0.005, self.again)
+        return None
+
+    def again(self) -> None:
+        with contextlib.suppress(goev.ConnectionClosed):  # it was told to go away; on_close follows
+            self.send(str(self.member.echoes))
+
+    def on_connect_fail(self, error: Exception) -> None:
+        self.member.events.append(f"connect: {error!r}")
+        self.member.is_done = True
+
+    def on_close(self, error: BaseException | None) -> None:
+        if self.member.is_done:
+            return
+        self.member.events.append(str(self.close_code) if error is None else repr(error))
+        self.member.begin()
+
+
+def test_a_reload_without_descriptors_leaves_the_old_workers_serving(tmp_path):
+    with Service(tmp_path).serving() as service:
+        old, limits = service.worker(), resource.prlimit(service.child.pid, resource.RLIMIT_NOFILE)
+        used = max(map(int, os.listdir(f"/proc/{service.child.pid}/fd"))) + 1
+        resource.prlimit(service.child.pid, resource.RLIMIT_NOFILE, (used, limits[1]))
+        service.send(signal.SIGHUP)
+        service.logged("the reload failed")
+        assert "no process can be started" in service.log
+        assert service.worker() == old
+        resource.prlimit(service.child.pid, resource.RLIMIT_NOFILE, limits)
+        service.reload(1)
+        gone(old)
+        assert service.worker() in service.workers()
+        assert service.end() == 0
+
+
+def test_an_application_on_its_event_loop_begins_and_ends_there(tmp_path):
+    with Service(tmp_path, ON_LOOP, interface="asgi").serving() as service, Client(service.address) as client:
+        assert request(client) == b"begun"
+        service.reload(1)
+        assert request(client) == b"begun"  # within its drain
+        assert service.child.line(SLOW) == "ended"
+        assert service.end() == 0
+        assert service.child.line(SLOW) == "ended"
+
+
+ON_LOOP = """
+    import asyncio, sys, types
+    import goev
+
+    class Site(goev.http.Connection):
+        state = []
+        async def on_request(self, request):
+            await asyncio.sleep(0.01)
+            request.respond(200, None, self.state[0])
+
+    class Application:
+        on_loop = asyncio = True
+        connection = Site
+        def __init__(self, app, settings):
+            pass
+        async def begin(self):
+            await asyncio.sleep(0.01)
+            Site.state.append(b"begun")
+        async def end(self):
+            await asyncio.sleep(0.01)
+            print("ended", flush=True)
+        def close(self):
+            pass
+
+    stand_in = types.ModuleType("goev.asgi.interface")
+    stand_in.Application = Application
+    sys.modules["goev.asgi.interface"] = stand_in
+"""
