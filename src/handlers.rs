@@ -193,7 +193,7 @@ impl Handlers {
             }
             Call::Open(remote) => self.with(poller, remote.token, |handler, connection| handler.on_open(connection)),
             // Nobody hears of these; the counters tell.
-            Call::ProxyRefused(..) => {}
+            Call::ProxyRefused(..) | Call::Slow(_) => {}
             #[cfg(feature = "tls")]
             Call::HandshakeFailed(..) => {}
             Call::ConnectFailed(token, error) => {

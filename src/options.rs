@@ -32,6 +32,10 @@ pub struct ReactorOptions {
     pub timer_capacity: usize,
     /// A callback that runs for longer is reported while it runs.
     pub stall_warning: Option<Duration>,
+    /// A callback that ran for longer is reported when it has returned.
+    pub slow_callback: Option<Duration>,
+    /// Whether the pollers keep histograms of times.
+    pub measure: bool,
 }
 
 impl Default for ReactorOptions {
@@ -45,6 +49,8 @@ impl Default for ReactorOptions {
             handshakes_per_batch: 4,
             timer_capacity: 0,
             stall_warning: Some(Duration::from_millis(100)),
+            slow_callback: None,
+            measure: false,
         }
     }
 }
@@ -64,6 +70,9 @@ impl ReactorOptions {
         {
             let seconds = limit.as_secs_f64();
             return Err(Error::Argument(format!("stall_warning must be at least 0.001 seconds, not {seconds}")));
+        }
+        if self.slow_callback.is_some_and(|limit| limit.is_zero()) {
+            return Err(Error::Argument("slow_callback must be more than 0 seconds, not 0".into()));
         }
         match &self.cpus {
             Some(cpus) if cpus.is_empty() => Err(Error::Argument("cpus must not be an empty list".into())),

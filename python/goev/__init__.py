@@ -104,11 +104,15 @@ __all__ = [
 ]
 
 
+# Imported when they are first used, because they take most of the time of an import.
+LAZY = ("asyncio", "metrics")
+
+
 def __getattr__(name: str) -> ModuleType:
-    """``goev.asyncio`` is imported when it is first used, because asyncio takes most of the time of an import."""
-    if name != "asyncio":
+    """``goev.asyncio`` and the other modules of ``LAZY``."""
+    if name not in LAZY:
         raise AttributeError(f"module 'goev' has no attribute {name!r}")
-    return import_module("goev.asyncio")
+    return import_module(f"goev.{name}")
 
 
 __version__ = "0.1.0"

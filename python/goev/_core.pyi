@@ -448,6 +448,10 @@ class Datagram(EventHandler):
     @property
     def local_address(self) -> _Address: ...
 
+class _Histogram(TypedDict):
+    classes: list[tuple[float, int]]
+    sum: float
+
 class _PollerStats(TypedDict):
     accepted: int
     connected: int
@@ -457,6 +461,12 @@ class _PollerStats(TypedDict):
     refused: int
     proxy_refused: dict[str, int]
     handshakes_failed: dict[str, int]
+    handshakes: int
+    handshakes_resumed: int
+    answers: dict[str, int]
+    websockets: int
+    group_sent: int
+    group_skipped: int
     bytes_in: int
     bytes_out: int
     datagrams_dropped: int
@@ -464,10 +474,12 @@ class _PollerStats(TypedDict):
     batch_sizes: dict[int, int]
     callbacks: int
     stalls: int
+    slow_callbacks: int
     python_time: float
     attach_wait: float
     timers: int
     mailbox: int
+    histograms: dict[Literal["callback_seconds", "attach_seconds", "answer_seconds"], _Histogram]
 
 @final
 class StopReport:
@@ -492,6 +504,8 @@ class Reactor:
         handshakes_per_batch: int = 4,
         timer_capacity: int = 0,
         stall_warning: float | None = 0.1,
+        slow_callback: float | None = None,
+        measure: bool = False,
         asyncio: bool = False,
     ) -> Self: ...
     @property

@@ -172,6 +172,15 @@ impl Transport {
         }
     }
 
+    /// Whether its TLS resumed an earlier session.
+    #[cfg(feature = "tls")]
+    pub fn is_resumed(&self) -> bool {
+        match self {
+            Self::Tls(tls) => tls.secure.stream.is_resumed(),
+            Self::Plain(_) | Self::Shared(_) | Self::Memory(_) => false,
+        }
+    }
+
     /// Receives the first message of a client, and returns the name that it asks for. `WouldBlock` until it is whole.
     #[cfg(feature = "tls")]
     pub fn asked_name(&mut self) -> io::Result<Option<String>> {

@@ -116,6 +116,21 @@ impl Wire for Line<'_> {
         self.connection.remote.handle.is_stopping()
     }
 
+    fn began(&self) -> u64 {
+        self.connection.remote.handle.measures.as_ref().map_or(0, |measures| measures.began())
+    }
+
+    fn count_answer(&mut self, class: u8, since: u64) {
+        let handle = &self.connection.remote.handle;
+        let counters = &handle.counters;
+        counters.answers.get(usize::from(class)).unwrap_or(&counters.answers[0]).add(1);
+        if since > 0
+            && let Some(measures) = &handle.measures
+        {
+            measures.note_answer(since);
+        }
+    }
+
     fn date(&self) -> [u8; 29] {
         http_date()
     }

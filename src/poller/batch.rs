@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::call::Call;
 use crate::options::ReactorOptions;
 use crate::shared::counters::Counters;
+use crate::shared::histogram::Measures;
+use crate::shared::remote::Peer;
 use crate::slots::Token;
 
 /// The calls that a batch begins with. Each kind comes first in turn, so that a flood of one delays no other for ever.
@@ -13,6 +15,13 @@ pub(super) enum First {
     Turns,
     Timers,
     Posted,
+}
+
+/// The result of [`Batch::clock_in`].
+pub(super) struct Clocked {
+    pub is_over: bool,
+    /// The nanoseconds of the call before, if it ran for longer than `slow_callback`.
+    pub slow: Option<u64>,
 }
 
 pub(super) struct Batch {
@@ -39,11 +48,19 @@ pub(super) struct Batch {
     pub most_handshakes: usize,
     /// A callback that ran for longer than this counts as stalled.
     stall_limit: u64,
+    /// A callback that ran for longer than this is reported when it has returned.
+    slow_limit: u64,
+    /// The lesser of the two limits.
+    least_limit: u64,
+    /// The last connection that has ended, and its peer. Kept only for reports, because the slot is free by then.
+    closed: Option<(Token, Peer)>,
 }
 
 impl Batch {
     pub fn new(options: &ReactorOptions) -> Self {
-        let nanos = |time: Duration| time.as_nanos() as u64;
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let stall_limit = options.stall_warning.map_or(u64::MAX, nanos);
+        let slow_limit = options.slow_callback.map_or(u64::MAX, nanos);
         Self {
             now: 0,
             latest: 0,
@@ -57,7 +74,10 @@ impl Batch {
             most_time: nanos(options.batch_time),
             #[cfg(feature = "tls")]
             most_handshakes: options.handshakes_per_batch,
-            stall_limit: options.stall_warning.map_or(u64::MAX, nanos),
+            stall_limit,
+            slow_limit,
+            least_limit: stall_limit.min(slow_limit),
+            closed: None,
         }
     }
 
@@ -72,18 +92,67 @@ impl Batch {
         };
     }
 
-    /// Notes that the dispatch asks for a call, so the call before it is over. True if the batch's time or size is used
-    /// up.
-    pub fn clock_in(&mut self, now: u64, counters: &Counters) -> bool {
+    /// Notes that the dispatch asks for a call, so the call before it is over; that one may have been long. `is_over` if
+    /// the batch's time or size is used up.
+    pub fn clock_in(&mut self, now: u64, counters: &Counters, measures: Option<&Measures>) -> Clocked {
+        let mut long = None;
         if self.began.is_none() {
             counters.attaching.add(now.saturating_sub(self.asked));
-        } else if now - self.latest > self.stall_limit {
-            counters.stalls.add(1);
+        } else if now - self.latest > self.least_limit {
+            long = self.note_long(now - self.latest, counters);
+        }
+        if let Some(measures) = measures {
+            self.measure(now, measures);
         }
         self.calls += 1;
         self.latest = now;
         let began = *self.began.get_or_insert(now);
-        now - began > self.most_time || self.is_full()
+        Clocked { is_over: now - began > self.most_time || self.is_full(), slow: long }
+    }
+
+    /// Counts a callback that took so many nanoseconds; returns them if it is to be reported.
+    #[cold]
+    fn note_long(&self, took: u64, counters: &Counters) -> Option<u64> {
+        if took > self.stall_limit {
+            counters.stalls.add(1);
+        }
+        let is_slow = took > self.slow_limit;
+        counters.slow.add(is_slow.into());
+        is_slow.then_some(took)
+    }
+
+    /// Notes the time of the call that is over, or the wait before the first.
+    fn measure(&self, now: u64, measures: &Measures) {
+        match self.began {
+            None => measures.attaching.note(now.saturating_sub(self.asked)),
+            Some(_) => measures.callbacks.note(now - self.latest),
+        }
+        measures.begin(now);
+    }
+
+    /// The source of the last call.
+    pub fn source(&self) -> Option<Token> {
+        self.source
+    }
+
+    /// Sets the source of the running call, which was not known when the call began.
+    pub fn set_source(&mut self, source: Option<Token>) {
+        self.source = source;
+    }
+
+    /// Whether reports need the peers of connections that have ended.
+    pub fn reports_slow(&self) -> bool {
+        self.slow_limit != u64::MAX
+    }
+
+    /// Keeps the peer of a connection that has ended; its `on_close` follows.
+    pub fn keep_closed(&mut self, token: Token, peer: Peer) {
+        self.closed = Some((token, peer));
+    }
+
+    /// The peer that was kept for this token.
+    pub fn take_closed(&mut self, token: Token) -> Option<Peer> {
+        self.closed.take_if(|(closed, _)| *closed == token).map(|(_, peer)| peer)
     }
 
     /// The source of a call; `None` if its descriptor is the one of the call before it. A connection that is closed has

@@ -85,8 +85,22 @@ pub enum Call {
     TimerCancelled(TimerId),
     /// A value that was posted.
     Task(Foreign),
+    /// A callback took longer than `slow_callback`. At most one call a second.
+    Slow(Box<SlowCallback>),
     /// A byte arrived in the poller's signal pipe.
     Signal,
+}
+
+/// A callback that took too long, and has returned.
+pub struct SlowCallback {
+    /// The callback's name.
+    pub callback: &'static str,
+    /// The peer of the connection that the callback was for.
+    pub peer: Option<Peer>,
+    /// The time that the callback took, in nanoseconds.
+    pub took: u64,
+    /// The number of slow callbacks since the last report, which got none.
+    pub unreported: u64,
 }
 
 impl Call {
@@ -116,7 +130,7 @@ impl Call {
             Self::Signal => &"signal handler",
             #[cfg(feature = "tls")]
             Self::HandshakeFailed(..) => &"log handler",
-            Self::AcceptFailed(..) | Self::ProxyRefused(..) => &"log handler",
+            Self::AcceptFailed(..) | Self::ProxyRefused(..) | Self::Slow(_) => &"log handler",
         }
     }
 
@@ -142,6 +156,7 @@ impl Call {
             | Self::DescriptorRemoved(..)
             | Self::TimerCancelled(_)
             | Self::Task(_)
+            | Self::Slow(_)
             | Self::Signal
             | Self::ProxyRefused(..)
             | Self::AcceptFailed(..) => None,

@@ -71,6 +71,7 @@ impl State {
                 Turn::HandshakeFailed(peer, text) => Some(Call::HandshakeFailed(peer, text)),
                 Turn::AcceptFailed(acceptor, error) => Some(Call::AcceptFailed(acceptor, error)),
                 Turn::Task(task) => Some(Call::Task(task)),
+                Turn::Slow(report) => Some(Call::Slow(report)),
                 Turn::Timer(held, owed) => self.call_held(held, owed),
                 Turn::Signal => Some(Call::Signal),
             };
@@ -176,6 +177,11 @@ impl State {
             return Some(Call::Passed(token, mark));
         }
         self.queues.current = None;
+        if self.batch.reports_slow()
+            && let Some(peer) = self.connection(token).map(|connection| connection.remote.peer.clone())
+        {
+            self.batch.keep_closed(token, peer);
+        }
         let (reason, untold, protocol, timers, in_order, is_over) = self.with(token, |connection, supplies| {
             let (reason, untold) = connection.take_reason(None);
             let in_order = reason.is_in_order() && !connection.is_cut();

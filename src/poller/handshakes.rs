@@ -180,6 +180,7 @@ impl State {
             return self.leave_handshake(token, peer, origin, error);
         }
         let remote = Remote::over(self.handle.clone(), token, peer, &options, true);
+        let is_resumed = transport.is_resumed();
         // Input behind the handshake is in the transport, of which the poll knows nothing.
         let mut connection = Connection::new(transport, remote, options, self.batch.now).with_input();
         match origin {
@@ -187,6 +188,7 @@ impl State {
                 connection = connection.with_permit(permit).with_stop(self.draining);
                 self.queues.turns.push_back(Turn::Accepted(token, acceptor));
                 self.handle.counters.accepted.add(1);
+                self.count_secured(is_resumed);
             }
             Origin::Dialed(_) => {
                 connection = connection.outgoing();
@@ -220,6 +222,12 @@ impl State {
                 self.queues.release(acceptor);
             }
         }
+    }
+
+    /// Counts a handshake of an accepted socket that has succeeded.
+    pub(super) fn count_secured(&self, resumed: bool) {
+        self.handle.counters.secured.add(1);
+        self.handle.counters.resumed.add(resumed.into());
     }
 
     fn note_failed_handshake(&mut self, peer: Peer, error: &io::Error) {

@@ -16,7 +16,7 @@
 //! | `accepted` | the end of the connections of one acceptor |
 //! | `start_tls` | TLS that begins amid a conversation |
 //! | `pace` | log lines that peers cause: how often |
-//! | `watchdog` | reports callbacks that do not return |
+//! | `watchdog` `slow` | reports of callbacks that do not return, and of those that returned late |
 //!
 //! One rule: no borrow of the state outlives a call of the API, so a callback may call the API.
 
@@ -39,6 +39,7 @@ mod pace;
 mod queues;
 mod receive;
 mod send;
+mod slow;
 #[cfg(feature = "tls")]
 mod start_tls;
 mod state;
@@ -62,6 +63,7 @@ use crate::error::Foreign;
 use crate::options::ReactorOptions;
 use crate::shared::counters::Counters;
 use crate::shared::handle::PollerHandle;
+use crate::shared::histogram::Measures;
 use crate::shared::mailbox::Mailbox;
 use crate::shared::pulse::Pulse;
 use crate::slots::Token;
@@ -157,9 +159,11 @@ impl Poller {
     pub(crate) fn new(index: usize, clock: Clock, resolver: Resolver, options: &ReactorOptions) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
+        let measures = options.measure.then(|| Box::new(Measures::new(clock.clone())));
         let handle = Arc::new(PollerHandle {
             index,
             counters: Counters::default(),
+            measures,
             pulse: Pulse::new(options.stall_warning)?,
             mailbox: Mailbox::new(Waker::new(poll.registry(), WAKER)?),
             birth: fork::generation(),
@@ -312,8 +316,11 @@ impl Poller {
         }
         let now = self.clock.now();
         let state = &mut *self.state.borrow_mut();
-        let is_over = state.batch.clock_in(now, &self.handle.counters);
-        let call = state.next_call(is_over);
+        let clocked = state.batch.clock_in(now, &self.handle.counters, self.handle.measures.as_deref());
+        if let Some(took) = clocked.slow {
+            state.note_slow(took, now);
+        }
+        let call = state.next_call(clocked.is_over);
         match &call {
             Some(call) => {
                 state.batch.note_call(&self.handle.counters);
@@ -333,10 +340,11 @@ impl Poller {
 
     /// Tells the watchdog more about the task that runs: its name, and its connection.
     pub fn describe_task(&self, name: &'static &'static str, owner: Option<Token>) {
-        let state = self.state.borrow();
+        let state = &mut *self.state.borrow_mut();
         let source = owner.and_then(|owner| state.sources.get(owner));
         self.handle.pulse.point_to(source.and_then(|source| source.descriptor()));
         self.handle.pulse.rename(name);
+        state.batch.set_source(owner);
     }
 
     /// Stops the whole reactor because of a failure that is no single connection's fault.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use socket2::Socket;
 
+use super::call::SlowCallback;
 use crate::capacity::{KEPT, room_for};
 use crate::connection::Connection;
 use crate::connection::transport::Transport;
@@ -37,6 +38,7 @@ pub(super) enum Turn {
     #[cfg(feature = "tls")]
     HandshakeFailed(Peer, String),
     Task(Foreign),
+    Slow(Box<SlowCallback>),
     /// A timer that is due, behind the input of its connection that arrived before.
     Timer(Held, Owed),
     Signal,

@@ -195,7 +195,7 @@ impl State {
 
     /// Queues a message for the members of a group on this poller. It is sent when the batch is over.
     pub(super) fn broadcast(&mut self, broadcast: &Broadcast) {
-        let mut behind = Vec::new();
+        let (mut behind, mut sent, mut skipped) = (Vec::new(), 0, 0);
         broadcast.for_each(|token, bytes, when_behind| {
             self.with_open(token, |connection, supplies| {
                 if !connection.takes_output() || connection.cannot_write() {
@@ -204,12 +204,16 @@ impl State {
                 let waiting = connection.queued() + connection.remote.posted();
                 if waiting > connection.options.high_water {
                     behind.extend((when_behind == WhenBehind::End).then_some(token));
+                    skipped += 1;
                     return;
                 }
+                sent += 1;
                 let output = connection.output.get_or_insert_with(|| supplies.pool.take());
                 output.push_shared(bytes.clone());
             });
         });
+        self.handle.counters.group_sent.add(sent);
+        self.handle.counters.group_skipped.add(skipped);
         for token in behind {
             self.overflow(token);
         }

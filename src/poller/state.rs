@@ -174,6 +174,9 @@ pub(super) struct State {
     pub failure: Option<Foreign>,
     /// The log lines about PROXY headers, by the reason of a refusal.
     pub told_of_refusals: Pace<{ Refusal::COUNT }>,
+    pub told_of_slow: Pace<1>,
+    /// Slow callbacks since the last report.
+    pub slow_unreported: u64,
     /// The log lines about handshakes, by the kind of failure.
     #[cfg(feature = "tls")]
     pub told_of_handshakes: Pace<{ crate::tls::FailureKind::COUNT }>,
@@ -212,6 +215,8 @@ impl State {
             has_ended: false,
             failure: None,
             told_of_refusals: Pace::default(),
+            told_of_slow: Pace::default(),
+            slow_unreported: 0,
             #[cfg(feature = "tls")]
             told_of_handshakes: Pace::default(),
         }

@@ -25,6 +25,10 @@ pub(crate) struct FakeWire {
     pub max_output: usize,
     pub high_water: usize,
     pub is_stopping: bool,
+    /// The time at which the running callback began.
+    pub began: u64,
+    /// The answers that were counted: the class of each, and the time of its request.
+    pub answers: Vec<(u8, u64)>,
     pub ended: Option<Ended>,
     /// Marks in the output, each with the number of bytes before it.
     pub marks: Vec<(usize, Foreign)>,
@@ -49,6 +53,8 @@ impl Default for FakeWire {
             max_output: usize::MAX,
             high_water: usize::MAX,
             is_stopping: false,
+            began: 0,
+            answers: Vec::new(),
             ended: None,
             marks: Vec::new(),
             random,
@@ -129,6 +135,14 @@ impl Wire for FakeWire {
 
     fn is_stopping(&self) -> bool {
         self.is_stopping
+    }
+
+    fn began(&self) -> u64 {
+        self.began
+    }
+
+    fn count_answer(&mut self, class: u8, since: u64) {
+        self.answers.push((class, since));
     }
 
     fn date(&self) -> [u8; 29] {

@@ -202,6 +202,13 @@ pub trait Wire {
     /// Whether the reactor stops.
     fn is_stopping(&self) -> bool;
 
+    /// The time at which the running callback began, for [`Wire::count_answer`]; 0 unless times are measured.
+    fn began(&self) -> u64;
+
+    /// Counts an answer that is whole. `class` is the first digit of its status; `since` is the time of its request by
+    /// [`Wire::began`], and 0 stands for none.
+    fn count_answer(&mut self, class: u8, since: u64);
+
     /// The date of an HTTP answer (IMF-fixdate, RFC 9110 section 5.6.7).
     fn date(&self) -> [u8; 29];
 

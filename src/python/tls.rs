@@ -136,7 +136,7 @@ struct Names(Py<PyAny>);
 
 impl Names {
     fn tell(&self, py: Python<'_>, name: &str, error: &PyErr) {
-        let about = About { peer: None, callback: Some("names") };
+        let about = About { callback: Some("names"), ..About::default() };
         let logged =
             logs::log(py, "error", &about, ("exception in names of a ServerContext for %r", name), Some(error));
         // A thread beside the pollers has nobody to give Ctrl-C to.

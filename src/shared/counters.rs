@@ -138,9 +138,21 @@ pub struct Counters {
     /// Handshakes of TLS on accepted sockets that failed, by the kind of failure. Such a socket never was a connection.
     #[cfg(feature = "tls")]
     pub handshakes: [Counter; crate::tls::FailureKind::COUNT],
+    /// Handshakes of TLS on accepted sockets that succeeded, and those of them that resumed an earlier session.
+    pub secured: Counter,
+    /// See [`Self::secured`].
+    pub resumed: Counter,
     /// Accepted sockets that were closed because no trusted proxy sent a PROXY header there, by reason. Such a socket never
     /// was a connection.
     pub proxies_refused: [Counter; Refusal::COUNT],
+    /// Whole answers of protocols with requests, by the first digit of their status; unknown ones at 0.
+    pub answers: [Counter; 6],
+    /// Connections whose protocol had a handshake of its own, which succeeded. The layer above counts them.
+    pub sessions: Counter,
+    /// Messages of groups that were queued to a member, one for each member.
+    pub group_sent: Counter,
+    /// Messages of groups that a member did not get, because its output was above the high-water mark.
+    pub group_skipped: Counter,
     /// Bytes read from sockets.
     pub bytes_in: Counter,
     /// Bytes sent to sockets.
@@ -153,6 +165,8 @@ pub struct Counters {
     pub callbacks: Counter,
     /// Callbacks that ran for longer than `stall_warning`.
     pub stalls: Counter,
+    /// Callbacks that ran for longer than `slow_callback`.
+    pub slow: Counter,
     /// Nanoseconds spent in callbacks.
     pub calling: Counter,
     /// Nanoseconds of waiting before callbacks could begin, for example for the interpreter lock.

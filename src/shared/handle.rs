@@ -9,6 +9,7 @@ use super::acceptor::{Acceptor, Listener};
 use super::admission::Permit;
 use super::counters::Counters;
 use super::group::Broadcast;
+use super::histogram::Measures;
 use super::mailbox::Mailbox;
 use super::pulse::Pulse;
 use super::remote::{Peer, Remote};
@@ -80,6 +81,8 @@ pub struct PollerHandle {
     pub index: usize,
     /// The counters of its work so far.
     pub counters: Counters,
+    /// The histograms of its times, if the reactor measures.
+    pub measures: Option<Box<Measures>>,
     /// Its running callback, for the watchdog.
     pub pulse: Pulse,
     pub(crate) mailbox: Mailbox<Message>,

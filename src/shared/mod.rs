@@ -8,6 +8,7 @@ pub(crate) mod admission;
 pub mod counters;
 pub mod group;
 pub mod handle;
+pub mod histogram;
 pub(crate) mod mailbox;
 pub mod pulse;
 pub mod remote;

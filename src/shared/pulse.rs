@@ -84,8 +84,8 @@ impl Pulse {
 
     /// Notes that a callback begins.
     pub(crate) fn begin(&self, now: u64, name: &'static &'static str) {
-        let Some(fuse) = &self.fuse else { return };
         self.rename(name);
+        let Some(fuse) = &self.fuse else { return };
         self.since.store(now.max(1), Ordering::Release);
         fuse.put_off(now);
     }

@@ -291,6 +291,11 @@ impl Stream {
         facts_of(self.common(), self.server_name.as_deref().map(str::to_owned))
     }
 
+    /// Whether the handshake resumed an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.common().handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
     fn common(&self) -> &rustls::CommonState {
         match &self.side {
             Side::Server(server) => server,

@@ -142,6 +142,7 @@ fn remote(options: &ConnectionOptions) -> Arc<Remote> {
     let handle = PollerHandle {
         index: 0,
         counters: Counters::default(),
+        measures: None,
         pulse: Pulse::new(None).expect("no timer"),
         mailbox: Mailbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker")),
         birth: fork::generation(),

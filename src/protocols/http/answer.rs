@@ -14,6 +14,7 @@ use super::answers::Then;
 use super::head::{Facts, Version};
 use super::refusal::Refusal;
 use super::response::{Framed, Head, Unfit, error_answer};
+use crate::error::Error;
 
 /// The progress of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +255,15 @@ impl Answer {
             // For such a peer only the end of the connection would mark the body as whole.
             Stage::Begun { framed: Framed::UntilClose, .. } => Some((Vec::new(), Then::Cut)),
             Stage::Begun { .. } => Some((Vec::new(), Then::Close)),
+        }
+    }
+}
+
+impl From<NotNow> for Error {
+    fn from(error: NotNow) -> Self {
+        match error {
+            NotNow::Answered | NotNow::NotBegun => Self::State(error.to_string()),
+            NotNow::TooMuch { .. } | NotNow::TooLittle { .. } => Self::Argument(error.to_string()),
         }
     }
 }

@@ -12,13 +12,14 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use super::answer::{Answer, NotNow, Piece};
+use super::answer::{Answer, Piece};
 use super::answers::{self, Answers, Place, Then};
 use super::limits::Limits;
 use super::refusal::Refusal;
 use super::requests::{Event, Requests, Sent};
-use super::response::{Head, Unfit, closing, error_answer};
-use super::tally::Tally;
+use super::response::{Head, closing, error_answer};
+use super::tally::{Tally, class_of};
+use super::times::Times;
 use crate::data::{Data, Held, Payload};
 use crate::error::{Error, Foreign, Reason};
 use crate::options::Rate;
@@ -35,6 +36,10 @@ pub struct Http {
     reason: Option<Reason>,
     /// The counts of the answer whose turn it is; `None` if the handler wants none.
     tally: Option<Box<Tally>>,
+    /// The first digit of the status of the answer whose turn it is; 0 until its first part is written.
+    class: u8,
+    /// The times of the requests that are due; `None` if nothing measures.
+    times: Option<Box<Times>>,
 }
 
 /// A part of an answer that another thread posts ([`crate::shared::remote::Remote::post`]).
@@ -60,7 +65,13 @@ pub enum Kept {
 impl Http {
     /// With `streams`, a request is handed out as soon as its head has arrived, and its body in pieces.
     pub fn new(limits: Arc<Limits>, streams: bool) -> Self {
-        Self { requests: Requests::new(limits, streams), answers: Answers::default(), reason: None, tally: None }
+        let (requests, answers) = (Requests::new(limits, streams), Answers::default());
+        Self { requests, answers, reason: None, tally: None, class: 0, times: None }
+    }
+
+    /// Tells the wire of the time of each request from now on. No request may have been handed out.
+    pub fn measure(&mut self) {
+        self.times = Some(Box::default());
     }
 
     /// Marks the end of each answer in the output from now on, by an [`super::Answered`].
@@ -83,10 +94,14 @@ impl Http {
             let _ = wire.write(Data::Bytes(CONTINUE));
             return None;
         }
-        let answers = &mut self.answers;
+        let began = self.times.as_ref().map_or(0, |_| wire.began());
+        let (answers, times) = (&mut self.answers, &mut self.times);
         let taken = self.requests.take(wire.input(), |event| {
             let number = match &event {
-                Event::Request { facts, .. } => answers.expect(facts.is_head),
+                Event::Request { facts, .. } => {
+                    note_time(times, began);
+                    answers.expect(facts.is_head)
+                }
                 Event::Body(_) | Event::End => answers.last(),
             };
             show(number, event)
@@ -120,6 +135,7 @@ impl Http {
             // The refusal answers the request with the malformed body, unless that answer was begun.
             self.answers.last_untouched()
         } else {
+            note_time(&mut self.times, 0);
             Some(self.answers.expect(false))
         };
         self.requests.give_up();
@@ -303,9 +319,12 @@ impl Http {
         is_exempt: bool,
         wire: &mut dyn Wire,
     ) -> Result<(), Error> {
-        let tally = &mut self.tally;
+        let (tally, class) = (&mut self.tally, &mut self.class);
         parts.try_for_each(|part| {
             note(tally, &part);
+            if *class == 0 {
+                *class = class_of(&part);
+            }
             if is_exempt { wire.write_exempt(part) } else { wire.write(part) }
         })
     }
@@ -329,8 +348,9 @@ impl Http {
     fn advance(&mut self, mut then: Then, wire: &mut dyn Wire) {
         let mut waits = false;
         while !then.is_more() {
-            if then != Then::Cut {
-                self.mark_end(wire);
+            match then {
+                Then::Cut => self.forget_answer(),
+                _ => self.mark_end(wire),
             }
             waits |= self.requests.waits_for_answers(self.answers.load());
             self.answers.complete();
@@ -369,10 +389,20 @@ impl Http {
 
     /// The oldest answer is written whole.
     fn mark_end(&mut self, wire: &mut dyn Wire) {
+        let since = self.times.as_mut().map_or(0, |times| times.take());
+        wire.count_answer(std::mem::take(&mut self.class), since);
         if let Some(tally) = &mut self.tally {
             let answered = tally.take(self.answers.first());
             // Fails only if the connection has ended, and then nobody waits for the mark.
             let _ = wire.write(Data::Mark(Box::new(answered)));
+        }
+    }
+
+    /// The oldest answer is given up half-way.
+    fn forget_answer(&mut self) {
+        self.class = 0;
+        if let Some(times) = &mut self.times {
+            times.take();
         }
     }
 
@@ -404,25 +434,17 @@ impl Http {
     }
 }
 
-impl From<Unfit> for Error {
-    fn from(unfit: Unfit) -> Self {
-        Self::Argument(unfit.0)
-    }
-}
-
-impl From<NotNow> for Error {
-    fn from(error: NotNow) -> Self {
-        match error {
-            NotNow::Answered | NotNow::NotBegun => Self::State(error.to_string()),
-            NotNow::TooMuch { .. } | NotNow::TooLittle { .. } => Self::Argument(error.to_string()),
-        }
-    }
-}
-
 /// Counts a part of the oldest answer, if the handler wants to know of it.
 fn note(tally: &mut Option<Box<Tally>>, part: &Data<'_>) {
     if let Some(tally) = tally {
         tally.note(part);
+    }
+}
+
+/// Notes the time at which a request came to the handler, if times are measured.
+fn note_time(times: &mut Option<Box<Times>>, time: u64) {
+    if let Some(times) = times {
+        times.note(time);
     }
 }
 
@@ -510,6 +532,7 @@ impl Protocol for Http {
             let is_head = self.answers.is_head(self.answers.first());
             let answer = Data::Own(error_answer(Refusal::no_answer(), &wire.date(), is_head));
             note(&mut self.tally, &answer);
+            self.class = class_of(&answer);
             // Fails only if the write side is shut down, and then no peer waits for the answer.
             let _ = wire.write(answer);
             self.mark_end(wire);

@@ -10,7 +10,7 @@
 //! | `authority` `list` `characters` | the forms of a host, of a field with several members, and of a name |
 //! | `answers` | the output: parts of answers, put into the order of the requests |
 //! | `answer` | [`Answer`]: the rules of a single answer, from any thread |
-//! | `response` `tally` | the head of an answer; its status and size, for logs |
+//! | `response` `tally` `times` | the head of an answer; its status and size, for logs; the time of its request |
 //! | `conditions` | the part of a file that answers a request, by its conditions and its range |
 //! | `limits` `refusal` | the limits of a request; the status of a refused one |
 
@@ -28,6 +28,7 @@ mod refusal;
 mod requests;
 mod response;
 mod tally;
+mod times;
 
 pub use answer::{Answer, NotNow, Piece};
 pub use answers::Then;

@@ -6,6 +6,7 @@ use super::characters::{TOKEN, are_all_in};
 use super::head::Version;
 use super::list::members;
 use super::refusal::{Refusal, reason};
+use crate::error::Error;
 
 const CLOSE: &[u8] = b"Connection: close\r\n";
 const KEEP_ALIVE: &[u8] = b"Connection: keep-alive\r\n";
@@ -193,6 +194,12 @@ pub(super) fn closing(part: &[u8]) -> Option<Vec<u8>> {
 
 fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+impl From<Unfit> for Error {
+    fn from(unfit: Unfit) -> Self {
+        Self::Argument(unfit.0)
+    }
 }
 
 #[cfg(test)]

@@ -27,13 +27,7 @@ impl Tally {
     /// Counts a part of the answer. The first part begins with the status line.
     pub fn note(&mut self, part: &Data<'_>) {
         if self.bytes == 0 {
-            let begin = match part {
-                Data::Bytes(bytes) => bytes,
-                Data::Own(bytes) => bytes.as_slice(),
-                Data::Held(held) => held.bytes(),
-                Data::File(_) | Data::Mark(_) => b"",
-            };
-            self.status = status_of(begin);
+            self.status = status_of(bytes_of(part));
         }
         self.bytes += part.len();
     }
@@ -42,6 +36,24 @@ impl Tally {
     pub fn take(&mut self, number: u64) -> Answered {
         let Self { status, bytes } = std::mem::take(self);
         Answered { number, status, bytes }
+    }
+}
+
+fn bytes_of<'a>(part: &'a Data<'_>) -> &'a [u8] {
+    match part {
+        Data::Bytes(bytes) => bytes,
+        Data::Own(bytes) => bytes.as_slice(),
+        Data::Held(held) => held.bytes(),
+        Data::File(_) | Data::Mark(_) => b"",
+    }
+}
+
+/// The first digit of the status of an answer, by its first part. 0 for an interim answer, since the answer itself follows.
+pub(super) fn class_of(part: &Data<'_>) -> u8 {
+    match bytes_of(part).get(9..12) {
+        Some([b'1', rest @ ..]) if rest != b"01" => 0,
+        Some([digit @ b'1'..=b'5', ..]) => digit - b'0',
+        _ => 0,
     }
 }
 

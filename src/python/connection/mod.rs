@@ -13,6 +13,7 @@ pub mod event_handler;
 pub mod group;
 pub mod held;
 pub mod reactor;
+mod stats;
 pub mod stop_report;
 pub mod testing;
 pub mod timer;
@@ -287,7 +288,7 @@ impl Connection {
     /// cause it at any time.
     fn end_unframed<'py>(&self, slf: &Bound<'py, Self>, error: PyErr) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (py, name) = (slf.py(), arguments::type_name(slf));
-        let about = About { peer: self.peer(), callback: Some("feed") };
+        let about = About { peer: self.peer(), callback: Some("feed"), ..About::default() };
         let logged = logs::log(py, "info", &about, (UNFRAMED, self.peer_text(), name, error.value(py)), None);
         logs::settle(py, logged, Some(slf))?;
         self.local("feed()", |local| {

@@ -10,17 +10,17 @@ use std::time::Duration;
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple, PyType, PyWeakrefReference};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType, PyWeakrefReference};
 
 use crate::error::Error;
 use crate::options::ReactorOptions;
 use crate::poller::Poller;
-use crate::proxy::Refusal;
 use crate::python::callbacks::{CALLBACKS, check_coroutines};
 use crate::python::connection::Connection;
 use crate::python::connection::adopt::{adopt, next_turn};
 use crate::python::connection::at_exit;
 use crate::python::connection::event_handler::{CALLBACKS_OF_DESCRIPTORS, Descriptors, EventHandler, Place, interests};
+use crate::python::connection::stats::stats_of;
 use crate::python::connection::stop_report::StopReport;
 use crate::python::connection::timer::Timer;
 use crate::python::contexts::Later;
@@ -35,10 +35,8 @@ use crate::python::values::arguments::{
 };
 use crate::python::values::errors::of_outcome;
 use crate::reactor::{Outcome, Patience, Reactor as CoreReactor, Stepper};
-use crate::shared::counters::{Counter, Counters};
 use crate::shared::handle::{PollerHandle, Waiting};
 use crate::sources::descriptor::Interests;
-use crate::tls::FailureKind;
 
 /// A fixed number of pollers, each an OS thread with an epoll instance, started and stopped together. It runs once.
 ///
@@ -56,6 +54,10 @@ use crate::tls::FailureKind;
 ///     stall_warning: seconds after which a running callback is logged with its peer and its Python stack (logger
 ///         ``goev.stalls``), once, while it runs, by a thread that needs no interpreter lock; at least 0.001. ``None``
 ///         means never.
+///     slow_callback: seconds, more than 0; a callback that returned after longer is logged with its peer (logger
+///         ``goev.slow``), at most once a second for each poller. ``None`` means never.
+///     measure: whether the pollers keep histograms of times, which ``stats()`` returns: of callbacks, of the wait before
+///         they begin, of HTTP requests.
 ///     asyncio: whether each poller's thread runs an event loop of asyncio, which callbacks with ``async def`` need
 ///         (``goev.asyncio``).
 ///
@@ -296,11 +298,6 @@ impl Task for CacheSet {
     }
 }
 
-/// The handshakes that failed, by the kind of reason.
-fn failed_handshakes(counters: &Counters) -> impl Iterator<Item = (&'static str, u64)> {
-    FailureKind::NAMES.into_iter().zip(counters.handshakes.iter().map(Counter::get))
-}
-
 /// The useful number of pollers: one under the interpreter lock, because callbacks run one at a time.
 fn default_pollers(py: Python<'_>) -> i64 {
     if has_lock(py) { 1 } else { std::thread::available_parallelism().map_or(1, |count| count.get() as i64) }
@@ -313,10 +310,11 @@ impl Reactor {
         signature = (
             pollers = None, *, name = "goev-poller", cpus = None, read_buffer_size = 524288, batch_calls = 256,
             batch_time = 0.001, handshakes_per_batch = 4, timer_capacity = 0, stall_warning = Some(0.1),
-            asyncio = false,
+            slow_callback = None, measure = false, asyncio = false,
         ),
         text_signature = "(pollers=None, *, name='goev-poller', cpus=None, read_buffer_size=524288, batch_calls=256, \
-            batch_time=0.001, handshakes_per_batch=4, timer_capacity=0, stall_warning=0.1, asyncio=False)"
+            batch_time=0.001, handshakes_per_batch=4, timer_capacity=0, stall_warning=0.1, slow_callback=None, measure=False, \
+            asyncio=False)"
     )]
     #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, where it is the natural form")]
     fn new(
@@ -330,6 +328,8 @@ impl Reactor {
         #[pyo3(from_py_with = integer)] handshakes_per_batch: i64,
         #[pyo3(from_py_with = integer)] timer_capacity: i64,
         stall_warning: Option<f64>,
+        slow_callback: Option<f64>,
+        measure: bool,
         asyncio: bool,
     ) -> PyResult<Self> {
         let pollers = pollers.unwrap_or_else(|| default_pollers(py));
@@ -347,6 +347,8 @@ impl Reactor {
             handshakes_per_batch: size("handshakes_per_batch", handshakes_per_batch)?,
             timer_capacity: size("timer_capacity", timer_capacity)?,
             stall_warning: stall_warning.map(|limit| seconds("stall_warning", limit)).transpose()?,
+            slow_callback: slow_callback.map(|limit| seconds("slow_callback", limit)).transpose()?,
+            measure,
         };
         let driver = asyncio.then(|| py.import("goev.asyncio.loop")?.getattr("drive")).transpose()?;
         let driver = driver.map(|driver| Arc::new(driver.unbind()));
@@ -587,38 +589,19 @@ impl Reactor {
     /// ``python_time`` in callbacks, ``attach_wait`` until they could begin. ``batch_sizes`` maps the least size of
     /// each class to the number of batches with so many callbacks. ``stalls`` counts callbacks that ran for longer
     /// than ``stall_warning``. ``mailbox`` is the number of messages from other threads that the poller has not read.
+    /// ``answers`` counts HTTP answers that were given whole, by the class of their status (``"2xx"``; ``"other"`` is none of
+    /// the five), ``websockets`` those that have opened. ``handshakes`` counts TLS handshakes of accepted sockets that
+    /// succeeded, ``handshakes_resumed`` those of them that resumed a session. ``group_sent`` counts the messages of groups
+    /// that were queued to a member, ``group_skipped`` those that a member did not get because it was behind.
+    /// ``slow_callbacks`` counts callbacks that ran for longer than ``slow_callback``. ``histograms`` is empty without
+    /// ``measure``, else it has ``callback_seconds``, ``attach_seconds`` and ``answer_seconds``: each a dict of ``classes``,
+    /// pairs of a limit in seconds and the number of times up to it and above the limit before, and ``sum`` in seconds. The
+    /// time of an answer is from the callback that got the request until the answer is whole and its turn has come.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         self.core.check_process()?;
         let all = PyList::empty(py);
         for handle in self.core.handles() {
-            let counters = &handle.counters;
-            // `closed` is read first: read later, it could exceed the number of opened connections.
-            let closed_by = counters.closed.each();
-            let closed: u64 = closed_by.iter().map(|(_, count)| count).sum();
-            let (accepted, connected) = (counters.accepted.get(), counters.connected.get());
-            let stats = PyDict::new(py);
-            stats.set_item("accepted", accepted)?;
-            stats.set_item("connected", connected)?;
-            stats.set_item("open", (accepted + connected).saturating_sub(closed))?;
-            stats.set_item("closed", closed)?;
-            stats.set_item("closed_by", closed_by.into_py_dict(py)?)?;
-            stats.set_item("refused", counters.refused.get())?;
-            let refused = Refusal::NAMES.iter().zip(counters.proxies_refused.each_ref().map(Counter::get));
-            stats.set_item("proxy_refused", refused.into_py_dict(py)?)?;
-            stats.set_item("handshakes_failed", failed_handshakes(counters).into_py_dict(py)?)?;
-            stats.set_item("bytes_in", counters.bytes_in.get())?;
-            stats.set_item("bytes_out", counters.bytes_out.get())?;
-            stats.set_item("datagrams_dropped", counters.datagrams_dropped.get())?;
-            let sizes: Vec<_> = counters.batches.each().collect();
-            stats.set_item("batches", sizes.iter().map(|(_, count)| count).sum::<u64>())?;
-            stats.set_item("batch_sizes", sizes.into_py_dict(py)?)?;
-            stats.set_item("callbacks", counters.callbacks.get())?;
-            stats.set_item("stalls", counters.stalls.get())?;
-            stats.set_item("python_time", counters.calling.get() as f64 / 1e9)?;
-            stats.set_item("attach_wait", counters.attaching.get() as f64 / 1e9)?;
-            stats.set_item("timers", counters.timers.get())?;
-            stats.set_item("mailbox", handle.mailbox_depth())?;
-            all.append(stats)?;
+            all.append(stats_of(py, handle)?)?;
         }
         Ok(all)
     }

@@ -185,6 +185,10 @@ impl PyDispatch {
                 contexts.enter_nothing(py);
                 self.tell_of_handshake(py, poller, &peer, &text);
             }
+            Call::Slow(report) => {
+                contexts.enter_nothing(py);
+                self.tell_of_slow(py, poller, &report);
+            }
             Call::Eof(token) => self.call_or(py, poller, token, names.on_eof.bind(py), Poller::finish),
             Call::Stopping(token) => {
                 self.call_or(py, poller, token, names.on_stopping.bind(py), Poller::finish_stopping);

@@ -9,6 +9,7 @@ use pyo3::types::PyString;
 
 use super::PyDispatch;
 use crate::poller::Poller;
+use crate::poller::call::SlowCallback;
 use crate::python::asyncio::bridge::is_cancelled;
 use crate::python::connection::Connection;
 use crate::python::running::logs::{self, About};
@@ -64,7 +65,7 @@ impl PyDispatch {
         doing: &str,
         error: PyErr,
     ) -> Option<PyErr> {
-        let about = About { callback: Some(doing), peer: None };
+        let about = About { callback: Some(doing), ..About::default() };
         let (about, text) = match subject.cast::<Connection>().map(Bound::get) {
             Ok(connection) => {
                 let text = format!("{doing} of {} with {}", type_name(subject), connection.peer_text());
@@ -123,7 +124,7 @@ impl PyDispatch {
     /// Tells of a handshake that failed on an accepted socket, which never had a handler.
     pub(super) fn tell_of_handshake(&self, py: Python<'_>, poller: &Poller, peer: &Peer, text: &str) {
         let peer = peer_text(peer);
-        let about = About { peer: Some(peer.clone()), callback: None };
+        let about = About { peer: Some(peer.clone()), ..About::default() };
         let logged = logs::log(py, "info", &about, ("a TLS handshake with %s failed: %s", peer, text), None);
         self.settle_log(py, poller, None, logged);
     }
@@ -131,8 +132,23 @@ impl PyDispatch {
     /// Tells of an accepted socket that was closed because no trusted proxy sent a PROXY header there.
     pub(super) fn tell_of_refusal(&self, py: Python<'_>, poller: &Poller, peer: &Peer, text: &str) {
         let peer = peer_text(peer);
-        let about = About { peer: Some(peer.clone()), callback: None };
+        let about = About { peer: Some(peer.clone()), ..About::default() };
         let logged = logs::log(py, "info", &about, ("refused %s as a proxy: %s", peer, text), None);
+        self.settle_log(py, poller, None, logged);
+    }
+
+    /// Tells of a callback that has returned and took longer than `slow_callback`.
+    pub(super) fn tell_of_slow(&self, py: Python<'_>, poller: &Poller, report: &SlowCallback) {
+        let peer = report.peer.as_ref().map(peer_text);
+        let (callback, seconds) = (report.callback, report.took as f64 / 1e9);
+        let with = peer.as_ref().map_or(String::new(), |peer| format!(" with {peer}"));
+        let more = match report.unreported {
+            0 => String::new(),
+            more => format!("; so did {more} more callbacks since the last such line"),
+        };
+        let about = About { peer, callback: Some(callback), seconds: Some(seconds) };
+        let text = format!("{callback}{with} took {seconds:.3} s on poller {}{more}", self.handle.index);
+        let logged = logs::log_to(py, "goev.slow", "warning", &about, ("%s", text), None);
         self.settle_log(py, poller, None, logged);
     }
 

@@ -67,7 +67,7 @@ impl Forgotten {
             "%s dropped the request '%s' of %s without an answer: the peer gets 500"
         };
         let peer = peer_text(&self.remote.peer);
-        let about = About { peer: Some(peer.clone()), callback: None };
+        let about = About { peer: Some(peer.clone()), ..About::default() };
         log(py, "warning", &about, (text, class, &self.line, peer), None)
     }
 }

@@ -297,6 +297,9 @@ impl Face for Requests {
             http.observe();
             handler.cast::<HttpConnection>()?.get().observer.get_or_init(Arc::default);
         }
+        if poller.handle().measures.is_some() {
+            http.measure();
+        }
         poller.set_protocol(token, http)?;
         if outlives_peer(handler)? {
             poller.set_outlive_peer(token, true);

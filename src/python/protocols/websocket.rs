@@ -239,7 +239,10 @@ impl Face for Items {
 fn speak(poller: &Poller, token: Token, settings: Arc<Settings>) -> Result<(), Error> {
     match poller.with::<WebSocket, _>(token, |machine, _| machine.go_on_with(settings.clone())) {
         Some(()) => Ok(()),
-        None => poller.set_protocol(token, WebSocket::new(settings)),
+        None => {
+            poller.handle().counters.sessions.add(1);
+            poller.set_protocol(token, WebSocket::new(settings))
+        }
     }
 }
 

@@ -12,6 +12,8 @@ pub struct About<'a> {
     pub peer: Option<String>,
     /// The name of the callback.
     pub callback: Option<&'a str>,
+    /// The time that the callback took; the attribute `seconds` is there only with it.
+    pub seconds: Option<f64>,
 }
 
 /// Logs with a method of the logger, `"error"` for example. `args` are the text and the values for its `%s`.
@@ -37,6 +39,9 @@ pub fn log_to<'py>(
     let (options, extra) = (PyDict::new(py), PyDict::new(py));
     extra.set_item("peer", about.peer.as_deref())?;
     extra.set_item("callback", about.callback)?;
+    if let Some(seconds) = about.seconds {
+        extra.set_item("seconds", seconds)?;
+    }
     options.set_item("extra", extra)?;
     if let Some(error) = error {
         // With the value alone, the log would lack the traceback before Python 3.12.

@@ -83,7 +83,7 @@ fn text_of(stall: &Stall<'_>) -> String {
 }
 
 fn log(py: Python<'_>, stall: &Stall<'_>) -> PyResult<()> {
-    let about = About { peer: stall.peer.as_ref().map(peer_text), callback: Some(stall.callback) };
+    let about = About { peer: stall.peer.as_ref().map(peer_text), callback: Some(stall.callback), seconds: None };
     let stack = stack_of(py, stall)?;
     log_to(py, "goev.stalls", "warning", &about, ("%s\n%s", text_of(stall), stack), None)
 }

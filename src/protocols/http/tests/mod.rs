@@ -12,7 +12,9 @@
 //! | `ends` | refusals, failures, and the ends of a connection |
 //! | `states` | the questions that a connection asks, in each state |
 //! | `sent` | answers that are files, and the marks behind answers |
+//! | `counted` | answers as they are counted |
 
+mod counted;
 mod cuts;
 mod ends;
 mod heads;

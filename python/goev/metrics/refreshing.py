@@ -1,0 +1,37 @@
+"""New snapshots of all workers, without waiting for one that does not answer."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from typing import Any
+
+from goev.metrics.snapshots import Snapshot
+from goev.metrics.totals import Totals
+
+
+async def refresh(
+    totals: Totals,
+    workers: Mapping[Hashable, Callable[[], Coroutine[Any, Any, Snapshot]]],
+    *,
+    timeout: float = 1.0,
+) -> None:
+    """Ask each worker for a snapshot, all at once, and update ``totals``.
+
+    Args:
+        totals: gets the snapshots.
+        workers: for each id the coroutine function that asks the worker.
+        timeout: seconds for all answers, > 0. A worker that has not answered by then, or fails to, keeps its last
+            snapshot; ``goev_worker_scrape_age_seconds`` tells how old that is.
+    """
+    if timeout <= 0:
+        raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
+    tasks = {worker: asyncio.ensure_future(ask()) for worker, ask in workers.items()}
+    if not tasks:
+        return
+    try:
+        done, _ = await asyncio.wait(tasks.values(), timeout=timeout)
+    finally:
+        for task in tasks.values():
+            task.cancel()
+    for worker, task in tasks.items():
+        if task in done and not task.cancelled() and task.exception() is None:
+            totals.update(worker, task.result())
