@@ -89,6 +89,15 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
+    /// Checks the settings, also against the addresses. It opens nothing.
+    pub fn check(endpoints: &[Endpoint], options: &AcceptorOptions) -> Result<(), Error> {
+        options.validate()?;
+        if options.unix_mode.is_some() && !endpoints.iter().any(Endpoint::makes_a_file) {
+            return Err(Error::Argument("unix_mode is for Unix sockets with a path; address names none".into()));
+        }
+        Ok(())
+    }
+
     /// Binds, listens, and posts the listeners to the pollers in `accepting`.
     ///
     /// `serving` are the pollers of another reactor that is to own the connections.
@@ -99,10 +108,7 @@ impl Acceptor {
         options: &AcceptorOptions,
         service: Service,
     ) -> Result<Arc<Self>, Error> {
-        options.validate()?;
-        if options.unix_mode.is_some() && !endpoints.iter().any(Endpoint::makes_a_file) {
-            return Err(Error::Argument("unix_mode is for Unix sockets with a path; address names none".into()));
-        }
+        Self::check(&endpoints, options)?;
         let pollers = if options.reuse_port { accepting } else { &accepting[..1] };
         let mut sockets = Vec::new();
         for endpoint in endpoints {

@@ -137,6 +137,15 @@ impl Acceptor {
         Ok(Self { core, birth: fork::generation() })
     }
 
+    /// Raises what the constructor would raise about these arguments, and opens nothing. `goev check` calls it.
+    #[staticmethod]
+    #[pyo3(signature = (address, **options))]
+    fn _check(address: &Bound<'_, PyAny>, options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let wanted = options_of(options)?;
+        trusted(wanted.proxy_protocol, wanted.proxy_from.as_ref())?;
+        Ok(CoreAcceptor::check(&endpoints(address)?, &wanted.options)?)
+    }
+
     /// The address it listens on, with the port that the system chose; of several addresses the first. ``"*:8080"`` is
     /// ``("::", 8080, 0, 0)``, and on a machine without IPv6 ``("0.0.0.0", 8080)``.
     #[getter]

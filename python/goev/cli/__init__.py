@@ -1,0 +1,5 @@
+"""``goev run`` and its sisters: the command line of the package, with the extra ``goev[cli]``.
+
+``options`` is the one table of options. The command line, the environment, TOML files, the help and ``docs/cli.md``
+come from it. ``sources`` finds the values, ``checking`` what is wrong with them, ``commands`` are those of click.
+"""

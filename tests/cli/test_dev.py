@@ -1,0 +1,196 @@
+"""``goev run --dev``: real files change, real processes end and begin; a stand-in takes the place of the service."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from goev.cli.dev import Filter
+from support import PATIENCE, Child, eventually
+
+# In each process that the tests start, ``goev.service.run`` prints what it got, and waits for a signal.
+STAND_IN = """
+import os, signal, sys
+import goev.service
+
+def run(settings):
+    from goev.service.loading import TargetError, explain, load
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    try:
+        app = load(settings.target, settings.app_dir)
+    except TargetError as error:
+        print(explain(error), file=sys.stderr, flush=True)
+        return 1
+    print("serving", app, settings.workers, settings.grace, settings.logging.level, os.getpid(), flush=True)
+    if app == "ends":
+        return 0
+    signal.sigwait(ends)
+    print("ended", flush=True)
+    return 0
+
+goev.service.run = run
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A folder with a target whose value is 1."""
+    (tmp_path / "stand_in").mkdir()
+    (tmp_path / "stand_in" / "sitecustomize.py").write_text(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stand_in"))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "site_.py").write_text("app = 1\n")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def developing(project) -> Iterator[Child]:
+    with Child("-m", "goev", "run", "site_:app", "--dev") as child:
+        yield child
+
+
+def served(child: Child) -> list[str]:
+    """The words of the next line of the stand-in that tells of its start."""
+    while (words := child.line().split())[0] != "serving":
+        assert words == ["ended"]
+    return words[1:]
+
+
+def told(child: Child, text: str) -> None:
+    eventually(lambda: text in child.errors, text, PATIENCE * 2)
+
+
+def test_a_change_starts_the_service_anew_with_settings_for_development(developing, project):
+    first = served(developing)
+    assert first[:4] == ["1", "1", "1.0", "debug"]
+    (project / "site_.py").write_text("app = 2\n")
+    second = served(developing)
+    assert second[0] == "2"
+    assert second[4] != first[4]
+    told(developing, "goev: site_.py changed: starting anew\n")
+    developing.interrupt()
+    assert developing.end() == 0
+
+
+def test_a_syntax_error_waits_for_the_next_change(developing, project):
+    served(developing)
+    (project / "site_.py").write_text("app = (\n")
+    told(developing, "SyntaxError")
+    told(developing, "goev: the service ended with status 1; waiting for a change\n")
+    assert developing.process.poll() is None
+    (project / "site_.py").write_text("app = 3\n")
+    assert served(developing)[0] == "3"
+    developing.process.send_signal(signal.SIGTERM)
+    assert developing.end() == 0
+
+
+def test_a_target_that_is_wrong_from_the_start_waits_too(project):
+    (project / "site_.py").write_text("raise RuntimeError('no database')\n")
+    with Child("-m", "goev", "run", "site_:app", "--dev") as child:
+        told(child, "cannot import site_: RuntimeError: no database")
+        told(child, "waiting for a change")
+        (project / "site_.py").write_text("app = 4\n")
+        assert served(child)[0] == "4"
+
+
+def test_a_service_that_ends_in_order_ends_the_command(project):
+    (project / "site_.py").write_text("app = 'ends'\n")
+    with Child("-m", "goev", "run", "site_:app", "--dev") as child:
+        served(child)
+        assert child.end() == 0
+
+
+def test_a_file_of_settings_is_read_again_and_a_wrong_one_waits(project):
+    settings = project / "server.toml"
+    settings.write_text('target = "site_:app"\ndev = true\ngrace = 3\n')
+    with Child("-m", "goev", "run", "server.toml") as child:
+        assert served(child)[2] == "3.0"
+        settings.write_text('target = "site_:app"\ndev = true\ngrace = "x"\n')
+        told(child, "server.toml: grace: 'x' is not a time")
+        told(child, "waiting for a change")
+        settings.write_text('target = "site_:app"\ndev = true\ngrace = 4\n')
+        assert served(child)[2] == "4.0"
+
+
+def test_the_service_ends_when_the_command_is_killed(developing):
+    pid = int(served(developing)[4])
+    developing.process.kill()
+    assert developing.line() == "ended"
+    eventually(lambda: not Path(f"/proc/{pid}").exists() or state(pid) == "Z", "the service has ended")
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_folders_and_patterns_may_be_named(project, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    options = ["--dev-dir", str(other), "--dev-files", "*.css,*.py"]
+    with Child("-m", "goev", "run", "site_:app", "--dev", *options) as child:
+        served(child)
+        (project / "site_.py").write_text("app = 5\n")  # not watched
+        (other / "site.css").write_text("a {}")
+        assert served(child)[0] == "5"
+        told(child, "site.css changed: starting anew")
+        assert "site_.py" not in child.errors
+
+
+def test_tracebacks_have_colours(project, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    (project / "site_.py").write_text("raise RuntimeError('no database')\n")
+    with Child("-m", "goev", "run", "site_:app", "--dev") as child:
+        told(child, "\x1b[1;35mRuntimeError\x1b[0m: \x1b[35mno database\x1b[0m")
+        told(child, "waiting for a change")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--dev", "--dev-dir", "nowhere"], "there is no folder "),
+        (["--dev", "--max-input", "0"], "--max-input: must be from"),
+    ],
+)
+def test_wrong_input_ends_at_once(command, arguments, complaint):
+    assert command("run", "chat:Chat", *arguments).complaint.startswith(complaint)
+
+
+def test_without_watchfiles_one_line_tells_what_to_install(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    assert command("run", "chat:Chat", "--dev").complaint == "--dev needs watchfiles: pip install 'goev[dev]'"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("a.py", True),
+        ("deep/er/a.py", True),
+        ("server.toml", True),
+        ("page.html", True),
+        ("data.sqlite", False),
+        ("a.pyc", False),
+        ("a.py~", False),
+        (".a.py.swp", False),
+        (".a.py", False),
+        ("__pycache__/a.py", False),
+        (".venv/lib/a.py", False),
+        ("venv/lib/a.py", False),
+        ("env/lib/python3.13/site-packages/a.py", False),
+        (".git/hooks/a.py", False),
+        ("node_modules/x/a.py", False),
+        ("../outside/a.py", False),
+    ],
+)
+def test_what_counts_as_a_change(name, counts):
+    """In a project that is itself below folders of such names."""
+    root = "/home/me/.work/venv/target/project"
+    watched = Filter([root], ["*.py", "*.toml", "*.html"])
+    assert watched(None, os.path.normpath(f"{root}/{name}")) is counts
