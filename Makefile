@@ -7,7 +7,7 @@ MUTANTS := target/tools/bin/cargo-mutants
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test soak conformance asyncio-conformance lint rust-test python-test mutants bench instructions wheel clean
+.PHONY: help demo test soak conformance asyncio-conformance lint rust-test python-test mutants bench instructions wheel wheels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -57,8 +57,11 @@ instructions: $(VENV)/built ## count instructions per request by callgrind (ARGS
 
 wheel: dist/.built ## build a wheel into dist/
 
+wheels: $(VENV)/releasing ## build, audit and try all wheels and the sdist of a release into wheelhouse/; see docs/releasing.md (ARGS=--help for more)
+	$(BIN)/python tools/wheels $(ARGS)
+
 clean: ## remove what was built
-	rm -rf $(VENV) target dist benches/.venv benches/.build
+	rm -rf $(VENV) target dist wheelhouse benches/.venv benches/.build
 
 $(MUTANTS):
 	cargo install --locked --root target/tools cargo-mutants --version 27.1.0
@@ -67,6 +70,10 @@ $(VENV)/installed: requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "goev needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+$(VENV)/releasing: $(VENV)/installed requirements-release.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-release.txt
 	@touch $@
 
 $(VENV)/built: $(VENV)/installed $(SOURCES)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import broadcast, datagrams, http, measure, messages, resp, secure, streams, websocket
+from harness import broadcast, datagrams, http, measure, messages, resp, secure, services, streams, websocket
 from harness.measure import Bench, Run
 from harness.peers import Peer
 
@@ -98,6 +98,10 @@ def _echo(connections: int) -> Callable[[Bench, Peer], Run]:
 
 def _websocket(size: int, *, tls: bool = False) -> Callable[[Bench, Peer], Run]:
     return lambda bench, peer: websocket.echoes(bench, peer, size, tls=tls)
+
+
+def _service(application: str) -> Callable[[Bench, Peer], Run]:
+    return lambda bench, peer: services.requests(bench, peer, application)
 
 
 def _secure(connections: int, depth: int = 1, kind: str = "") -> Callable[[Bench, Peer], Run]:
@@ -472,6 +476,54 @@ CASES = {
             Goal("goev-loop", "chains", 0.95),
             Goal("goev-loop", "sleeps", 0.95),
             Goal("goev-loop", "streams", 0.95),
+        ),
+    ),
+    "asgi": Case(
+        title="Service: ASGI, 64 connections",
+        description="`wrk -c 64 -t 2` of a plain ASGI application, in one worker process of each server.",
+        peers=("goev-run", "granian-run", "uvicorn-run"),
+        metrics=_REQUESTS,
+        measure=_service("asgi"),
+        timed=True,
+        goals=(
+            Goal("goev-run", "rate", 1.25, "granian-run"),
+            Goal("goev-run", "rate", 1.7, "uvicorn-run"),
+        ),
+    ),
+    "asgi-json": Case(
+        title="Service: JSON through Starlette, 64 connections",
+        description="The same with a route of Starlette that answers with `JSONResponse`.",
+        peers=("goev-run", "granian-run"),
+        metrics=_REQUESTS,
+        measure=_service("starlette"),
+        timed=True,
+        goals=(Goal("goev-run", "rate", 1.2, "granian-run"),),
+    ),
+    "wsgi": Case(
+        title="Service: WSGI, 64 connections",
+        description="The same with a plain WSGI application.",
+        peers=("goev-run", "granian-run", "gunicorn-run"),
+        metrics=_REQUESTS,
+        measure=_service("wsgi"),
+        timed=True,
+        goals=(
+            Goal("goev-run", "rate", 1.5, "granian-run"),
+            Goal("goev-run", "rate", 4.0, "gunicorn-run"),
+        ),
+    ),
+    "workers": Case(
+        title="Service: two workers, and the access log",
+        description=(
+            "`wrk -c 64 -t 2` of a handler of goev, which shares the two cores with the server: one worker process, "
+            "two, and one that writes a line of the access log for each request, in the format `combined`."
+        ),
+        peers=("goev-run", "goev-run-x2", "goev-run-logged"),
+        metrics=_REQUESTS,
+        measure=_service("handler"),
+        timed=True,
+        goals=(
+            Goal("goev-run-x2", "rate", 1.1, "goev-run"),
+            Goal("goev-run-logged", "rate", 0.93, "goev-run"),
         ),
     ),
     "tls-c64": Case(

@@ -36,6 +36,8 @@ def describe(goev_python: Path) -> dict[str, str]:
         "websockets": _package("websockets"),
         "uvicorn": _package("uvicorn"),
         "httptools": _package("httptools"),
+        "gunicorn": _package("gunicorn"),
+        "Starlette": _package("starlette"),
         "redis (Python)": _package("redis"),
         "asyncpg": _package("asyncpg"),
         "Redis": _output("redis-server", "--version").removeprefix("Redis server v=").partition(" ")[0],

@@ -57,6 +57,12 @@ class Programs:
             "uvicorn api": lambda: _python("uvicorn_peer.py", "uvicorn", "httptools", "uvloop", "redis", "asyncpg"),
             "postgres store": lambda: [*_python("postgres_peer.py"), "--programs", _postgres()],
             "redis store": lambda: self.command("redis resp"),
+            "goev service": lambda: [*self._goev("service_peer.py"), "--server", "goev"],
+            "goev starlette": lambda: [*self._goev("service_peer.py", "starlette"), "--server", "goev"],
+            "granian service": partial(_service, "granian", "uvloop"),
+            "granian starlette": partial(_service, "granian", "uvloop", "starlette"),
+            "uvicorn service": partial(_service, "uvicorn", "httptools", "uvloop"),
+            "gunicorn service": partial(_service, "gunicorn"),
             "goev broadcast": lambda: self._goev("broadcast_peer.py"),
             "uvloop broadcast": partial(_event_loop, "broadcast_peer.py", "uvloop"),
             "broadcast load": lambda: _python("broadcast_load.py"),
@@ -126,6 +132,10 @@ def _python(script: str, *packages: str) -> Command:
     for package in packages:
         venv.require(package)
     return [str(venv.PYTHON), str(PEERS / script)]
+
+
+def _service(server: str, *others: str) -> Command:
+    return [*_python("service_peer.py", server, *others), "--server", server]
 
 
 def _event_loop(script: str, loop: str, *others: str) -> Command:
