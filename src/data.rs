@@ -22,6 +22,12 @@ pub struct FileRange {
     pub remaining: u64,
 }
 
+/// A note of a protocol among its output, which needs no dispatch.
+pub trait Note: Send {
+    /// All output before it was sent. Called without the interpreter as a rule, and amid the sending: it must not wait.
+    fn sent(self: Box<Self>);
+}
+
 /// Bytes to send, as a caller on the poller's thread passes them.
 pub enum Data<'a> {
     /// Bytes to copy.
@@ -35,6 +41,8 @@ pub enum Data<'a> {
     /// No bytes, but a mark of a protocol: the dispatch gets it when all output before it was sent. It may be dropped
     /// anywhere, and is if the output is.
     Mark(Foreign),
+    /// No bytes, but a note that hears when all output before it was sent. It is dropped if the output is.
+    Note(Box<dyn Note>),
 }
 
 impl Data<'_> {
@@ -45,7 +53,7 @@ impl Data<'_> {
             Self::Own(bytes) => bytes.len() as u64,
             Self::Held(held) => held.bytes().len() as u64,
             Self::File(range) => range.remaining,
-            Self::Mark(_) => 0,
+            Self::Mark(_) | Self::Note(_) => 0,
         }
     }
 

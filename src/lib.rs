@@ -11,21 +11,24 @@
 //! * [`protocols`]: framings, HTTP, WebSocket; the rest of the core names only their two traits
 //! * [`shared`]: objects that any thread may hold
 //! * [`tls`] (a feature, on by default): the contexts of TLS
+//! * [`journal`]: a file of lines that pollers write to without waiting
 //! * [`system`]: the system calls
 //! * [`proxy`]: headers of the PROXY protocol; pure values
-//! * [`timer`], [`options`], [`slots`], [`data`], [`error`], `capacity`: values, with no sockets, no clock, no Python
+//! * [`timer`], [`options`], [`slots`], [`data`], [`sink`], [`error`], `capacity`: values, with no sockets, no clock, no Python
 
 mod capacity;
 pub mod connection;
 pub mod data;
 pub mod error;
 pub mod handlers;
+pub mod journal;
 pub mod options;
 pub mod poller;
 pub mod protocols;
 pub mod proxy;
 pub mod reactor;
 pub mod shared;
+pub mod sink;
 pub mod slots;
 pub mod sources;
 pub mod system;

@@ -45,9 +45,10 @@ def lines_with(pattern: re.Pattern[str], source: Source, code: str) -> Iterator[
 
 # From low to high; a file imports its own layer and those before it.
 LAYERS = [
-    ("error", "data", "slots", "capacity"),
+    ("error", "data", "sink", "slots", "capacity"),
     ("options", "timer", "proxy"),
     ("system",),
+    ("journal",),
     ("tls",),
     ("shared",),
     ("protocols",),
@@ -90,7 +91,7 @@ TRAITS = "src/protocols/mod.rs"
 # The items by which the core and its protocols know each other.
 SEAM = {"Protocol", "Wire", "Closing", "Succession", "Unfinished"}
 # The parts that serve any protocol and know none by its name.
-IGNORANT = {*VALUES, "system", "tls", "shared", "connection", "sources", "poller"}
+IGNORANT = {*VALUES, "system", "journal", "tls", "shared", "connection", "sources", "poller"}
 LINK = re.compile(r"\bprotocols::(\w+)")
 
 
@@ -248,7 +249,7 @@ def imports_of_python_go_in_no_circle(crate: Crate, source: Source) -> Iterator[
 LONGEST = 600
 REASON = re.compile(r"(?://!.*\n)*//! Longer than \S")
 PURE = re.compile(
-    r"src/(?:protocols/.*|proxy/.*|timer|error|data|options|slots|capacity|connection/(?:buffer|phase|guards))\.rs"
+    r"src/(?:protocols/.*|proxy/.*|timer|error|data|sink|options|slots|capacity|connection/(?:buffer|phase|guards))\.rs"
 )
 IMPURE = re.compile(
     r"\b(mio|socket2|Instant::now|SystemTime|(?:Tcp|Unix|Udp)(?:Stream|Socket|Listener|Datagram)|std::(?:thread|fs)|"

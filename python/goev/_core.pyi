@@ -3,16 +3,18 @@
 import socket
 from asyncio import AbstractEventLoop
 from asyncio import Future as _AsyncioFuture
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextvars import Context
 from os import PathLike
+from pathlib import Path
 from selectors import SelectorKey
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias, TypedDict, TypeVar, final, overload
 
 from typing_extensions import Buffer, disjoint_base
 
+from goev.asgi.waiting import Waiters
 from goev.proxy import Proxy
 from goev.tls import Session
 
@@ -21,6 +23,9 @@ __all__ = [
     "EV_IN",
     "EV_OUT",
     "Acceptor",
+    "AccessLog",
+    "AsgiConnection",
+    "AsgiExchange",
     "Bench",
     "ClientContext",
     "ClientFrames",
@@ -51,6 +56,7 @@ __all__ = [
     "PingTimeout",
     "ProtocolError",
     "Reactor",
+    "Ready",
     "ReceiveTimeout",
     "Request",
     "ServerContext",
@@ -67,7 +73,11 @@ __all__ = [
     "WebSocketFraming",
     "WriteTimeout",
     "WrongThread",
+    "WsgiConnection",
+    "WsgiPool",
+    "_LineLog",
     "_call_soon_of",
+    "_current_poller",
     "_has_coroutine",
     "_listen",
     "_speed_up",
@@ -371,6 +381,57 @@ class HttpConnection(Connection):
     def on_body(self, request: Request, data: bytes) -> _Answer: ...
     def on_answered(self, request: Request, status: int, bytes_sent: int, seconds: float) -> _NoAnswer: ...
 
+@disjoint_base
+class AsgiConnection(HttpConnection):
+    _needs_loop: bool
+    def on_request(self, request: Request) -> None: ...
+    def on_body(self, request: Request, data: bytes) -> None: ...
+    def on_eof(self) -> None: ...
+    def _watch(self, exchange: AsgiExchange) -> None: ...
+    def _scope(self, request: Request) -> dict[str, Any]: ...
+    def _run(self, coroutine: Coroutine[Any, Any, Any], done: Callable[..., BaseException | None]) -> None: ...
+
+@final
+class AsgiExchange:
+    def __new__(cls, request: Request) -> Self: ...
+    def receive(self) -> Awaitable[dict[str, Any]]: ...
+    def send(self, message: Mapping[str, Any]) -> Awaitable[None]: ...
+    def _next(self) -> dict[str, Any] | None: ...
+    def _wait(self, future: Waiters) -> None: ...
+    def _connection(self) -> Connection | None: ...
+
+@final
+class Ready:
+    def __await__(self) -> Self: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> None: ...
+    def send(self, value: object) -> None: ...
+    def throw(self, *error: Any) -> None: ...
+    def close(self) -> None: ...
+
+@disjoint_base
+class WsgiConnection(HttpConnection):
+    def on_request(self, request: Request) -> _Answer: ...
+    def on_body(self, request: Request, data: bytes) -> _Answer: ...
+
+@final
+class WsgiPool:
+    def __new__(
+        cls,
+        app: Callable[..., Any],
+        environ: dict[str, Any],
+        *,
+        file_wrapper: type,
+        root_path: bytes,
+        max_waiting: int,
+    ) -> Self: ...
+    def work(self) -> None: ...
+    def close(self) -> None: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def is_here(self) -> bool: ...
+
 @final
 class WebSocketFraming:
     def __new__(cls) -> Self: ...
@@ -570,6 +631,33 @@ class _AcceptorStats(TypedDict):
     errors: int
 
 @final
+class AccessLog:
+    def __new__(
+        cls,
+        path: str | PathLike[str],
+        *,
+        format: str = "combined",
+        sample: float = 1.0,
+        capacity: int = 4194304,
+        worker: int | None = None,
+    ) -> Self: ...
+    @property
+    def path(self) -> Path: ...
+    def stats(self) -> dict[str, int]: ...
+    def flush(self, timeout: float = 5.0) -> bool: ...
+    def reopen(self) -> None: ...
+    def close(self, timeout: float = 5.0) -> bool: ...
+
+@final
+class _LineLog:
+    def __new__(cls, capacity: int) -> Self: ...
+    def put(self, line: bytes) -> None: ...
+    def flush(self, timeout: float) -> bool: ...
+    def stats(self) -> dict[str, int]: ...
+
+def _current_poller() -> int | None: ...
+
+@final
 class Acceptor:
     def __new__(
         cls,
@@ -609,6 +697,7 @@ class Acceptor:
         proxy_from: list[str] | tuple[str, ...] | None = None,
         connection_reactor: Reactor | None = None,
         tls: ServerContext | None = None,
+        access_log: AccessLog | None = None,
     ) -> Self: ...
     @staticmethod
     def _check(address: str | list[str], **options: Any) -> None: ...

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from goev._core import Acceptor, Connection, Reactor, StopReport, _has_coroutine
+from goev._core import Acceptor, Connection, Reactor, ServerContext, StopReport, _has_coroutine
 
 
 class Listening(Protocol):
@@ -44,7 +44,8 @@ def serve(
             workers it gets an object with ``address`` and ``addresses``.
         workers: worker processes, under a supervisor that starts, replaces and reloads them (``docs/deploy.md``);
             ``None`` means that this process serves. Workers import the program, so the call has to be below
-            ``if __name__ == "__main__":``, and ``factory`` has to be picklable.
+            ``if __name__ == "__main__":``, and ``factory`` has to be picklable. A program of ``python -c`` or of
+            standard input has no file to import, and needs ``start_method="fork"``.
         **options: the keyword arguments of ``Acceptor``. With workers also the attributes of
             ``goev.service.Settings``, and ``tls`` is a dict of the arguments of ``goev.tls.ServerContext``, because
             each worker reads the files anew.
@@ -99,10 +100,14 @@ def _serve_by_workers(
     if tls is not None and not isinstance(tls, dict):
         text = f"tls must be a dict of the arguments of goev.tls.ServerContext with workers, not {type(tls).__name__}"
         raise TypeError(f"{text}: each worker reads the files anew")
+    Reactor(**reactor_options)  # what is wrong is told here, and not by each worker
+    if tls is not None:
+        ServerContext(**tls)
+    is_handler = isinstance(factory, type) and issubclass(factory, Connection)
+    options.setdefault("interface", "auto" if is_handler else "goev")  # a function makes handlers
     own = {each.name for each in fields(Settings)} & options.keys()
     settings = Settings(
         target=factory,
-        interface="goev",
         listen=tuple(address) if isinstance(address, list) else (address,),
         reactor=reactor_options,
         acceptor={name: value for name, value in options.items() if name not in own},

@@ -102,6 +102,8 @@ class Connection(WebSocketConnection):
     """The request of the handshake, on a server."""
     subprotocol: str | None = None
     """The sub-protocol that both sides agreed on."""
+    _more_fields: Sequence[tuple[str, str]] = ()
+    """Fields that a server adds to its answer."""
 
     def on_handshake(self, request: Request) -> bool | Coroutine[Any, Any, bool | None] | None:
         """A server is about to agree: check ``request.path`` and its headers here.
@@ -202,7 +204,7 @@ def _answer(request: Request, handler: Connection, *, is_alone: bool, closes: bo
     window_bits, accepted = (_offer_met(request.headers) if handler.compression else None) or (None, None)
     if accepted is not None:
         answer["Sec-WebSocket-Extensions"] = accepted
-    request.respond(101, answer)
+    request.respond(101, [*answer.items(), *handler._more_fields])
     handler._agree(client=False, window_bits=window_bits)
     return True
 

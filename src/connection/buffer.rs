@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::data::{Data, FileRange, Held};
+use crate::data::{Data, FileRange, Held, Note};
 use crate::error::Foreign;
 
 /// Small writes are gathered into chunks of about this many bytes.
@@ -177,6 +177,7 @@ enum Chunk {
     Shared { bytes: Arc<[u8]>, start: usize },
     File(FileRange),
     Mark(Foreign),
+    Note(Box<dyn Note>),
 }
 
 impl Chunk {
@@ -186,7 +187,7 @@ impl Chunk {
             Self::Own { bytes, start } => &bytes[*start..],
             Self::Held { bytes, start } => &bytes.bytes()[*start..],
             Self::Shared { bytes, start } => &bytes[*start..],
-            Self::File(_) | Self::Mark(_) => &[],
+            Self::File(_) | Self::Mark(_) | Self::Note(_) => &[],
         }
     }
 }
@@ -272,7 +273,12 @@ impl Output {
         self.chunks.push_back(Chunk::Mark(mark));
     }
 
-    /// Takes all marks out of the queue.
+    /// Appends a note, which hears when everything before it was sent.
+    pub fn push_note(&mut self, note: Box<dyn Note>) {
+        self.chunks.push_back(Chunk::Note(note));
+    }
+
+    /// Takes all marks out of the queue; notes stay.
     pub fn take_marks(&mut self) -> Vec<Foreign> {
         let chunks = std::mem::take(&mut self.chunks);
         let mut marks = Vec::new();
@@ -285,10 +291,10 @@ impl Output {
         marks
     }
 
-    /// Hands the marks at the front to the pool.
+    /// Hands the marks at the front to the pool, and tells the notes there.
     #[cold]
     fn pass_marks(&mut self, pool: &mut Pool) {
-        while let Some(Chunk::Mark(_)) = self.chunks.front() {
+        while let Some(Chunk::Mark(_) | Chunk::Note(_)) = self.chunks.front() {
             self.chunks.pop_front().into_iter().for_each(|mark| pool.take_sent(mark));
         }
     }
@@ -297,12 +303,12 @@ impl Output {
     pub fn with_head<R>(&mut self, pool: &mut Pool, send: impl FnOnce(Head<'_>) -> R) -> Option<R> {
         loop {
             match self.chunks.front_mut()? {
-                Chunk::Mark(_) => self.pass_marks(pool),
+                Chunk::Mark(_) | Chunk::Note(_) => self.pass_marks(pool),
                 Chunk::File(range) => return Some(send(Head::File(range))),
                 Chunk::Own { .. } | Chunk::Held { .. } | Chunk::Shared { .. } => break,
             }
         }
-        if let [only] = self.chunks.as_slices().0 {
+        if let [only] | [only, Chunk::Note(_)] = self.chunks.as_slices().0 {
             return Some(send(Head::Bytes(&[IoSlice::new(only.unsent())])));
         }
         let in_memory = self.chunks.iter().take_while(|chunk| !matches!(chunk, Chunk::File(_)));
@@ -324,7 +330,7 @@ impl Output {
                     }
                     n -= part as usize;
                 }
-                Chunk::Own { .. } | Chunk::Held { .. } | Chunk::Shared { .. } | Chunk::Mark(_) => {
+                Chunk::Own { .. } | Chunk::Held { .. } | Chunk::Shared { .. } | Chunk::Mark(_) | Chunk::Note(_) => {
                     let unsent = chunk.unsent().len();
                     let part = n.min(unsent);
                     self.memory -= part;
@@ -419,6 +425,7 @@ impl Pool {
     fn take_sent(&mut self, chunk: Chunk) {
         match chunk {
             Chunk::Mark(mark) => self.passed.push(mark),
+            Chunk::Note(note) => note.sent(),
             chunk => self.take_back(chunk),
         }
     }
@@ -430,7 +437,7 @@ impl Pool {
                 self.buffers.push(bytes);
             }
             Chunk::Held { bytes, .. } => self.released.push(bytes),
-            Chunk::Own { .. } | Chunk::Shared { .. } | Chunk::File(_) | Chunk::Mark(_) => {}
+            Chunk::Own { .. } | Chunk::Shared { .. } | Chunk::File(_) | Chunk::Mark(_) | Chunk::Note(_) => {}
         }
     }
 }

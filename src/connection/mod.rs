@@ -442,7 +442,14 @@ impl Connection {
         self.due().is_some()
     }
 
+    /// The callback that is due, which stays due.
+    #[inline(never)]
+    pub fn next_due(&self) -> Option<Due> {
+        self.due()
+    }
+
     /// Takes the callback that is due, which the caller has to run. `None` ends the connection's turn.
+    #[inline(always)]
     pub fn take_due(&mut self) -> Option<Due> {
         let due = self.due()?;
         match due {

@@ -23,6 +23,7 @@ impl Connection {
             Data::Held(held) => output.push_held(held),
             Data::File(range) => output.push_file(range),
             Data::Mark(mark) => output.push_mark(mark),
+            Data::Note(note) => output.push_note(note),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::connection::transport::Transport;
 use crate::connection::{Connection, Progress, Readiness};
 use crate::data::{Data, Held};
 use crate::error::{Error, Foreign, Reason};
+use crate::journal::Lane;
 use crate::options::ConnectionOptions;
 use crate::protocols::{Protocol, Wire};
 use crate::shared::group::Group;
@@ -97,7 +98,9 @@ impl Poller {
     /// [`super::call::Call::Read`].
     pub fn set_protocol(&self, token: Token, protocol: impl Protocol) -> Result<(), Error> {
         let protocol = Box::new(protocol);
-        let set = self.state.borrow_mut().with_open(token, |connection, supplies| {
+        let state = &mut *self.state.borrow_mut();
+        state.queues.may_deliver |= protocol.delivers();
+        let set = state.with_open(token, |connection, supplies| {
             connection.set_protocol(protocol, &mut supplies.arena);
         });
         set.ok_or(Error::Closed)
@@ -111,6 +114,13 @@ impl Poller {
             let protocol = (protocol as &mut dyn Any).downcast_mut::<P>()?;
             Some(work(protocol, wire))
         })
+    }
+
+    /// The place for the records of a connection, if its acceptor has an access log.
+    pub fn lane(&self, token: Token) -> Option<Arc<Lane>> {
+        let state = self.state.borrow();
+        let journal = state.connection(token)?.permit()?.journal()?;
+        Some(journal.lane(state.handle.index))
     }
 
     /// The properties of the TLS of a connection; `None` for plain bytes.
@@ -188,6 +198,11 @@ impl Poller {
     /// The number of bytes of queued output, those of files included.
     pub fn pending_output(&self, token: Token) -> usize {
         self.look(token, Connection::queued).unwrap_or(0)
+    }
+
+    /// Tells the protocol of a connection that the output has fallen to the low-water mark.
+    pub fn tell_drained(&self, token: Token) {
+        self.state.borrow_mut().tell_drained(token);
     }
 
     /// Whether output rose above the high-water mark and has not yet fallen to the low one.

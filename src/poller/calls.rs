@@ -218,7 +218,7 @@ impl State {
     /// Ends the connection's turn in this batch: moves unread input out of the arena. No callback is due, otherwise the
     /// turn would continue. But the socket may have become readable while the connection could not read it.
     #[inline]
-    fn leave(&mut self, token: Token) {
+    pub(super) fn leave(&mut self, token: Token) {
         if let Some(Source::Connection(connection)) = self.sources.get_mut(token) {
             connection.places.queued = false;
             let is_settled = connection.settle(&self.supplies.arena);

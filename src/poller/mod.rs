@@ -10,6 +10,7 @@
 //! | `api` | the operations of a callback: connections, timers, descriptors, datagrams, signals |
 //! | `state`, `queues`, `batch` | the state of a poller; its queues; the limits of a batch |
 //! | `receive` `calls` `send` | the three phases |
+//! | `deliver` | turns of protocols that need no handler |
 //! | `close` `hand_over` `deadlines` `accept` `arrivals` `connect` `handshakes` `datagrams` | ends, upgrades, time limits, the kinds of sources |
 //! | `guests` | the descriptors and the turns of a loop around the poller |
 //! | `waits` | callbacks that have returned and have not ended |
@@ -31,6 +32,7 @@ mod close;
 mod connect;
 mod datagrams;
 mod deadlines;
+mod deliver;
 mod guests;
 mod hand_over;
 #[cfg(feature = "tls")]
@@ -243,6 +245,9 @@ impl Poller {
         }
         state.fill();
         state.expire();
+        if state.queues.may_deliver {
+            state.deliver();
+        }
         // At the end of a stop there is no wait, so held bytes have no other batch.
         Ok(state.has_turns() || (state.is_done() && state.supplies.pool.has_released()))
     }

@@ -77,6 +77,8 @@ pub(super) struct Queues {
     /// Marks of protocols whose output was sent, each with its connection. They come before the turns, and before the
     /// `on_close` of their connection.
     pub passed: VecDeque<(Token, Foreign)>,
+    /// Whether a connection had a protocol that needs no handler.
+    pub may_deliver: bool,
     /// The connection with the current turn.
     pub current: Option<Token>,
     /// Sources with input that was read into the poller's buffers in this turn of the loop.

@@ -109,6 +109,8 @@ impl Wire for FakeWire {
                 format!("<{} bytes of a file from {} on>", range.remaining, range.offset).as_bytes(),
             ),
             Data::Mark(mark) => self.marks.push((self.output.len(), mark)),
+            // Whatever this wire takes counts as sent.
+            Data::Note(note) => note.sent(),
         }
         Ok(())
     }

@@ -129,6 +129,19 @@ pub trait Protocol: Any + Send {
         Some(post)
     }
 
+    /// Whether [`Self::deliver`] hands the parts out, in the read phase, and no handler is called.
+    fn delivers(&self) -> bool {
+        false
+    }
+
+    /// Hands out the parts that are due, to a place of its own that is no handler.
+    fn deliver(&mut self, wire: &mut dyn Wire) {
+        let _ = wire;
+    }
+
+    /// The output has fallen to the low-water mark. Called for each protocol, before the handler.
+    fn drained(&mut self) {}
+
     /// Whether another handler may take over the connection now, and whether it continues with this protocol.
     fn may_hand_over(&self) -> Result<Succession, Error> {
         Ok(Succession::Bytes)
@@ -262,6 +275,9 @@ mod tests {
         assert_eq!((least.is_waited_for(), least.is_ending()), (false, false));
         assert!(least.violation().is_none() && least.take_reason().is_none());
         assert!(matches!(least.may_hand_over(), Ok(Succession::Bytes)));
+        assert!(!least.delivers());
+        least.deliver(&mut wire);
+        least.drained();
         assert!(least.receive(Box::new(7), &mut wire).is_some_and(|post| post.is::<i32>()));
         least.closing(Closing::Asked, &mut wire);
         assert_eq!(wire.ended, None);

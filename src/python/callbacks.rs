@@ -134,6 +134,10 @@ pub fn has_coroutine(factory: &Bound<'_, PyAny>) -> bool {
 
 /// The first callback of a class that is a coroutine.
 pub fn coroutine_of<'a>(class: &Bound<'_, PyType>, callbacks: &[&'a str]) -> Option<&'a str> {
+    // A class may run coroutines by itself: those of an application.
+    if class.hasattr("_needs_loop").unwrap_or(false) {
+        return Some("app");
+    }
     callbacks.iter().copied().find(|name| flags_of(class, name) & COROUTINE != 0)
 }
 

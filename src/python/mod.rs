@@ -5,8 +5,9 @@
 //!
 //! * `dispatch`: calls handlers; `connection/reactor`: the class that runs it
 //! * `protocols`: a handler class and a face for each protocol
+//! * `wsgi`: the threads that call WSGI applications, and their requests
 //! * `connection`: the other classes
-//! * `tls`: the contexts of TLS
+//! * `tls`, `logs`: the contexts of TLS, and the logs
 //! * `asyncio`: asyncio around a poller, and the coroutines of callbacks
 //! * `running`: the interpreter and its lock, signals, stalls, logs, threads, executors
 //! * `tables`, `contexts`, `greenlets`, `callbacks`, `waiting`: objects of a poller; its contextvars; the stacks of its
@@ -23,20 +24,24 @@ mod connection;
 mod contexts;
 mod dispatch;
 mod greenlets;
+mod logs;
 mod protocols;
 mod running;
 mod tables;
 mod tls;
 mod values;
 mod waiting;
+mod wsgi;
 
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 
 use asyncio::{call_soon, handle, lent, transports, turns};
 use connection::{acceptor, at_exit, connector, datagram, event_handler, group, reactor, stop_report, testing, timer};
-use protocols::{framing, headers, http, request, websocket, websocket_peer};
+use protocols::{asgi, framing, headers, http, request, websocket, websocket_peer};
+use running::lines;
 use values::exceptions;
+use wsgi::pool;
 
 /// Fills the module `goev._core`.
 pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -54,7 +59,12 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<headers::Headers>()?;
     module.add_class::<http::HttpConnection>()?;
     module.add_class::<http::Limits>()?;
+    module.add_class::<asgi::AsgiConnection>()?;
+    module.add_class::<asgi::exchange::Exchange>()?;
+    module.add_class::<asgi::ready::Ready>()?;
     module.add_class::<request::Request>()?;
+    module.add_class::<protocols::wsgi::WsgiConnection>()?;
+    module.add_class::<pool::Pool>()?;
     module.add_class::<reactor::Reactor>()?;
     module.add_class::<stop_report::StopReport>()?;
     module.add_class::<testing::Bench>()?;
@@ -70,6 +80,9 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<websocket::WebSocketConnection>()?;
     module.add_class::<websocket_peer::ClientFrames>()?;
     module.add("WebSocketFraming", module.py().get_type::<websocket::WebSocketFraming>())?;
+    module.add_class::<logs::AccessLog>()?;
+    module.add_class::<lines::LineLog>()?;
+    module.add_function(wrap_pyfunction!(logs::current_poller, module)?)?;
     module.add_class::<tls::ServerContext>()?;
     module.add_class::<tls::ClientContext>()?;
     exceptions::add_to(module)?;

@@ -16,6 +16,7 @@ use std::sync::{Arc, Weak};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::error::Error;
+use crate::journal::Journal;
 use crate::options::{AcceptorOptions, ConnectionOptions, WhenFull};
 use crate::proxy::Trusted;
 use crate::shared::admission::{Admission, Counted, Room};
@@ -48,6 +49,8 @@ pub struct Service {
     pub tls: Option<Arc<ServerContext>>,
     /// The proxies that have to send a PROXY header first; `None` if clients connect by themselves.
     pub proxies: Option<Trusted>,
+    /// The access log of the connections.
+    pub journal: Option<Arc<Journal>>,
 }
 
 impl Service {
@@ -58,6 +61,7 @@ impl Service {
             #[cfg(feature = "tls")]
             tls: None,
             proxies: None,
+            journal: None,
         }
     }
 }
@@ -122,7 +126,7 @@ impl Acceptor {
             factory: service.factory,
             addresses,
             connection: Arc::new(options.connection.clone()),
-            admission: Admission::new(options.admission, tell_of_room(acceptor.clone())),
+            admission: Admission::new(options.admission, service.journal, tell_of_room(acceptor.clone())),
             #[cfg(feature = "tls")]
             tls: service.tls,
             proxies: service.proxies,

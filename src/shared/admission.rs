@@ -22,6 +22,7 @@ use loom::sync::{
 };
 
 use crate::capacity::room_for;
+use crate::journal::Journal;
 use crate::options::AdmissionOptions;
 
 /// The burst above `accept_rate`: the connections of this many nanoseconds may come at once.
@@ -69,6 +70,8 @@ pub(crate) struct Admission {
     /// Whether a listener found no room and waits for a message.
     awaited: AtomicBool,
     tell: Box<dyn Fn() + Send + Sync>,
+    /// The access log of the connections. It is here because each connection has its permit, whatever handler it gets.
+    journal: Option<Arc<Journal>>,
 }
 
 /// The room for one connection that is about to be accepted. Its drop makes the room free again.
@@ -81,6 +84,11 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
+    /// The access log of its acceptor.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        self.admission.journal.as_ref()
+    }
+
     /// Whether that gate gave it.
     pub fn is_of(&self, gate: &Arc<Admission>) -> bool {
         Arc::ptr_eq(&self.admission, gate)
@@ -89,7 +97,11 @@ impl Permit {
 
 impl Admission {
     /// Makes the gate; `tell` is called when there is room again.
-    pub fn new(options: AdmissionOptions, tell: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+    pub fn new(
+        options: AdmissionOptions,
+        journal: Option<Arc<Journal>>,
+        tell: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             options,
             open: AtomicUsize::new(0),
@@ -98,6 +110,7 @@ impl Admission {
             due: AtomicU64::new(0),
             awaited: AtomicBool::new(false),
             tell: Box::new(tell),
+            journal,
         })
     }
 
@@ -259,7 +272,7 @@ mod tests {
         let tell = move || {
             counter.fetch_add(1, Ordering::SeqCst);
         };
-        (Admission::new(options, tell), told)
+        (Admission::new(options, None, tell), told)
     }
 
     #[test]
@@ -375,7 +388,7 @@ mod models {
             let bell = loom::sync::Arc::new(Notify::new());
             let told = bell.clone();
             let options = AdmissionOptions { max_connections: Some(1), ..Default::default() };
-            let gate = Admission::new(options, move || told.notify());
+            let gate = Admission::new(options, None, move || told.notify());
             let inside = gate.reserve().expect("there is room");
             let leaving = thread::spawn(move || drop(inside));
             // A listener asks again each time that `tell` is called.

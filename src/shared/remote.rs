@@ -228,6 +228,16 @@ impl Remote {
         self.max_input.load(Ordering::Relaxed)
     }
 
+    /// Bytes of output that wait in memory: those in the mailbox, and those in the queue as of the last report.
+    pub fn waiting_output(&self) -> usize {
+        self.posted.load(Ordering::Relaxed) + self.queued.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes of output that may wait.
+    pub fn max_output(&self) -> usize {
+        self.max_output.load(Ordering::Relaxed)
+    }
+
     /// Replaces the limits of waiting input and output.
     pub(crate) fn set_limits(&self, options: &ConnectionOptions) {
         self.max_input.store(options.max_input, Ordering::Relaxed);

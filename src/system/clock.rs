@@ -58,11 +58,29 @@ pub(crate) fn system_seconds() -> u64 {
     u64::try_from(read(libc::CLOCK_REALTIME_COARSE).tv_sec).unwrap_or(0)
 }
 
+/// Nanoseconds since 1970.
+pub(crate) fn wall_nanos() -> u64 {
+    nanos_of(read(libc::CLOCK_REALTIME))
+}
+
+/// Seconds by which local time is ahead of UTC now (localtime_r(3)).
+pub(crate) fn east_of_utc() -> i32 {
+    let now = read(libc::CLOCK_REALTIME_COARSE).tv_sec;
+    // SAFETY: the structure is plain numbers, and a pointer to text that the C library owns and nobody follows.
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both values are ours. It returns null if the year does not fit, and then leaves zeros.
+    unsafe { libc::localtime_r(&raw const now, &raw mut local) };
+    local.tm_gmtoff as i32
+}
+
 /// Nanoseconds of the clock that `Instant` reads. Each call of the dispatch reads it; a plain number of nanoseconds
 /// is cheaper than an `Instant` because it carries no separate seconds.
 fn system_nanos() -> u64 {
-    let now = read(libc::CLOCK_MONOTONIC);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    nanos_of(read(libc::CLOCK_MONOTONIC))
+}
+
+fn nanos_of(time: libc::timespec) -> u64 {
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Reads a clock of the system (clock_gettime(2)).

@@ -107,3 +107,18 @@ def test_a_certificate_of_a_file_is_found_beside_it(command, tmp_path):
     certificate.unlink()
     outcome = command("check", "etc/server.toml")
     assert outcome.err.startswith('goev: etc/server.toml: tls.certificate: [Errno 2] cannot read certificate "etc/')
+
+
+def test_files_that_cannot_be_written_and_a_missing_folder_are_told_and_nothing_is_made(command, tmp_path):
+    (tmp_path / "logs").mkdir()
+    outcome = command(
+        *("check", "chat:Chat", "--app-dir", "/no/folder", "--access-log", "/no/folder/log", "--pid-file", "logs")
+    )
+    assert outcome.status == 1
+    assert outcome.err.splitlines() == [
+        "goev: --app-dir: there is no folder /no/folder",
+        "goev: --access-log: cannot write /no/folder/log: No such file or directory",
+        "goev: --pid-file: cannot write logs: Is a directory",
+    ]
+    assert command("check", "chat:Chat", "--access-log", "logs/access", "--pid-file", "logs/pid").status == 0
+    assert list((tmp_path / "logs").iterdir()) == []

@@ -11,10 +11,10 @@ import pytest
 from goev.cli.dev import Filter
 from support import PATIENCE, Child, eventually
 
-# In each process that the tests start, ``goev.service.run`` prints what it got, and waits for a signal.
+# In each process that the tests start, the supervisor prints its settings, and waits for a signal.
 STAND_IN = """
 import os, signal, sys
-import goev.service
+import goev.service.supervisor
 
 def run(settings):
     from goev.service.loading import TargetError, explain, load
@@ -32,7 +32,14 @@ def run(settings):
     print("ended", flush=True)
     return 0
 
-goev.service.run = run
+class Supervisor:
+    @classmethod
+    def of(cls, settings):
+        supervisor = cls()
+        supervisor.run = lambda: run(settings)
+        return supervisor
+
+goev.service.supervisor.Supervisor = Supervisor
 """
 
 

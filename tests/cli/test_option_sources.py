@@ -77,7 +77,7 @@ format = "json"
 
 
 def test_a_file_has_every_option_with_values_of_its_own_and_texts(command, tmp_path):
-    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "code").mkdir(parents=True)
     (tmp_path / "etc" / "server.toml").write_text(FILE)
     settings = command("run", "etc/server.toml").settings
     assert settings == Settings(
@@ -120,7 +120,7 @@ def test_none_takes_back_a_limit_of_the_file(command, tmp_path):
 
 
 def test_paths_in_a_file_count_from_its_folder(command, tmp_path):
-    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "run").mkdir(parents=True)
     text = 'target = "chat:Chat"\npid_file = "run/pid"\naccess_log = "-"\n'
     (tmp_path / "etc" / "server.toml").write_text(text)
     settings = command("run", "etc/server.toml").settings

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from metrics_support import made_up, text_of, value
-
 from support import Child
 
 PROGRAM = """

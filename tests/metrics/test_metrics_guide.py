@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from metrics_support import made_up, samples, value
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from test_docs import codes, rows
 from test_readme import listens
@@ -14,6 +13,7 @@ from test_readme import listens
 from goev.metrics.families import FAMILIES
 from goev.metrics.totals import Totals
 from guides import Guide
+from metrics_support import made_up, samples, value
 from real_servers import free_port
 from support import ROOT, Child, Client, eventually
 

@@ -5,12 +5,12 @@ import threading
 import time
 
 import pytest
-from metrics_support import made_up, samples, value
 
 import goev
 from goev.metrics import Totals, pages, refresh, serve, snapshot
 from goev.metrics.exposition import wants_openmetrics
 from http_support import HttpClient, get
+from metrics_support import made_up, samples, value
 from support import Client, held, in_thread
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metrics_support import made_up
 
 import goev
 from goev.metrics import Totals, process_figures, serve
+from metrics_support import made_up
 from real_servers import free_port
 from support import PATIENCE, ROOT, Client, Echo, eventually, need
 

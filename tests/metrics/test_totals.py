@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from metrics_support import made_up, samples, text_of, value
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from goev.metrics import Totals
+from metrics_support import made_up, samples, text_of, value
 
 
 def application(name, kind, *samples, help="Help."):

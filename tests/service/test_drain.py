@@ -5,10 +5,10 @@ import ssl
 import time
 
 import pytest
-from service_support import answer, request
 
 import goev
 from certificates import Authority
+from service_support import answer, request
 from support import LOCAL, PATIENCE, Client, Events, eventually
 
 

@@ -1,10 +1,12 @@
 """Metrics and health of a service: the supervisor asks its workers, and keeps what those that ended had counted."""
 
 import os
+import re
 import signal
 
-from service_support import PLAIN, SLOW, Service, request
+import pytest
 
+from service_support import PLAIN, SLOW, Service, request
 from support import Client, eventually
 
 STAND_IN = """
@@ -13,6 +15,8 @@ STAND_IN = """
     stand_in = types.ModuleType("goev.metrics")
 
     class Totals:
+        def left(self):
+            return None
         def __init__(self):
             self.kept, self.gone = {}, 0
         def update(self, worker_id, snapshot):
@@ -36,6 +40,9 @@ STAND_IN = """
     stand_in.Totals, stand_in.snapshot, stand_in.pages = Totals, snapshot, pages
     stand_in.process_figures = dict
     sys.modules["goev.metrics"] = stand_in
+    exposition = types.ModuleType("goev.metrics.exposition")
+    exposition.check_installed = lambda: None
+    sys.modules["goev.metrics.exposition"] = exposition
 """
 PROGRAM_WITH_METRICS = """
     import app  # has the stand-in for goev.metrics
@@ -64,3 +71,50 @@ def test_the_supervisor_sums_up_what_its_workers_count_also_of_those_that_ended(
 def ask(folder, path="/metrics"):
     with Client(f"{folder}/metrics") as client:
         return request(client, path)
+
+
+ASGI = """
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            while True:
+                kind = (await receive())["type"]
+                await send({"type": kind + ".complete"})
+                if kind == "lifespan.shutdown":
+                    return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+"""
+PROGRAM_OF_ASGI = """
+    import sys
+    from goev.service import Settings, run
+
+    if __name__ == "__main__":
+        sys.exit(run(Settings(target=TARGET, interface=INTERFACE, app_dir=".", listen=("127.0.0.1:0",), grace=5.0,
+                              metrics=eval(sys.argv[1])["metrics"])))
+"""
+
+
+@pytest.mark.parametrize(("target", "interface", "app"), [("app:app", "asgi", ASGI), ("app:Site", "goev", PLAIN)])
+def test_a_reload_and_an_upgrade_lose_no_count_although_nobody_has_asked_before(tmp_path, target, interface, app):
+    pytest.importorskip("prometheus_client")
+    program = PROGRAM_OF_ASGI.replace("TARGET", repr(target)).replace("INTERFACE", repr(interface))
+
+    def counted() -> int:
+        found = re.search(rb'goev_http_requests_total\{status="2xx"\} ([\d.]+)', ask(tmp_path, "/metrics"))
+        assert found is not None
+        return int(float(found[1]))
+
+    with Service(tmp_path, app, program=program, metrics=f"unix:{tmp_path}/metrics").serving() as service:
+        for _ in range(3):
+            service.ask()
+        service.reload(1)
+        eventually(lambda: len(service.workers()) == 1, "the old worker has ended", SLOW)
+        assert counted() == 3, service.log
+        service.ask()
+        for count in (2, 3):
+            service.send(signal.SIGUSR2)
+            service.logged("serving on ", count)
+            assert counted() == 4
+        assert b'goev_worker_restarts_total{reason="reload"} 1.0' in ask(tmp_path, "/metrics")
+        assert service.end() == 0
+        assert not (tmp_path / "metrics").exists()

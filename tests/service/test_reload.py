@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from service_support import PLAIN, SLOW, Service, answer, gone, request
 
 import goev
 from certificates import Authority
+from service_support import PLAIN, SLOW, Service, answer, gone, request
 from support import PATIENCE, Client, eventually, need
 
 

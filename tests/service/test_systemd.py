@@ -6,9 +6,9 @@ import socket
 from textwrap import dedent
 
 import pytest
-from service_support import PLAIN, PROGRAM, SLOW, Service, gone, request
 
 from goev.service.systemd import Manager, inherited
+from service_support import PLAIN, PROGRAM, SLOW, Service, gone, request
 from support import Client, eventually
 
 AS_SYSTEMD_DOES = """

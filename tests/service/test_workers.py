@@ -1,13 +1,14 @@
 """Workers: how they start, end, come back, and are replaced."""
 
 import os
+import re
 import signal
 import time
 from textwrap import dedent
 
 import pytest
-from service_support import PLAIN, SLOW, Service, gone, refuses, request
 
+from service_support import PLAIN, SLOW, Service, gone, refuses, request
 from support import Client, eventually
 
 METHODS = ["spawn", "fork"]
@@ -284,6 +285,37 @@ def test_goev_serve_with_workers_serves_a_class_of_the_program(tmp_path, method)
         assert service.child.end() == 0
 
 
+AN_APPLICATION = """
+    import goev
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200})
+            return await send({"type": "http.response.body", "body": scope["state"]["greeting"]})
+        await receive()
+        scope["state"]["greeting"] = b"hello"
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("shut down", flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    class Site(goev.asgi.Connection):
+        app = app
+
+    if __name__ == "__main__":
+        goev.serve(Site, "127.0.0.1:0", workers=1, ready=lambda at: print(at.address[1], flush=True))
+"""
+
+
+def test_goev_serve_with_workers_begins_and_ends_an_application(tmp_path):
+    with Service(tmp_path, program=AN_APPLICATION) as service:
+        with Client(("127.0.0.1", int(service.child.line(SLOW)))) as client:
+            assert request(client) == b"hello"
+        service.send(signal.SIGTERM)
+        assert service.child.line(SLOW) == "shut down"
+        assert service.child.end() == 0
+
+
 def test_a_program_without_a_guard_is_told_what_to_write(tmp_path):
     program = IN_A_PROGRAM.replace(" or len(sys.argv) > 2", " or True").replace("@", "spawn")
     with Service(tmp_path, program=program) as service:
@@ -296,3 +328,58 @@ def test_a_tls_context_cannot_go_to_workers():
 
     with pytest.raises(TypeError, match="tls must be a dict"):
         goev.serve(goev.Connection, "127.0.0.1:0", workers=2, tls=object())
+
+
+def test_a_limit_that_every_worker_reaches_at_once_makes_for_pauses_and_is_told(tmp_path):
+    with Service(tmp_path, max_memory=1).serving() as service:
+        service.logged(r"worker 0 \(process \d+\) has reached max_memory \([\d,]+\)", 7, 40.0)
+        times = [
+            float(hour) * 3600 + float(minute) * 60 + float(second.replace(",", "."))
+            for hour, minute, second in re.findall(
+                r"(\d\d):(\d\d):(\d\d,\d{3}) \S+ \S+ \S+ worker 0 .* serves", service.log
+            )
+        ]
+        assert times[-1] - times[-2] > 1.0  # the pauses grow
+        assert service.end() == 0
+
+
+ON_THE_LOOP = """
+    async def site(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            ENDING
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+"""
+PROGRAM_WITH_REPORT = """
+    import sys
+    from goev.service import Settings
+    from goev.service.supervisor import Supervisor
+
+    if __name__ == "__main__":
+        supervisor = Supervisor.of(Settings(target="app:site", listen=("127.0.0.1:0",), grace=5.0))
+        supervisor.run()
+        print(supervisor.report, flush=True)
+"""
+
+
+def test_an_application_on_the_loop_ends_in_order_and_is_in_the_report(tmp_path):
+    app = ON_THE_LOOP.replace("ENDING", "")
+    with Service(tmp_path, app, program=PROGRAM_WITH_REPORT).serving() as service:
+        with Client(service.address) as client:
+            assert request(client) == b"ok"
+            service.send(signal.SIGTERM)
+            assert service.child.line(SLOW) == "(1, 0)"  # the connection that was open
+        assert "ended with" not in service.log
+
+
+def test_a_worker_that_fails_in_its_stop_is_told(tmp_path):
+    app = ON_THE_LOOP.replace("ENDING", "import os; os._exit(5)")
+    with Service(tmp_path, app, program=PROGRAM_WITH_REPORT).serving() as service:
+        service.send(signal.SIGTERM)
+        service.logged(r"ERROR .* worker 0 \(process \d+\) ended with status 5")
+        assert service.child.end(SLOW) == 0

@@ -1,5 +1,7 @@
 """What is wrong with a configuration, without binding anything: the options, the files, the target."""
 
+import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ from goev.cli.options import OPTIONS
 from goev.cli.sources import Configuration, origin_of
 from goev.service.interfaces import interface_of
 from goev.service.loading import TargetError, explain, load
+from goev.service.settings import Settings, check
 
 
 def wrong_options(found: Configuration) -> list[str]:
@@ -25,7 +28,30 @@ def wrong_options(found: Configuration) -> list[str]:
     if good:
         problems += _refused(found, "acceptor", lambda values: Acceptor._check(good, **values))
     problems += _refused(found, "reactor", lambda values: Reactor(**values))
-    return problems + _wrong_tls(found)
+    problems += _refused(found, "settings", lambda values: check(Settings(target=found.target, **values)))
+    return problems + _wrong_tls(found) + _wrong_paths(found)
+
+
+def _wrong_paths(found: Configuration) -> list[str]:
+    """What is wrong with the folder of the application and the files that will be written; none is made."""
+    problems = []
+    if "app_dir" in found.given and not os.path.isdir(folder := found.value("app_dir")):
+        problems.append(f"{found.given['app_dir'].origin}: there is no folder {folder}")
+    for name in ("access_log", "pid_file"):
+        path = found.value(name)
+        if path is not None and path != "-" and (trouble := _not_writable(path)) is not None:
+            problems.append(f"{found.given[name].origin}: cannot write {path}: {os.strerror(trouble)}")
+    return problems
+
+
+def _not_writable(path: str) -> int | None:
+    """The error number of a file that cannot be written."""
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        return errno.EISDIR
+    if not os.path.isdir(folder):
+        return errno.ENOTDIR if os.path.exists(folder) else errno.ENOENT
+    return None if os.access(path if os.path.exists(path) else folder, os.W_OK) else errno.EACCES
 
 
 def _wrong_tls(found: Configuration) -> list[str]:
@@ -66,6 +92,8 @@ def _refused(found: Configuration, place: str, attempt: Callable[[dict[str, Any]
 def wrong_target(found: Configuration) -> list[str]:
     """Import the target and make its interface; what does not work, and callbacks that would never be called."""
     settings = found.settings()
+    if not os.path.isdir(settings.app_dir):
+        return []  # told already
     try:
         app = load(found.target, settings.app_dir)
     except TargetError as error:

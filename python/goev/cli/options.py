@@ -66,6 +66,7 @@ ELSEWHERE = {
     ("settings", "tls"): "the options that begin with tls_",
     ("settings", "logging"): "the options of Logging",
     ("reactor", "slow_callback"): "slow_callback of Logging",
+    ("reactor", "measure"): "on if there is an address for metrics",
     ("acceptor", "reactor"): "the worker's own",
     ("acceptor", "address"): "listen",
     ("acceptor", "factory"): "the argument TARGET",

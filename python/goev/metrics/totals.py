@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from platform import python_version
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from goev.metrics.application import SUMMED, ApplicationFamily
 from goev.metrics.exposition import Exposed, openmetrics
@@ -60,9 +60,11 @@ class Totals:
 
     Args:
         clock: seconds, for the age of snapshots.
+        labels: the label ``worker`` of the gauges by worker, if it is not its id; no two have the same.
     """
 
     clock: Callable[[], float] = time.monotonic
+    labels: Mapping[Hashable, str] = field(default_factory=dict)
     _workers: dict[Hashable, Worker] = field(default_factory=dict, init=False)
     # The sums of workers that have gone.
     _gone: Sums = field(default_factory=dict, init=False)
@@ -83,6 +85,22 @@ class Totals:
         worker = self._workers.pop(worker_id, None)
         if worker is not None:
             self._add(self._gone, worker.snapshot)
+
+    def left(self) -> Any:
+        """What the workers that have gone leave, as values that JSON takes: for ``inherit`` of another process."""
+        return {
+            "sums": [[name, *key, value] for name, values in self._gone.items() for key, value in values.items()],
+            "described": {name: astuple(described) for name, described in self._described.items()},
+        }
+
+    def inherit(self, left: Any) -> None:
+        """Begin with what ``left`` of an earlier process has returned, so that the counters do not fall."""
+        for name, sample, labels, value in left["sums"]:
+            key = sample, tuple((label, text) for label, text in labels)
+            values = self._gone.setdefault(name, {})
+            values[key] = values.get(key, 0) + value
+        for name, described in left["described"].items():
+            self._described.setdefault(name, Described(*described))
 
     def text(self, supervisor_figures: SupervisorFigures | None = None) -> str:
         """All metrics as OpenMetrics text.
@@ -130,7 +148,7 @@ class Totals:
     def _of_workers(self, family: Family, figures: SupervisorFigures) -> Iterator[tuple[Key, float]]:
         now = self.clock()
         for worker_id, worker in self._workers.items():
-            name = {"worker": str(worker_id)}
+            name = {"worker": self._label(worker_id)}
             if family.read is None:
                 yield (family.name, ordered(name)), now - worker.came
             else:
@@ -141,13 +159,16 @@ class Totals:
             for end, labels, value in family.read(own):
                 yield (family.name + end, ordered({**labels, "worker": "supervisor"})), value
 
+    def _label(self, worker_id: Hashable) -> str:
+        return self.labels.get(worker_id, str(worker_id))
+
     def _gauges(self, name: str, kind: str) -> Iterator[tuple[Key, float]]:
         for worker_id, worker in self._workers.items():
             for family in worker.snapshot["application"]:
                 if (family["name"], family["type"]) == (name, kind):
                     for sample, labels, value in family["samples"]:
                         label = "goev_worker" if "worker" in labels else "worker"
-                        yield (sample, ordered({**labels, label: str(worker_id)})), value
+                        yield (sample, ordered({**labels, label: self._label(worker_id)})), value
 
 
 def ordered(labels: Labels) -> tuple[tuple[str, str], ...]:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import Any
 
+from goev.service.settings import MOST
+
 Message = dict[str, Any]
 
 LENGTH = struct.Struct("!I")
 CHUNK = 65536  # bytes that one call reads
-MOST = 253  # descriptors that one call can carry (unix(7))
 
 
 class Assembly:

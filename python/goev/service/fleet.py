@@ -23,6 +23,7 @@ logger = logging.getLogger("goev.service")
 
 MARGIN = 3.0  # seconds beyond the grace until a worker that stops is killed
 LAST_WORDS = 1.0  # seconds between SIGABRT and SIGKILL
+SHORT = 5.0  # seconds; a worker that reaches a limit sooner is replaced after a pause
 MEMORY = 30.0  # seconds in which deaths of one place count together
 
 
@@ -202,11 +203,12 @@ class Fleet:
         self._return_loans(worker)
         if phase is Phase.SERVING:
             self._lost(worker, status)
+        elif phase is Phase.STOPPING and status and not worker.was_killed:
+            self._tell_of_end(worker, status)
 
     def _lost(self, worker: Worker, status: int) -> None:
         """A worker that served has ended by itself."""
-        stacks = f"\n{worker.written}" if worker.written else ""
-        logger.error("%s %s%s", worker.name, described(status), stacks)
+        self._tell_of_end(worker, status)
         place = self.places[worker.place] if worker.place < len(self.places) else None
         if place is None or place.worker is not worker:
             return
@@ -215,6 +217,10 @@ class Fleet:
         place.backoff.failed(get_running_loop().time())
         self._lend(place)
         self._fill(place)
+
+    def _tell_of_end(self, worker: Worker, status: int) -> None:
+        stacks = f"\n{worker.written}" if worker.written else ""
+        logger.error("%s %s%s", worker.name, described(status), stacks)
 
     def _return_loans(self, worker: Worker) -> None:
         """The worker listens no more: others get the sockets that were lent to it."""
@@ -273,12 +279,28 @@ class Fleet:
             self._retire(worker)
 
     def _is_worn(self, worker: Worker) -> bool:
+        return self._reached(worker) is not None
+
+    def _reached(self, worker: Worker) -> str | None:
+        """The limit that a worker has reached, with the figure."""
         figures = {
             "max_requests": worker.served,
             "max_memory": worker.memory,
             "max_lifetime": get_running_loop().time() - worker.born,
         }
-        return any(figures[name] >= limit for name, limit in worker.limits.items())
+        for name, limit in worker.limits.items():
+            if figures[name] >= limit:
+                return f"{name} ({figures[name]:,.0f})"
+        return None
+
+    def _replace(self, worker: Worker, reached: str) -> None:
+        """Replace a worker at a limit. One that reached it at once makes for a pause, as one that died does: its
+        successors will do the same."""
+        logger.info("%s has reached %s", worker.name, reached)
+        now, place = get_running_loop().time(), self.places[worker.place]
+        if now - worker.born < SHORT:
+            place.backoff.failed(now)
+        self._fill(place)
 
 
 async def wait_briefly(event: Event, timeout: float) -> bool:

@@ -5,10 +5,10 @@ An interface is made in the worker, from the object that the target names. It kn
 
 from importlib import import_module
 from inspect import isclass, iscoroutinefunction
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from goev._core import Connection, _has_coroutine
-from goev.service.settings import InterfaceName, Settings
+from goev._core import AsgiConnection, Connection, WsgiConnection, _has_coroutine
+from goev.service.settings import Settings
 
 
 class Interface(Protocol):
@@ -60,12 +60,11 @@ class Handlers:
         """Nothing was taken."""
 
 
-def name_of(app: Any) -> InterfaceName:
+def name_of(app: Any) -> Literal["goev", "asgi", "wsgi"]:
     """The interface of an object, by the object itself: handler classes and functions, coroutine functions, others."""
     if isclass(app) and issubclass(app, Connection):
-        return "goev"
-    call = app if iscoroutinefunction(app) else getattr(app, "__call__", None)
-    return "asgi" if iscoroutinefunction(call) else "wsgi"
+        return "asgi" if issubclass(app, AsgiConnection) else "wsgi" if issubclass(app, WsgiConnection) else "goev"
+    return "asgi" if iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__) else "wsgi"
 
 
 def interface_of(app: Any, settings: Settings) -> Interface:
@@ -75,4 +74,7 @@ def interface_of(app: Any, settings: Settings) -> Interface:
         return Handlers(app, settings)
     module = import_module(f"goev.{name}.interface")  # asgi and wsgi are imported by those who use them
     interface: Interface = module.Application(app, settings)
+    pollers = settings.reactor.get("pollers")
+    if interface.on_loop and pollers not in (None, 1):
+        raise ValueError(f"pollers must be 1 with {name}, whose applications have one event loop, not {pollers}")
     return interface

@@ -23,8 +23,9 @@ class Pages:
         self._supervisor = supervisor
         self._totals = metrics.Totals()
         self._number = 0
-        address: Any = supervisor.sockets.metrics or supervisor.settings.metrics
-        self._acceptor = Acceptor(reactor(), address, metrics.pages(self))
+        address = supervisor.sockets.metrics
+        assert address is not None
+        self._acceptor = Acceptor(reactor(), address.sockets[0], metrics.pages(self))
 
     @property
     def is_live(self) -> bool:
@@ -32,13 +33,17 @@ class Pages:
 
     @property
     def is_ready(self) -> bool:
-        return self._supervisor.is_ready
+        """Whether a worker serves: not at the start, not in a stop, and not while all of them are down."""
+        supervisor = self._supervisor
+        workers = (place.worker for place in supervisor.places)
+        return supervisor._stop is None and any(worker is not None and worker.serves for worker in workers)
 
     async def collect(self) -> str:
         """The figures of all workers as text. One that does not answer in time counts with its last figures."""
         self._number += 1
-        workers = [worker for worker in self._supervisor.workers.values() if worker.pollers]
+        workers = [worker for worker in self._supervisor.workers.values() if worker.has_served]
         await gather(*(self._ask(worker, self._number) for worker in workers))
+        self._totals.labels = {worker.pid: self._label(worker) for worker in self._supervisor.workers.values()}
         text: str = self._totals.text(self._figures())
         return text
 
@@ -47,8 +52,24 @@ class Pages:
         worker.answers[number] = answer
         worker.channel.send({"do": "metrics", "number": number})
         with suppress(TimeoutError, StartFailed):
-            self._totals.update(worker.pid, await wait_for(answer, PATIENCE))
+            self._update(worker, await wait_for(answer, PATIENCE))
         worker.answers.pop(number, None)
+
+    def _update(self, worker: Worker, snapshot: Any) -> None:
+        if snapshot is not None:
+            self._totals.update(worker.pid, snapshot)
+
+    def _label(self, worker: Worker) -> str:
+        """The number of its place, which its successor takes over when the worker stops."""
+        if worker.serves:
+            return str(worker.place)
+        stopping = [
+            other.pid
+            for other in self._supervisor.workers.values()
+            if other.place == worker.place and other.has_served and not other.serves
+        ]
+        number = stopping.index(worker.pid) if worker.pid in stopping else len(stopping)
+        return f"{worker.place}-stopping{number or ''}"
 
     def _figures(self) -> dict[str, Any]:
         supervisor = self._supervisor
@@ -61,7 +82,16 @@ class Pages:
 
     def retire(self, worker: Worker) -> None:
         """The worker has ended; its sums stay."""
+        self._update(worker, worker.last)
         self._totals.retire(worker.pid)
+
+    def left(self) -> Any:
+        """What the next program has to know, so that the counters do not fall."""
+        return self._totals.left()
+
+    def inherit(self, left: Any) -> None:
+        """Go on from the counters of the program before."""
+        self._totals.inherit(left)
 
     def close(self) -> None:
         self._acceptor.close()

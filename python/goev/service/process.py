@@ -18,6 +18,7 @@ from goev.service.settings import Settings
 
 BLOCKED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 STACKS = 65536  # bytes of stacks that are kept
+MAIN_OF_PACKAGE = "goev_main_of_package"  # what a worker imports as the program: the name of a module
 
 
 class Phase(Enum):
@@ -49,11 +50,13 @@ class Worker:
         self.heard = loop.time()
         self.stands = 0.0
         self.is_stuck = False  # it is killed for that
+        self.was_killed = False
         self.memory = 0
         self.served = 0
         self.pollers = 0
         self.report = (0, 0)
         self.answers: dict[int, Future[Any]] = {}
+        self.last: Any = None  # its figures at its end, if there are metrics
         self.limits = _limits(settings)
         self.channel = SupervisorEnd(end, self._take)
         self.ready.add_done_callback(_look_at)
@@ -69,6 +72,11 @@ class Worker:
     @property
     def serves(self) -> bool:
         return self.phase is Phase.SERVING
+
+    @property
+    def has_served(self) -> bool:
+        """Whether it serves, or has served and stops."""
+        return self.pollers > 0 and self.phase in (Phase.SERVING, Phase.STOPPING)
 
     def _take(self, message: Message) -> None:
         match message["is"]:
@@ -95,6 +103,7 @@ class Worker:
                     asked.set_result(message["snapshot"])
             case "ended":
                 self.report = (message["closed"], message["aborted"])
+                self.last = message["snapshot"]
 
     def read_stacks(self) -> None:
         """Keep the stacks that faulthandler writes when a fatal signal comes."""
@@ -128,6 +137,7 @@ class Worker:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         if self.phase is not Phase.ENDED:
+            self.was_killed = True
             os.kill(self.pid, number)  # not reaped yet, so the number is its own
 
     def ended(self, status: int) -> None:
@@ -209,12 +219,46 @@ def _interval(settings: Settings) -> float | None:
     return None if limits == (None, None) else 0.5
 
 
+def check_target(settings: Settings) -> None:
+    """Raise ``TypeError`` or ``ValueError`` if the workers could not get the object that is to be served."""
+    if isinstance(settings.target, str):
+        return
+    try:
+        pickled = pickle.dumps(settings.target)
+    except Exception as error:
+        text = f"the factory must be picklable for workers, as a class or a function of a module is: {error}"
+        raise TypeError(text) from None
+    if settings.start_method == "spawn" and b"__main__" in pickled and not MAIN & program_data().keys():
+        text = "workers cannot import a program that python got by -c, from standard input or line by line"
+        raise ValueError(f"{text}: write it to a file, or use start_method='fork'")
+
+
+MAIN = {"init_main_from_name", "init_main_from_path", MAIN_OF_PACKAGE}
+
+
 def program_data() -> dict[str, Any]:
-    """What ``multiprocessing.spawn.prepare`` needs to import the program in another interpreter."""
+    """What a worker needs to import the program in another interpreter: that of ``multiprocessing.spawn.prepare``.
+
+    multiprocessing imports no ``__main__`` of a package or folder, because its children are functions. Ours has the
+    handlers.
+    """
+    from multiprocessing.process import ORIGINAL_DIR  # type: ignore[attr-defined]
     from multiprocessing.spawn import get_preparation_data
 
     data = get_preparation_data("goev-worker")
-    return {name: value for name, value in data.items() if name not in ("authkey", "start_method", "log_level")}
+    data = {name: value for name, value in data.items() if name not in ("authkey", "start_method", "log_level")}
+    name = data.get("init_main_from_name", "")
+    if name == "__main__":  # of a folder or a zip file
+        del data["init_main_from_name"]
+        spec = sys.modules["__main__"].__spec__
+        path = getattr(spec.loader, "archive", None) or spec.origin if spec is not None else None
+        if path is not None:
+            data["init_main_from_path"] = os.path.join(ORIGINAL_DIR, path)
+    elif name.endswith(".__main__"):
+        data[MAIN_OF_PACKAGE] = data.pop("init_main_from_name")
+    if not os.path.exists(data.get("init_main_from_path", "/")):
+        del data["init_main_from_path"]  # "<stdin>"
+    return data
 
 
 def ends() -> tuple[socket.socket, socket.socket, int, int]:

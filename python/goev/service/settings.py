@@ -1,15 +1,16 @@
 """The settings of a service: plain values that a supervisor hands to each of its workers.
 
-They are picklable, and nothing here imports the application. The command line, a TOML file and ``goev.serve`` make them.
+They are picklable, and nothing here imports the application. The command line, a TOML file and ``goev.serve`` make
+them.
 """
 
 import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
-InterfaceName = Literal["auto", "goev", "asgi", "wsgi"]
+MOST = 253  # addresses: the descriptors that one message to a worker can carry (unix(7))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class Settings:
     """
 
     target: str | Callable[..., Any]
-    interface: InterfaceName = "auto"
+    interface: Literal["auto", "goev", "asgi", "wsgi"] = "auto"
     app_dir: str = "."
     listen: tuple[Any, ...] = (":8080",)
     workers: int = 1
@@ -97,6 +98,8 @@ def check(settings: Settings) -> None:
     _whole("threads", settings.threads, 1, 100_000)
     if not settings.listen:
         raise ValueError("listen must name at least one address")
+    if len(settings.listen) > MOST:
+        raise ValueError(f"listen must name at most {MOST} addresses, not {len(settings.listen)}")
     if settings.start_method not in ("spawn", "fork"):
         raise ValueError(f"start_method must be 'spawn' or 'fork', not {settings.start_method!r}")
     for name in ("grace", "drain"):
@@ -107,11 +110,25 @@ def check(settings: Settings) -> None:
     for name in ("max_requests", "max_memory"):
         if getattr(settings, name) is not None:
             _whole(name, getattr(settings, name), 1, 2**63)
+    if not isinstance(settings.jitter, (int, float)) or isinstance(settings.jitter, bool):
+        raise TypeError(f"jitter must be a number, not {settings.jitter!r}")
     if not 0 <= settings.jitter <= 1:
         raise ValueError(f"jitter must be from 0 to 1, not {settings.jitter}")
+    if not isinstance(settings.affinity, (tuple, list)):
+        raise TypeError(f"affinity must be CPU numbers, such as (0, 1), not {settings.affinity!r}")
     for cpu in settings.affinity:
         if cpu not in os.sched_getaffinity(0):
             raise ValueError(f"affinity must name CPUs of this process, {sorted(os.sched_getaffinity(0))}, not {cpu!r}")
+    for name in ("app_dir", "metrics", "pid_file"):
+        value = getattr(settings, name)
+        if not isinstance(value, str) and (value is not None or name == "app_dir"):
+            raise TypeError(f"{name} must be text, not {value!r}")
+    if not isinstance(settings.logging, Logging):
+        raise TypeError(f"logging must be goev.service.Logging(…), not {settings.logging!r}")
+    for name in ("level", "format"):
+        value, known = getattr(settings.logging, name), get_args(get_type_hints(Logging)[name])
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
 def _whole(name: str, value: object, least: int, most: int) -> None:

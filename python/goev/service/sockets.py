@@ -56,7 +56,7 @@ class Address:
 class Sockets:
     """All of them, opened by ``open``."""
 
-    def __init__(self, addresses: list[Address], options: Mapping[str, Any], metrics: socket.socket | None) -> None:
+    def __init__(self, addresses: list[Address], options: Mapping[str, Any], metrics: Address | None) -> None:
         self.addresses = addresses
         self.metrics = metrics
         self._options = options
@@ -68,16 +68,18 @@ class Sockets:
         options: Mapping[str, Any],
         places: int,
         *,
+        metrics: str | None = None,
         left: Mapping[str, Address] | None = None,
-        metrics: socket.socket | None = None,
+        left_metrics: Address | None = None,
     ) -> "Sockets":
         """Open them for so many places.
 
         Args:
             listen: addresses as for ``Acceptor``, and bound sockets. systemd's sockets replace them.
             options: the keyword arguments of ``Acceptor``; those that say how to handle connections are checked.
+            metrics: the address of the metrics; a socket of systemd with the name ``metrics`` replaces it.
             left: addresses that a program before has left; those that are not in ``listen`` are closed.
-            metrics: the socket for metrics that it has left.
+            left_metrics: the address of the metrics that it has left.
 
         Raises:
             OSError: an address cannot be bound, or another service listens on it.
@@ -85,14 +87,15 @@ class Sockets:
         """
         options = {name: value for name, value in options.items() if name not in OF_PROCESS}
         given, left = inherited(), dict(left or {})
-        metrics = next((socket.socket(fileno=fd) for name, fd in given if name == METRICS), metrics)
+        passed_metrics = next((socket.socket(fileno=fd) for name, fd in given if name == METRICS), None)
         passed = {f"{SYSTEMD}{fd}": socket.socket(fileno=fd) for name, fd in given if name != METRICS}
         from_systemd = [key for key in left if key.startswith(SYSTEMD)]
         wanted: dict[str, Any] = (
             passed or {key: key for key in from_systemd} or {str(address): address for address in listen}
         )
-        sockets = cls([], options, metrics)
+        sockets = cls([], options, None)
         try:
+            sockets.metrics = _of_metrics(metrics, passed_metrics, left_metrics)
             for key, address in wanted.items():
                 sockets.addresses.append(left.pop(key) if key in left else sockets._opened(key, address, places))
         except BaseException:
@@ -141,6 +144,25 @@ class Sockets:
     def remove_files(self) -> None:
         for address in self.addresses:
             address.remove_file()
+        if self.metrics is not None:
+            self.metrics.remove_file()
+
+
+def _of_metrics(wanted: str | None, passed: socket.socket | None, left: Address | None) -> Address | None:
+    """The address of the metrics: systemd's, or that of a program before, or a new one."""
+    if passed is not None:
+        address = Address(SYSTEMD + METRICS, [passed], is_shared=True)
+        address.file = None  # systemd's
+        return address
+    if left is not None:
+        if left.key in (wanted, SYSTEMD + METRICS):
+            return left
+        left.close()
+        left.remove_file()
+    if wanted is None:
+        return None
+    (fd,) = _listen(wanted, count=1, alone=not _has_port_0(wanted))
+    return Address(wanted, [socket.socket(fileno=fd)], is_shared=True)
 
 
 def with_port(address: str, port: int) -> str:

@@ -4,6 +4,7 @@ It runs no code of the application. It is a program of asyncio on one thread, on
 between two runs of its loop.
 """
 
+import errno
 import math
 import os
 import signal
@@ -11,6 +12,7 @@ import socket
 import threading
 from asyncio import FIRST_COMPLETED, Event, Task, create_task, get_running_loop, sleep, wait
 from collections.abc import Callable
+from importlib import import_module
 
 from goev import service
 from goev.asyncio import EventLoop
@@ -18,7 +20,7 @@ from goev.service import logs, upgrade
 from goev.service.fleet import LAST_WORDS, MARGIN, Fleet, Place, logger, wait_briefly
 from goev.service.forking import fork
 from goev.service.pages import Pages
-from goev.service.process import Phase, StartFailed, Worker
+from goev.service.process import Phase, StartFailed, Worker, check_target
 from goev.service.settings import Settings, check
 from goev.service.sockets import Listening, Sockets
 from goev.service.systemd import Manager
@@ -47,10 +49,15 @@ class Supervisor(Fleet):
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("a supervisor of workers needs the main thread, because signals come there")
         check(settings)
-        adopted = upgrade.State.inherited()
+        check_target(settings)
+        _check_pid_file(settings.pid_file)
+        if settings.metrics is not None:
+            import_module("goev.metrics.exposition").check_installed()  # its import would hold up the loop
         logs.set_up(settings.logging, worker=None)
+        adopted = upgrade.State.inherited(settings)
         if adopted is None:
-            sockets = Sockets.open(settings.listen, settings.acceptor, settings.workers)
+            listen, acceptor, workers = settings.listen, settings.acceptor, settings.workers
+            sockets = Sockets.open(listen, acceptor, workers, metrics=settings.metrics)
         else:
             sockets = adopted.sockets(settings)
         supervisor = cls(settings, sockets, adopted)
@@ -111,20 +118,28 @@ class Supervisor(Fleet):
         try:
             if self.settings.metrics is not None:
                 self._pages = Pages(self)
-            self.places = [Place(number) for number in range(self.settings.workers)]
+                if self._adopted is not None and self._adopted.totals is not None:
+                    self._pages.inherit(self._adopted.totals)
+            self.places = [Place(number) for number in range(self._count())]
             if not await self._begin():
                 return 0 if self._stop is not None else FAILED
             self._announce()
             self._start(self._watch())
+            if self._reload_wanted:
+                self.reload()
             await self._ending.wait()
             return 0
         finally:
             await self._end()
 
+    def _count(self) -> int:
+        """Workers at the start."""
+        return self.settings.workers if self._adopted is None else self._adopted.workers_of(self.settings)
+
     async def _begin(self) -> bool:
         """Bring the first workers up; returns whether they serve."""
         old = self._adopt()
-        started = create_task(self._generation(self.places))
+        started = create_task(self._generation(self.places[: self._count()]))
         ending = create_task(self._ending.wait())
         await wait([started, ending], return_when=FIRST_COMPLETED)
         ending.cancel()
@@ -139,6 +154,10 @@ class Supervisor(Fleet):
                 return False
             logger.error("the new workers cannot start, so the old ones serve on: %s", error)
             return True
+        for place in self.places[self._count() :]:  # the program before had more
+            place.is_wanted = False
+            place.worker = None
+            self._lend(place)
         for worker in old:
             self._retire(worker)
         return True
@@ -147,19 +166,23 @@ class Supervisor(Fleet):
         """The workers of the program that this one has replaced."""
         if self._adopted is None:
             return []
+        self.restarts.update(self._adopted.restarts)
         for record in self._adopted.workers:
             worker = Worker(
                 record["place"], record["pid"], socket.socket(fileno=record["end"]), record["stacks"], self.settings
             )
             worker.phase = Phase(record["phase"])
             worker.heard = math.inf  # its settings may have asked for no signs of life
+            worker.pollers = record["pollers"]
             self.workers[worker.pid] = worker
             if worker.serves:
                 while len(self.places) <= worker.place:
                     self.places.append(Place(len(self.places)))
                 self.places[worker.place].worker = worker
-            else:
+            elif worker.phase is Phase.STOPPING:
                 self._start(self._await_end(worker, self.settings.grace))
+            else:
+                worker.kill()  # it began under the program before, and has accepted nothing
         self._reap()
         return [worker for worker in self.workers.values() if worker.serves]
 
@@ -172,6 +195,8 @@ class Supervisor(Fleet):
         each = f"{pollers} poller{'s' if pollers != 1 else ''}"
         how = "TLS" if settings.tls is not None else "plain"
         logger.info("serving on %s (%s) with %s of %s each; supervisor %d", where, how, count, each, os.getpid())
+        if self.sockets.metrics is not None and self._pages is not None:
+            logger.info("metrics and health checks on %s", self.sockets.metrics.name)
         if self.told is not None:
             self.told(Listening(self.sockets))
         self._tell_ready()
@@ -229,11 +254,12 @@ class Supervisor(Fleet):
     # ---- reload, more and fewer workers ---------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Replace all workers by new ones. While a reload runs, any number of further ones make one."""
-        if self._stop is not None or not self.is_ready:
+        """Replace all workers by new ones. While a reload runs, any number of further ones make one. One that comes
+        before the first workers serve follows as soon as they do, because they may have read the code of before."""
+        if self._stop is not None:
             return
         self._reload_wanted = True
-        if self._reloading is None:
+        if self._reloading is None and self.is_ready:
             self._reloading = self._start(self._reload())
 
     async def _reload(self) -> None:
@@ -302,8 +328,8 @@ class Supervisor(Fleet):
                     continue
                 if self._is_stuck(worker):
                     await self._kill_stuck(worker)
-                elif not place.is_filling and self._is_worn(worker):
-                    self._fill(place)
+                elif not place.is_filling and (reached := self._reached(worker)) is not None:
+                    self._replace(worker, reached)
 
     def _watchdog(self) -> list[float]:
         return [] if self.manager.watchdog is None else [self.manager.watchdog]
@@ -331,7 +357,7 @@ class Supervisor(Fleet):
             return
         logger.info("upgrading")
         try:
-            await upgrade.check(self.settings.start_timeout, self._trials)
+            await upgrade.check(upgrade.State.of(self), self.settings.start_timeout, self._trials)
         except upgrade.Refused as error:
             logger.error("the upgrade is refused, and everything stays: %s", error)
             return
@@ -363,13 +389,28 @@ class Supervisor(Fleet):
             pass
 
 
+def _check_pid_file(path: str | None) -> None:
+    """Raise ``OSError`` if the file cannot be written."""
+    if path is None:
+        return
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary = f"{path}.{os.getpid()}"
+        with open(temporary, "w"):
+            os.unlink(temporary)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write pid_file {path}: {error.strerror}") from None
+
+
 def run(settings: Settings) -> int:
     """Serve by worker processes until SIGTERM or SIGINT; on the main thread. Returns the exit status.
 
     0: stopped by a signal. 3: the workers could not start; the log (logger ``goev.service``) has the traceback.
 
     Raises:
-        OSError: an address cannot be bound.
+        OSError: an address cannot be bound, or the pid_file not written.
+        ModuleNotFoundError: metrics are wanted, and prometheus_client is not installed.
         TypeError, ValueError: a setting is wrong.
         RuntimeError: called in a worker, or not on the main thread.
     """

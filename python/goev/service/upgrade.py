@@ -1,7 +1,7 @@
 """The supervisor executes its program anew in the same process, and keeps its sockets and its workers (SIGUSR2).
 
 The new program finds them by a variable of the environment. Before that, a trial run of the program has to get as far
-as ``goev.service.run``; else a program that cannot start would end the service.
+as ``goev.service.run`` and to open the addresses that are new; else a program that cannot start would end the service.
 """
 
 import json
@@ -11,30 +11,52 @@ import socket
 import subprocess
 import sys
 from asyncio import create_subprocess_exec, wait_for
+from asyncio.subprocess import Process
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from goev.service.process import BLOCKED
 from goev.service.settings import Settings
-from goev.service.sockets import Address, Sockets
+from goev.service.sockets import METRICS, SYSTEMD, Address, Sockets
 
 if TYPE_CHECKING:
     from goev.service.supervisor import Supervisor
 
-VARIABLE = "GOEV_UPGRADE"  # "check", or the number of a descriptor that holds the state
+VARIABLE = "GOEV_UPGRADE"  # the number of a descriptor that holds the state; in a trial run with one to report to
+ARRIVED = b"arrived"
 
 
 class Refused(Exception):
     """The program cannot be executed anew; the text says why."""
 
 
-async def check(timeout: float, trials: set[int]) -> None:
-    """Run the program as far as ``goev.service.run``. Raises ``Refused``. Meanwhile its process id is in ``trials``."""
-    environment = {**os.environ, VARIABLE: "check"}
+async def check(state: "State", timeout: float, trials: set[int]) -> None:
+    """Run the program as far as ``goev.service.run``. Raises ``Refused``. Meanwhile its process id is in ``trials``.
+
+    The exit status alone says nothing: a program that returns before it serves has the status 0 as well.
+    """
+    file = state.written()
+    report = os.memfd_create("goev-trial", 0)
     pipe = subprocess.PIPE
-    process = await create_subprocess_exec(
-        *command(), env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT
-    )
+    try:
+        process = await create_subprocess_exec(
+            *command(),
+            env={**os.environ, VARIABLE: f"{file},{report}"},
+            pass_fds=(file, report),
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=subprocess.STDOUT,
+        )
+        await _finished(process, timeout, trials)
+        if os.pread(report, len(ARRIVED), 0) != ARRIVED:
+            raise Refused(f"the new program ended with status {process.returncode} and did not come to its server")
+    finally:
+        os.close(file)
+        os.close(report)
+
+
+async def _finished(process: Process, timeout: float, trials: set[int]) -> None:
+    """Wait for the end of the trial run."""
     trials.add(process.pid)
     try:
         output, _ = await wait_for(process.communicate(), timeout)
@@ -56,23 +78,25 @@ def command() -> list[str]:
 class State:
     """What one program leaves to the next: descriptors by number."""
 
-    def __init__(self, addresses: list[dict[str, Any]], workers: list[dict[str, Any]], metrics: int | None) -> None:
+    def __init__(
+        self,
+        addresses: list[dict[str, Any]],
+        workers: list[dict[str, Any]],
+        metrics: dict[str, Any] | None,
+        more: int,
+        restarts: dict[str, int],
+        totals: Any,
+    ) -> None:
         self.addresses = addresses
         self.workers = workers
         self.metrics = metrics
+        self.more = more  # workers that signals have added to those of the settings
+        self.restarts = restarts
+        self.totals = totals  # of the metrics, for workers that have ended
 
     @classmethod
     def of(cls, supervisor: "Supervisor") -> "State":
         sockets = supervisor.sockets
-        addresses = [
-            {
-                "key": address.key,
-                "shared": address.is_shared,
-                "file": address.file,
-                "fds": [listener.fileno() for listener in address.sockets],
-            }
-            for address in sockets.addresses
-        ]
         workers = [
             {
                 "place": worker.place,
@@ -80,22 +104,32 @@ class State:
                 "end": worker.channel.end.fileno(),
                 "stacks": worker.stacks,
                 "phase": worker.phase.value,
+                "pollers": worker.pollers,
             }
             for worker in supervisor.workers.values()
         ]
-        return cls(addresses, workers, sockets.metrics.fileno() if sockets.metrics is not None else None)
+        metrics = None if sockets.metrics is None else _record(sockets.metrics)
+        wanted = sum(1 for place in supervisor.places if place.is_wanted)
+        more = wanted - supervisor.settings.workers
+        totals = None if supervisor._pages is None else supervisor._pages.left()
+        addresses = [_record(address) for address in sockets.addresses]
+        return cls(addresses, workers, metrics, more, dict(supervisor.restarts), totals)
 
     def descriptors(self) -> Sequence[int]:
-        fds = [fd for address in self.addresses for fd in address["fds"]]
-        fds += [worker[end] for worker in self.workers for end in ("end", "stacks")]
-        return fds if self.metrics is None else [*fds, self.metrics]
+        addresses = self.addresses if self.metrics is None else [*self.addresses, self.metrics]
+        fds = [fd for address in addresses for fd in address["fds"]]
+        return fds + [worker[end] for worker in self.workers for end in ("end", "stacks") if worker[end] >= 0]
+
+    def written(self) -> int:
+        """The descriptor of a file in memory that holds the state."""
+        file = os.memfd_create("goev-upgrade")
+        os.write(file, json.dumps(vars(self)).encode())
+        return file
 
     def execute(self) -> None:
         """Execute the program anew; does not return."""
-        file = os.memfd_create("goev-upgrade", 0)
-        os.set_inheritable(file, True)
-        os.write(file, json.dumps(vars(self)).encode())
-        for fd in self.descriptors():
+        file = self.written()
+        for fd in (file, *self.descriptors()):
             os.set_inheritable(fd, True)
         # A signal must not end the program before it has its handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*BLOCKED, signal.SIGTTIN, signal.SIGTTOU))
@@ -104,26 +138,64 @@ class State:
         os.execve(sys.executable, command(), {**os.environ, VARIABLE: str(file)})
 
     @classmethod
-    def inherited(cls) -> "State | None":
-        """What the program before has left. Ends the process if this is only a trial run."""
+    def inherited(cls, settings: Settings) -> "State | None":
+        """What the program before has left. Ends the process if this is only a trial run.
+
+        Raises ``OSError`` in a trial run if an address of the settings that is new cannot be opened.
+        """
         value = os.environ.pop(VARIABLE, None)
         if value is None:
             return None
-        if value == "check":
-            raise SystemExit(0)
-        with os.fdopen(int(value), "rb") as file:
+        number, _, report = value.partition(",")
+        with os.fdopen(int(number), "rb") as file:
             file.seek(0)
             state = cls(**json.loads(file.read()))
+        if report:
+            state._try_new_addresses(settings)
+            os.write(int(report), ARRIVED)
+            raise SystemExit(0)
         for fd in state.descriptors():
             os.set_inheritable(fd, False)
         return state
 
+    def _try_new_addresses(self, settings: Settings) -> None:
+        """Open the addresses that are not open yet, and close them again."""
+        known = {record["key"] for record in self.addresses}
+        is_of_systemd = any(key.startswith(SYSTEMD) for key in known)
+        listen = [] if is_of_systemd else [address for address in settings.listen if str(address) not in known]
+        is_known = self.metrics is not None and self.metrics["key"] in (settings.metrics, SYSTEMD + METRICS)
+        metrics = None if is_known else settings.metrics
+        sockets = Sockets.open(listen, settings.acceptor, 1, metrics=metrics)
+        sockets.close()
+        sockets.remove_files()
+
     def sockets(self, settings: Settings) -> Sockets:
         """The sockets of the new settings: those that are there, and new ones for addresses that are new."""
-        left = {}
-        for record in self.addresses:
-            sockets = [socket.socket(fileno=fd) for fd in record["fds"]]
-            left[record["key"]] = Address(record["key"], sockets, is_shared=record["shared"])
-            left[record["key"]].file = None if record["file"] is None else tuple(record["file"])
-        metrics = None if self.metrics is None else socket.socket(fileno=self.metrics)
-        return Sockets.open(settings.listen, settings.acceptor, settings.workers, left=left, metrics=metrics)
+        return Sockets.open(
+            settings.listen,
+            settings.acceptor,
+            self.workers_of(settings),
+            metrics=settings.metrics,
+            left={record["key"]: _address(record) for record in self.addresses},
+            left_metrics=None if self.metrics is None else _address(self.metrics),
+        )
+
+    def workers_of(self, settings: Settings) -> int:
+        """How many workers the new settings and the signals before ask for."""
+        return max(1, settings.workers + self.more)
+
+
+def _record(address: Address) -> dict[str, Any]:
+    return {
+        "key": address.key,
+        "shared": address.is_shared,
+        "file": address.file,
+        "fds": [listener.fileno() for listener in address.sockets],
+    }
+
+
+def _address(record: dict[str, Any]) -> Address:
+    sockets = [socket.socket(fileno=fd) for fd in record["fds"]]
+    address = Address(record["key"], sockets, is_shared=record["shared"])
+    address.file = None if record["file"] is None else tuple(record["file"])
+    return address

@@ -14,7 +14,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Coroutine
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from goev._core import Acceptor, Reactor, StopReport
@@ -33,6 +35,7 @@ LEFT_ALONE = (
     signal.SIGTTIN,
     signal.SIGTTOU,
 )
+SOON, SELDOM = 0.01, 0.25  # seconds between two looks whether the reactor has ended: in a stop, before one
 BARRIER = 0.5  # seconds that pollers have for the sockets that are on their way
 FAILED = 3  # the exit status of a worker that cannot start, as of gunicorn's
 
@@ -51,6 +54,8 @@ class Worker:
         self._options: dict[str, Any] = {}
         self._acceptors: dict[str, Acceptor] = {}
         self._retired: list[Acceptor] = []  # their counters still count
+        self._access_log: Any = None
+        self._stops = False
         self._probes: dict[int, float] = {}  # when the pollers were asked; those that answered are gone
         self._lock = threading.Lock()
 
@@ -73,30 +78,39 @@ class Worker:
             self._options["tls"] = ServerContext(**settings.tls)
         if settings.logging.access_log is not None:
             asked = settings.logging
-            self._options["access_log"] = import_module("goev.logs").AccessLog(
-                asked.access_log, format=asked.access_log_format, sample=asked.access_log_sample
+            self._access_log = import_module("goev.logs").AccessLog(
+                asked.access_log, format=asked.access_log_format, sample=asked.access_log_sample, worker=self.place
             )
+            self._options["access_log"] = self._access_log
         self._interface = interface
 
     def run(self) -> None:
         """Serve until the supervisor, or a signal, ends it."""
         assert self._interface is not None
-        options = dict(self.settings.reactor)
-        if self.settings.logging.slow_callback is not None:
-            options["slow_callback"] = self.settings.logging.slow_callback
+        options = self._reactor_options()
         if self._interface.on_loop:
-            from goev.asyncio import run
-
-            report = run(self._run_on_loop())
+            report = _run_on_loop(self._live_on_loop(), options)
         else:
             reactor = Reactor(**{**options, "asyncio": self._interface.asyncio})
             reactor.call_soon(self._ready, reactor)
             report = reactor.run(signals=False)
+        last = self._snapshot() if self.settings.metrics is not None else None
         self._interface.close()
-        self.channel.send({"is": "ended", "closed": report.closed, "aborted": report.aborted})
+        if self._access_log is not None:
+            self._access_log.close()
+        self.channel.send({"is": "ended", "closed": report.closed, "aborted": report.aborted, "snapshot": last})
 
-    async def _run_on_loop(self) -> StopReport:
-        """The life of an application on the event loop of its connections."""
+    def _reactor_options(self) -> dict[str, Any]:
+        """Those of the settings; histograms are measured only for metrics."""
+        options = dict(self.settings.reactor)
+        if self.settings.logging.slow_callback is not None:
+            options["slow_callback"] = self.settings.logging.slow_callback
+        if self.settings.metrics is not None:
+            options.setdefault("measure", True)
+        return options
+
+    async def _live_on_loop(self) -> Reactor:
+        """The life of an application on the event loop of its connections; the reactor has ended then."""
         from asyncio import sleep
 
         from goev.asyncio import reactor
@@ -107,8 +121,8 @@ class Worker:
         try:
             self._ready(own)
             while own.running:
-                await sleep(0.05)
-            return own.join(0)
+                await sleep(SOON if self._stops else SELDOM)
+            return own
         finally:
             await self._interface.end()
 
@@ -146,15 +160,18 @@ class Worker:
             case "stop":
                 self.stop(message["grace"], message["drain"])
             case "metrics":
-                acceptors = [*self._retired, *self._acceptors.values()]
-                snapshot = import_module("goev.metrics").snapshot
-                found = snapshot([self.reactor], acceptors) if self.reactor is not None else {}
-                self.channel.send({"is": "metrics", "number": message["number"], "snapshot": found})
+                self.channel.send({"is": "metrics", "number": message["number"], "snapshot": self._snapshot()})
             case "reopen":
                 logs.reopen()
-                log = self._options.get("access_log")
-                if log is not None:
-                    log.reopen()
+                if self._access_log is not None:
+                    self._access_log.reopen()
+
+    def _snapshot(self) -> Any:
+        """The figures of this process for the metrics; ``None`` before it is ready."""
+        if self.reactor is None:
+            return None
+        acceptors = [*self._retired, *self._acceptors.values()]
+        return import_module("goev.metrics").snapshot([self.reactor], acceptors)
 
     def _listen(self, name: str, fds: list[int]) -> None:
         assert self._interface is not None
@@ -179,6 +196,7 @@ class Worker:
         """Stop in order, by default as the settings say. A worker that is not ready yet has nothing to end."""
         if self.reactor is None:
             os._exit(0)
+        self._stops = True
         grace = self.settings.grace if grace is None else grace
         drain = self.settings.drain if drain is None else drain
         if self.reactor.pollers > 1 and grace > 0:
@@ -239,6 +257,17 @@ class Worker:
         return sum(max(each["accepted"], _total(each.get("answers", 0))) for each in stats)
 
 
+def _run_on_loop(life: Coroutine[Any, Any, Reactor], options: dict[str, Any]) -> StopReport:
+    """Run a coroutine on an event loop whose reactor has these options, and which the coroutine returns."""
+    from asyncio import Runner
+
+    from goev.asyncio import EventLoop
+
+    of_loop = {name: value for name, value in options.items() if name not in ("pollers", "asyncio")}
+    with Runner(loop_factory=lambda: EventLoop(**of_loop)) as runner:
+        return runner.run(life).join(0)  # here, because join inside a callback of the loop raises
+
+
 def _total(counted: Any) -> int:
     """A counter, or the sum of counters by kind."""
     return sum(map(_total, counted.values())) if isinstance(counted, dict) else int(counted)
@@ -281,8 +310,8 @@ def serve(end: socket.socket, stacks: int) -> int:
         threading.Thread(target=worker.obey, name="goev-control", daemon=True).start()
         worker.prepare()
         worker.run()
-    except BaseException:
-        channel.send({"is": "failed", "traceback": traceback.format_exc()})
+    except BaseException as error:
+        channel.send({"is": "failed", "traceback": import_module("goev.service.loading").explain(error)})
         return FAILED
     return 0
 
@@ -291,7 +320,14 @@ def _prepare_program(data: dict[str, Any]) -> None:
     """Import the program that called ``goev.serve``, as multiprocessing does for its children."""
     from multiprocessing.spawn import prepare
 
+    name = data.pop("goev_main_of_package", None)
     prepare(data)
+    if name is not None:
+        import runpy
+
+        main = ModuleType("__mp_main__")
+        main.__dict__.update(runpy.run_module(name, run_name="__mp_main__", alter_sys=True))
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = main
 
 
 def _set_signals(worker: Worker) -> None:

@@ -315,7 +315,7 @@ fn a_protocol_can_be_taken_out_and_put_back() {
 #[test]
 fn a_connection_keeps_its_permit_as_long_as_it_lives() {
     let options = crate::options::AdmissionOptions { max_connections: Some(1), ..Default::default() };
-    let gate = crate::shared::admission::Admission::new(options, || {});
+    let gate = crate::shared::admission::Admission::new(options, None, || {});
     let Bench { connection, .. } = Bench::unopened(ConnectionOptions::default());
     let connection = connection.with_permit(gate.reserve().and_then(|room| room.admit(None)).expect("there is room"));
     assert!(gate.reserve().is_none());

@@ -254,7 +254,7 @@ impl Answer {
             Stage::Due => Some((error_answer(Refusal::no_answer(), date, self.is_head), Then::Close)),
             // For such a peer only the end of the connection would mark the body as whole.
             Stage::Begun { framed: Framed::UntilClose, .. } => Some((Vec::new(), Then::Cut)),
-            Stage::Begun { .. } => Some((Vec::new(), Then::Close)),
+            Stage::Begun { .. } => Some((Vec::new(), Then::Break)),
         }
     }
 }

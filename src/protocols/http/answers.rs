@@ -20,6 +20,8 @@ pub enum Then {
     Next,
     /// The connection closes.
     Close,
+    /// The connection closes amid the answer; its framing tells the peer that the rest is missing.
+    Break,
     /// The connection ends by a reset, because the peer must not take the answer for whole.
     Cut,
     /// Another protocol follows.
@@ -32,9 +34,14 @@ impl Then {
         matches!(self, Self::More | Self::MoreOfLast | Self::MoreUntilClose)
     }
 
+    /// Whether the answer ends before it is whole.
+    pub fn is_half_way(self) -> bool {
+        matches!(self, Self::Break | Self::Cut)
+    }
+
     /// Whether the connection ends after the answer.
     pub fn is_of_last(self) -> bool {
-        matches!(self, Self::MoreOfLast | Self::MoreUntilClose | Self::Close | Self::Cut)
+        matches!(self, Self::MoreOfLast | Self::MoreUntilClose | Self::Close | Self::Break | Self::Cut)
     }
 }
 
@@ -302,7 +309,7 @@ impl Waiting {
                 return 0;
             }
             // No part of an answer: the machine itself marks its end.
-            (Data::Mark(_), _) => return 0,
+            (Data::Mark(_) | Data::Note(_), _) => return 0,
         };
         if len > 0 {
             self.parts.push(copied);

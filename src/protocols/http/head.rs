@@ -65,6 +65,11 @@ impl Facts {
         self.target as usize
     }
 
+    /// Whether the request has a body.
+    pub fn has_body(&self) -> bool {
+        self.body != Body::Length(0)
+    }
+
     /// Whether the next request may be looked at before this one is answered.
     pub(super) fn is_followed(&self) -> bool {
         self.keep_alive && !self.may_switch

@@ -12,14 +12,15 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use super::access::Site;
 use super::answer::{Answer, Piece};
 use super::answers::{self, Answers, Place, Then};
+use super::ledger::Ledger;
 use super::limits::Limits;
 use super::refusal::Refusal;
 use super::requests::{Event, Requests, Sent};
 use super::response::{Head, closing, error_answer};
-use super::tally::{Tally, class_of};
-use super::times::Times;
+use super::sink::Intake;
 use crate::data::{Data, Held, Payload};
 use crate::error::{Error, Foreign, Reason};
 use crate::options::Rate;
@@ -34,12 +35,9 @@ pub struct Http {
     answers: Answers,
     /// The reason with which the connection ends when the answers are given.
     reason: Option<Reason>,
-    /// The counts of the answer whose turn it is; `None` if the handler wants none.
-    tally: Option<Box<Tally>>,
-    /// The first digit of the status of the answer whose turn it is; 0 until its first part is written.
-    class: u8,
-    /// The times of the requests that are due; `None` if nothing measures.
-    times: Option<Box<Times>>,
+    ledger: Ledger,
+    /// The place that takes requests off the poller.
+    pub(super) intake: Option<Box<Intake>>,
 }
 
 /// A part of an answer that another thread posts ([`crate::shared::remote::Remote::post`]).
@@ -66,17 +64,27 @@ impl Http {
     /// With `streams`, a request is handed out as soon as its head has arrived, and its body in pieces.
     pub fn new(limits: Arc<Limits>, streams: bool) -> Self {
         let (requests, answers) = (Requests::new(limits, streams), Answers::default());
-        Self { requests, answers, reason: None, tally: None, class: 0, times: None }
+        Self { requests, answers, reason: None, ledger: Ledger::default(), intake: None }
     }
 
     /// Tells the wire of the time of each request from now on. No request may have been handed out.
     pub fn measure(&mut self) {
-        self.times = Some(Box::default());
+        self.ledger.measure();
     }
 
     /// Marks the end of each answer in the output from now on, by an [`super::Answered`].
     pub fn observe(&mut self) {
-        self.tally = Some(Box::default());
+        self.ledger.observe();
+    }
+
+    /// Records each request and its answer from now on.
+    pub fn record(&mut self, site: Site) {
+        self.ledger.record(site);
+    }
+
+    /// From now on a request without a body is handed out whole, and its body not in pieces.
+    pub fn keep_empty_whole(&mut self) {
+        self.requests.keep_empty_whole();
     }
 
     // ---- requests -------------------------------------------------------------------------------------------------
@@ -94,13 +102,14 @@ impl Http {
             let _ = wire.write(Data::Bytes(CONTINUE));
             return None;
         }
-        let began = self.times.as_ref().map_or(0, |_| wire.began());
-        let (answers, times) = (&mut self.answers, &mut self.times);
+        let time = self.ledger.now(wire);
+        let (answers, ledger) = (&mut self.answers, &mut self.ledger);
         let taken = self.requests.take(wire.input(), |event| {
             let number = match &event {
-                Event::Request { facts, .. } => {
-                    note_time(times, began);
-                    answers.expect(facts.is_head)
+                Event::Request { head, facts, .. } => {
+                    let number = answers.expect(facts.is_head);
+                    ledger.begin(number, head, time);
+                    number
                 }
                 Event::Body(_) | Event::End => answers.last(),
             };
@@ -135,8 +144,9 @@ impl Http {
             // The refusal answers the request with the malformed body, unless that answer was begun.
             self.answers.last_untouched()
         } else {
-            note_time(&mut self.times, 0);
-            Some(self.answers.expect(false))
+            let number = self.answers.expect(false);
+            self.ledger.begin(number, self.requests.refused(wire.input()), 0);
+            Some(number)
         };
         self.requests.give_up();
         self.reason.get_or_insert(Reason::Protocol(refusal.into()));
@@ -169,6 +179,11 @@ impl Http {
             // Cannot fail: no part of the answer was given, and nothing has closed it.
             let _ = wire.write(Data::Bytes(CONTINUE));
         }
+    }
+
+    /// Whether the body of the last request is still to come or to be handed out, in pieces.
+    pub(super) fn is_in_body(&self) -> bool {
+        self.requests.is_in_body()
     }
 
     // ---- answers --------------------------------------------------------------------------------------------------
@@ -211,6 +226,14 @@ impl Http {
     pub fn abandon(&mut self, answer: &mut Answer, wire: &mut dyn Wire) -> Result<(), Error> {
         let Some((last, then)) = answer.abandon(&wire.date()) else { return Ok(()) };
         self.answer(answer.number(), [Data::Own(last)], then, wire)
+    }
+
+    /// Writes an interim answer, unless the answer with this number was begun or has to wait for its turn.
+    pub fn interim(&mut self, number: u64, head: &[u8], wire: &mut dyn Wire) {
+        if self.answers.place(number) == Place::Now && !self.answers.has_begun() {
+            // Fails only if the connection is about to end.
+            let _ = wire.write(Data::Bytes(head));
+        }
     }
 
     /// Takes a part of an answer: writes it if the answer's turn has come, otherwise keeps it. Returns
@@ -319,12 +342,9 @@ impl Http {
         is_exempt: bool,
         wire: &mut dyn Wire,
     ) -> Result<(), Error> {
-        let (tally, class) = (&mut self.tally, &mut self.class);
+        let ledger = &mut self.ledger;
         parts.try_for_each(|part| {
-            note(tally, &part);
-            if *class == 0 {
-                *class = class_of(&part);
-            }
+            ledger.note(&part);
             if is_exempt { wire.write_exempt(part) } else { wire.write(part) }
         })
     }
@@ -335,7 +355,7 @@ impl Http {
         let said = match &head {
             Data::Bytes(bytes) => closing(bytes),
             Data::Own(bytes) => closing(bytes),
-            Data::Held(_) | Data::File(_) | Data::Mark(_) => None,
+            Data::Held(_) | Data::File(_) | Data::Mark(_) | Data::Note(_) => None,
         };
         let Some(said) = said else { return head };
         self.answers.finishing = true;
@@ -348,14 +368,15 @@ impl Http {
     fn advance(&mut self, mut then: Then, wire: &mut dyn Wire) {
         let mut waits = false;
         while !then.is_more() {
-            match then {
-                Then::Cut => self.forget_answer(),
-                _ => self.mark_end(wire),
+            if then.is_half_way() {
+                self.ledger.cut(self.answers.first());
+            } else {
+                self.ledger.end(self.answers.first(), wire);
             }
             waits |= self.requests.waits_for_answers(self.answers.load());
             self.answers.complete();
             match then {
-                Then::Close => return self.close_answered(wire),
+                Then::Close | Then::Break => return self.close_answered(wire),
                 Then::Cut => return wire.cut(),
                 Then::Switch => self.requests.end(),
                 Then::More | Then::MoreOfLast | Then::MoreUntilClose | Then::Next => {}
@@ -387,25 +408,6 @@ impl Http {
         self.write_parts(kept.parts.into_iter().map(Data::from), is_final, kept.is_exempt, wire).is_ok()
     }
 
-    /// The oldest answer is written whole.
-    fn mark_end(&mut self, wire: &mut dyn Wire) {
-        let since = self.times.as_mut().map_or(0, |times| times.take());
-        wire.count_answer(std::mem::take(&mut self.class), since);
-        if let Some(tally) = &mut self.tally {
-            let answered = tally.take(self.answers.first());
-            // Fails only if the connection has ended, and then nobody waits for the mark.
-            let _ = wire.write(Data::Mark(Box::new(answered)));
-        }
-    }
-
-    /// The oldest answer is given up half-way.
-    fn forget_answer(&mut self) {
-        self.class = 0;
-        if let Some(times) = &mut self.times {
-            times.take();
-        }
-    }
-
     fn close_answered(&mut self, wire: &mut dyn Wire) {
         match self.reason.take() {
             Some(reason) => wire.fail(reason),
@@ -434,20 +436,6 @@ impl Http {
     }
 }
 
-/// Counts a part of the oldest answer, if the handler wants to know of it.
-fn note(tally: &mut Option<Box<Tally>>, part: &Data<'_>) {
-    if let Some(tally) = tally {
-        tally.note(part);
-    }
-}
-
-/// Notes the time at which a request came to the handler, if times are measured.
-fn note_time(times: &mut Option<Box<Times>>, time: u64) {
-    if let Some(times) = times {
-        times.note(time);
-    }
-}
-
 fn release(part: Data<'_>, wire: &mut dyn Wire) {
     if let Data::Held(held) = part {
         wire.release(held);
@@ -460,7 +448,7 @@ impl Protocol for Http {
     }
 
     fn has_news(&self) -> bool {
-        self.requests.has_news(self.answers.load())
+        self.requests.has_news(self.answers.load()) && !self.is_full()
     }
 
     fn missing(&self, input: &[u8]) -> usize {
@@ -481,7 +469,8 @@ impl Protocol for Http {
 
     /// EOF waits if a request has arrived that waits for earlier answers.
     fn holds_eof(&self, input: usize) -> bool {
-        self.requests.waits_for_answers(self.answers.load()) && (self.requests.has_found() || input > 0)
+        let waits = self.requests.waits_for_answers(self.answers.load()) || self.is_full();
+        waits && (self.requests.has_found() || input > 0)
     }
 
     /// The peer has sent its whole request and waits for the answer.
@@ -531,11 +520,10 @@ impl Protocol for Http {
         {
             let is_head = self.answers.is_head(self.answers.first());
             let answer = Data::Own(error_answer(Refusal::no_answer(), &wire.date(), is_head));
-            note(&mut self.tally, &answer);
-            self.class = class_of(&answer);
+            self.ledger.note(&answer);
             // Fails only if the write side is shut down, and then no peer waits for the answer.
             let _ = wire.write(answer);
-            self.mark_end(wire);
+            self.ledger.end(self.answers.first(), wire);
             self.answers.begin();
         }
     }
@@ -568,11 +556,25 @@ impl Protocol for Http {
     fn receive(&mut self, post: Box<dyn Any + Send>, wire: &mut dyn Wire) -> Option<Box<dyn Any + Send>> {
         let part = match post.downcast::<Part>() {
             Ok(part) => *part,
-            Err(other) => return Some(other),
+            Err(other) => return self.grant(other, wire),
         };
         // Fails if a refusal has answered the request meanwhile; `on_close` reports that.
         let _ = self.answer(part.number, part.parts.into_iter().map(Data::from), part.then, wire);
         None
+    }
+
+    fn delivers(&self) -> bool {
+        self.intake.as_ref().is_some_and(|intake| intake.delivers)
+    }
+
+    fn deliver(&mut self, wire: &mut dyn Wire) {
+        self.deliver_all(wire);
+    }
+
+    fn drained(&mut self) {
+        if let Some(intake) = &self.intake {
+            intake.sink.drained();
+        }
     }
 
     fn may_hand_over(&self) -> Result<Succession, Error> {

@@ -10,10 +10,14 @@
 //! | `authority` `list` `characters` | the forms of a host, of a field with several members, and of a name |
 //! | `answers` | the output: parts of answers, put into the order of the requests |
 //! | `answer` | [`Answer`]: the rules of a single answer, from any thread |
-//! | `response` `tally` `times` | the head of an answer; its status and size, for logs; the time of its request |
+//! | `response` | the head of an answer |
+//! | `ledger` `tally` | notes on requests and answers: status, time, size, for counters, handlers and logs |
+//! | `access` | records of requests and their answers, and the lines of an access log |
 //! | `conditions` | the part of a file that answers a request, by its conditions and its range |
+//! | `sink` `intake` | requests that leave the poller without a handler, for threads |
 //! | `limits` `refusal` | the limits of a request; the status of a refused one |
 
+pub mod access;
 mod answer;
 mod answers;
 mod authority;
@@ -21,14 +25,16 @@ mod characters;
 mod chunks;
 mod conditions;
 mod head;
+mod intake;
+mod ledger;
 mod limits;
 mod list;
 mod machine;
 mod refusal;
 mod requests;
 mod response;
+mod sink;
 mod tally;
-mod times;
 
 pub use answer::{Answer, NotNow, Piece};
 pub use answers::Then;
@@ -38,7 +44,8 @@ pub use limits::Limits;
 pub use machine::{Http, Kept, Part};
 pub use refusal::Refusal;
 pub use requests::Event;
-pub use response::{Framed, Head, Unfit, error_answer};
+pub use response::{Framed, Head, Unfit, add_trailer, error_answer};
+pub use sink::{Sink, Wish};
 pub use tally::Answered;
 
 #[cfg(test)]

@@ -84,6 +84,8 @@ enum State {
 pub(crate) struct Requests {
     limits: Arc<Limits>,
     streams: bool,
+    /// Whether a request without a body is handed out whole nevertheless.
+    keeps_empty: bool,
     state: State,
     /// The state after the body that is being streamed.
     then: State,
@@ -105,6 +107,7 @@ impl Requests {
         Self {
             limits,
             streams,
+            keeps_empty: false,
             state,
             then,
             found: None,
@@ -114,6 +117,16 @@ impl Requests {
             empty_lines: 0,
             gathered: None,
         }
+    }
+
+    pub fn keep_empty_whole(&mut self) {
+        self.keeps_empty = true;
+    }
+
+    /// Whether the body of a request is handed out in pieces.
+    #[inline]
+    fn splits(&self, facts: Facts) -> bool {
+        self.streams && !(self.keeps_empty && facts.body == Body::Length(0))
     }
 
     /// The most input that is needed at once.
@@ -187,6 +200,15 @@ impl Requests {
             State::Head(_) => input.starts_with(b"HEAD "),
             State::Awaiting { facts, .. } | State::Gathering(facts, _) => facts.is_head,
             State::Streaming(_) | State::StreamingChunks(_) | State::Held | State::Over => false,
+        }
+    }
+
+    /// The head that a refusal is about, as far as it came; `input` begins with it, unless it was taken out.
+    pub fn refused<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
+        match (&self.state, &self.gathered) {
+            (State::Awaiting { head, .. }, _) => &input[..*head],
+            (_, Some(gathered)) => &gathered.0,
+            _ => &input[..input.len().min(self.limits.max_head)],
         }
     }
 
@@ -335,7 +357,7 @@ impl Requests {
         };
         (self.continues, self.empty_lines) = (facts.expects_continue, 0);
         match facts.body {
-            _ if self.streams => return Ok(self.find(Found::Whole { head: end, body: 0, facts }, 0)),
+            _ if self.splits(facts) => return Ok(self.find(Found::Whole { head: end, body: 0, facts }, 0)),
             Body::Length(body) => {
                 let (head, body) = (end, body as usize);
                 self.state = State::Awaiting { head, body, facts };
@@ -390,7 +412,7 @@ impl Requests {
             Found::Whole { head, body, facts } => {
                 self.go_on_after(facts);
                 let (head, rest) = input.split_at(head);
-                let whole = (!self.streams).then_some(&rest[..body]);
+                let whole = (!self.splits(facts)).then_some(&rest[..body]);
                 (show(Event::Request { head, facts, body: whole }), head.len() + body)
             }
             Found::Gathered(facts) => {
@@ -419,7 +441,7 @@ impl Requests {
             _ => State::Held,
         };
         self.state = match facts.body {
-            _ if !self.streams => next,
+            _ if !self.splits(facts) => next,
             Body::Length(length) => State::Streaming(length as usize),
             Body::Chunked => State::StreamingChunks(Chunks::new()),
         };

@@ -11,6 +11,9 @@ use crate::error::Error;
 const CLOSE: &[u8] = b"Connection: close\r\n";
 const KEEP_ALIVE: &[u8] = b"Connection: keep-alive\r\n";
 
+/// Fields that may not be trailers.
+const OF_HEADS: [&[u8]; 5] = [b"content-length", b"transfer-encoding", b"connection", b"trailer", b"content-encoding"];
+
 /// The reason why an answer cannot be sent in this form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -53,16 +56,24 @@ impl Head {
         Self { bytes: buffer, status, length: None, has_date: false, has_upgrade: false, closes: false, keeps: false }
     }
 
+    /// As [`Self::new`], with a reason phrase of the handler's own.
+    pub fn with_reason(mut buffer: Vec<u8>, status: u16, reason: &[u8]) -> Result<Self, Unfit> {
+        // RFC 9112 section 4
+        if reason.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {
+            return Err(Unfit(format!("a control character in the reason phrase '{}'", reason.escape_ascii())));
+        }
+        buffer.clear();
+        // Writing to memory cannot fail.
+        let _ = write!(buffer, "HTTP/1.1 {status} ");
+        buffer.extend_from_slice(reason);
+        buffer.extend_from_slice(b"\r\n");
+        let (has_date, has_upgrade, closes, keeps) = (false, false, false, false);
+        Ok(Self { bytes: buffer, status, length: None, has_date, has_upgrade, closes, keeps })
+    }
+
     /// Writes one field. Returns an error if it is malformed, or if only the server may set it.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Unfit> {
-        if name.is_empty() || !are_all_in(&TOKEN, name) {
-            return Err(Unfit(format!("a field name must be a token, not {:?}", latin1(name))));
-        }
-        // No branch for each byte, because nearly all values are fine.
-        let is_control = |byte: u8| ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f);
-        if value.iter().fold(false, |found, byte| found | is_control(*byte)) {
-            return Err(Unfit(format!("a control character in the field {}: {:?}", latin1(name), latin1(value))));
-        }
+        check(name, value)?;
         match name.len() {
             4 => self.has_date |= name.eq_ignore_ascii_case(b"date"),
             7 => self.has_upgrade |= name.eq_ignore_ascii_case(b"upgrade"),
@@ -94,6 +105,11 @@ impl Head {
             _ => return Err(unfit()),
         }
         Ok(())
+    }
+
+    /// Sets the length, which no field has given.
+    pub fn set_length(&mut self, length: u64) {
+        self.length = Some(length);
     }
 
     /// The length that a field gave.
@@ -159,6 +175,33 @@ impl Head {
         self.bytes.extend_from_slice(b"\r\n");
         (self.bytes, closes)
     }
+}
+
+/// Refuses a field that would break a head.
+#[inline(always)]
+fn check(name: &[u8], value: &[u8]) -> Result<(), Unfit> {
+    if name.is_empty() || !are_all_in(&TOKEN, name) {
+        return Err(Unfit(format!("a field name must be a token, not {:?}", latin1(name))));
+    }
+    // No branch for each byte, because nearly all values are fine.
+    let is_control = |byte: u8| ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f);
+    if value.iter().fold(false, |found, byte| found | is_control(*byte)) {
+        return Err(Unfit(format!("a control character in the field {}: {:?}", latin1(name), latin1(value))));
+    }
+    Ok(())
+}
+
+/// Adds a line to the trailers of a body in chunks. Returns an error if it is malformed, or if it would have a meaning
+/// for the framing (RFC 9110 section 6.5.1).
+pub fn add_trailer(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), Unfit> {
+    check(name, value)?;
+    if OF_HEADS.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+        return Err(Unfit(format!("{} belongs into the head of an answer, not into its trailers", latin1(name))));
+    }
+    for part in [name, b": ", value, b"\r\n"] {
+        lines.extend_from_slice(part);
+    }
+    Ok(())
 }
 
 /// A whole answer that reports an error; the connection ends after it. With `is_head` it answers a `HEAD`, and has no

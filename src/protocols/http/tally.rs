@@ -1,8 +1,9 @@
-//! The status and the size of an answer while it is written, for handlers that keep an access log.
+//! The status and the size of an answer while it is written, for handlers and access logs that ask for them.
 //!
-//! The machine has a tally only if the handler wants one. It reads the status from the bytes of the answer, because an
+//! The machine has a tally only if somebody wants one. It reads the status from the bytes of the answer, because an
 //! answer comes from many places: the handler, another thread, a refusal, the end of a connection.
 
+use super::access::{Access, Counts, Site};
 use crate::data::Data;
 
 /// An answer that was written whole. The machine marks the output with it.
@@ -19,23 +20,67 @@ pub struct Answered {
 /// The answer whose turn it is.
 #[derive(Default)]
 pub(super) struct Tally {
-    status: u16,
-    bytes: u64,
+    counts: Counts,
+    /// Whether the handler wants marks.
+    is_observed: bool,
+    /// The requests for an access log.
+    access: Option<Access>,
 }
 
 impl Tally {
-    /// Counts a part of the answer. The first part begins with the status line.
-    pub fn note(&mut self, part: &Data<'_>) {
-        if self.bytes == 0 {
-            self.status = status_of(bytes_of(part));
-        }
-        self.bytes += part.len();
+    /// Has the end of each answer marked by an [`Answered`].
+    pub fn observe(&mut self) {
+        self.is_observed = true;
     }
 
-    /// The answer is whole: returns its counts, and begins those of the next one.
-    pub fn take(&mut self, number: u64) -> Answered {
-        let Self { status, bytes } = std::mem::take(self);
-        Answered { number, status, bytes }
+    /// Has each request recorded with its answer.
+    pub fn record(&mut self, site: Site) {
+        self.access = Some(Access::new(site));
+    }
+
+    /// Notes a request that is handed out or refused.
+    pub fn begin(&mut self, number: u64, head: &[u8]) {
+        if let Some(access) = &mut self.access {
+            access.begin(number, head);
+        }
+    }
+
+    /// Counts a part of the answer. The first part begins with the status line.
+    pub fn note(&mut self, part: &Data<'_>) {
+        if self.counts.bytes == 0 {
+            let begin = bytes_of(part);
+            self.counts.status = status_of(begin);
+            if let Some(access) = &mut self.access {
+                self.counts.head = access.note_head(begin);
+            }
+        }
+        self.counts.bytes += part.len();
+    }
+
+    /// The answer is whole: returns its marks, and begins the counts of the next one.
+    pub fn take(&mut self, number: u64) -> impl Iterator<Item = Data<'static>> {
+        let counts = std::mem::take(&mut self.counts);
+        let Counts { status, bytes, .. } = counts;
+        let note = self.access.as_mut().and_then(|access| access.end(number, counts));
+        let mark = self.is_observed.then(|| Data::Mark(Box::new(Answered { number, status, bytes })));
+        note.map(Data::Note).into_iter().chain(mark)
+    }
+
+    /// The answer ends here, and is not whole.
+    pub fn cut(&mut self, number: u64) {
+        let counts = std::mem::take(&mut self.counts);
+        if let Some(access) = &mut self.access {
+            drop(access.end(number, counts));
+        }
+    }
+}
+
+impl Drop for Tally {
+    /// The connection has ended amid an answer.
+    fn drop(&mut self) {
+        if let Some(access) = &mut self.access {
+            access.abandon(self.counts);
+        }
     }
 }
 
@@ -44,7 +89,7 @@ fn bytes_of<'a>(part: &'a Data<'_>) -> &'a [u8] {
         Data::Bytes(bytes) => bytes,
         Data::Own(bytes) => bytes.as_slice(),
         Data::Held(held) => held.bytes(),
-        Data::File(_) | Data::Mark(_) => b"",
+        Data::File(_) | Data::Mark(_) | Data::Note(_) => b"",
     }
 }
 

@@ -13,6 +13,7 @@ use crate::poller::Poller;
 use crate::python::callbacks::CALLBACKS;
 use crate::python::connection::Connection;
 use crate::python::connection::reactor::Reactor;
+use crate::python::logs::{AccessLog, log_of};
 use crate::python::tables::with_current;
 use crate::python::tls::{ServerContext, server_context};
 use crate::python::values::arguments::{
@@ -79,6 +80,7 @@ use crate::system::fork;
 ///         peers of Unix sockets. Others are closed. It goes with ``proxy_protocol``, which needs it.
 ///     connection_reactor: another reactor, which owns the connections.
 ///     tls: a ``goev.tls.ServerContext``; ``None`` means plain bytes. ``on_open`` comes behind the handshake.
+///     access_log: a ``goev.logs.AccessLog``, which gets a line for each request to a ``goev.http.Connection``.
 ///
 /// Raises:
 ///     OSError: the address cannot be bound; ``errno`` is kept.
@@ -110,7 +112,7 @@ impl Acceptor {
             linger_timeout=2.0, handshake_timeout=10.0, idle_timeout=None, receive_timeout=None, \
             first_byte_timeout=None, write_timeout=60.0, lifetime=None, min_rate=None, min_write_rate=None, \
             max_connections=None, when_full='wait', max_connections_per_address=None, accept_rate=None, \
-            proxy_protocol=False, proxy_from=None, connection_reactor=None, tls=None)"
+            proxy_protocol=False, proxy_from=None, connection_reactor=None, tls=None, access_log=None)"
     )]
     fn new(
         py: Python<'_>,
@@ -120,7 +122,7 @@ impl Acceptor {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         callable("factory", factory)?;
-        let Wanted { options, connection_reactor, tls, proxy_protocol, proxy_from } = options_of(options)?;
+        let Wanted { options, connection_reactor, tls, access_log, proxy_protocol, proxy_from } = options_of(options)?;
         if let Ok(class) = factory.cast::<PyType>()
             && class.is_subclass_of::<Connection>()?
         {
@@ -131,7 +133,8 @@ impl Acceptor {
         let accepting = reactor.handles_for_sources()?;
         let serving = connection_reactor.as_ref().map(|reactor| reactor.get().handles_for_sources()).transpose()?;
         let factory = Box::new(factory.clone().unbind());
-        let service = Service { factory, tls: tls.map(|context| context.get().core().clone()), proxies };
+        let journal = access_log.map(|log| log.get().journal()).transpose()?;
+        let service = Service { factory, tls: tls.map(|context| context.get().core().clone()), proxies, journal };
         // Binding and listening may block for a moment, for example on a path in a slow file system.
         let core = py.detach(|| CoreAcceptor::open(accepting, serving, endpoints, &options, service))?;
         Ok(Self { core, birth: fork::generation() })
@@ -240,13 +243,14 @@ struct Wanted<'py> {
     options: AcceptorOptions,
     connection_reactor: Option<Py<Reactor>>,
     tls: Option<Py<ServerContext>>,
+    access_log: Option<Py<AccessLog>>,
     proxy_protocol: bool,
     proxy_from: Option<Bound<'py, PyAny>>,
 }
 
 fn options_of<'py>(keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Wanted<'py>> {
     let mut wanted = Wanted::default();
-    let Wanted { options, connection_reactor, tls, proxy_protocol, proxy_from } = &mut wanted;
+    let Wanted { options, connection_reactor, tls, access_log, proxy_protocol, proxy_from } = &mut wanted;
     take_keywords("Acceptor", keywords, |name, value| {
         match name {
             "reuse_port" => options.reuse_port = value.extract()?,
@@ -258,6 +262,7 @@ fn options_of<'py>(keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Wanted<'py
             "proxy_protocol" => *proxy_protocol = value.extract()?,
             "proxy_from" => *proxy_from = Some(value.clone()),
             "tls" => *tls = server_context(name, value)?,
+            "access_log" => *access_log = log_of(name, value)?,
             _ => {
                 return Ok(set_option(&mut options.socket, &mut options.connection, name, value)?
                     || set_admission_option(&mut options.admission, name, value)?);

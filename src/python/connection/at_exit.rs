@@ -1,4 +1,4 @@
-//! Reactors that run must end before the interpreter does.
+//! Reactors that run must end before the interpreter does, and access logs must be written.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use crate::python::dispatch::PyDispatch;
+use crate::python::running::at_end::close_all_logs;
 use crate::reactor::Reactor;
 use crate::system::thread_exit;
 
@@ -23,7 +24,7 @@ pub fn stop(reactor: &Arc<Reactor<PyDispatch>>) {
     running.push(Arc::downgrade(reactor));
 }
 
-/// Stop all reactors. Registered with atexit.
+/// Stop all reactors, and write what waits for the access logs. Registered with atexit.
 #[pyfunction]
 #[pyo3(name = "_stop_all")]
 pub fn stop_all(py: Python<'_>) {
@@ -36,6 +37,8 @@ pub fn stop_all(py: Python<'_>) {
             // A callback that does not return must not keep the process from ending.
             let _ = reactor.join(None, &mut || Ok(()));
         }
+        // Behind the reactors, whose connections have last lines.
+        close_all_logs();
     });
     thread_exit::begin_end();
 }

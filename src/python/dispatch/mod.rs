@@ -317,6 +317,7 @@ impl PyDispatch {
     }
 
     fn call_drain(&self, py: Python<'_>, poller: &Poller, token: Token) {
+        poller.tell_drained(token);
         let Some(handler) = self.tables.handler(py, token) else { return };
         let name = self.tables.names.on_drain.bind(py);
         self.tables.contexts.enter(py, token);

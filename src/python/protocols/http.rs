@@ -10,12 +10,13 @@ use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 
 use super::observer::{Expected, Observer, Parts};
 use super::request::Request;
-use super::{Called, Face};
+use super::{Called, Face, FaceRef};
 use crate::error::Foreign;
 use crate::options::Rate;
 use crate::poller::Poller;
 use crate::protocols::Protocol;
 use crate::protocols::http::Limits as Core;
+use crate::protocols::http::access::Site;
 use crate::protocols::http::{Answered, Event, Http, Kept};
 use crate::python::callbacks::{Names, is_inherited_from};
 use crate::python::connection::Connection;
@@ -152,6 +153,14 @@ pub struct HttpConnection {
 }
 
 impl HttpConnection {
+    /// A connection of the class, which has the face of HTTP or one that stands on it.
+    pub fn with_face(class: &Bound<'_, PyType>, face: FaceRef) -> PyResult<PyClassInitializer<Self>> {
+        check_limits(&class.getattr("limits")?)?;
+        let connection = Connection::with_face(class, Some(face))?;
+        Ok(PyClassInitializer::from(connection)
+            .add_subclass(Self { receiving: Mutex::default(), observer: OnceLock::new() }))
+    }
+
     /// Stores the request whose body comes in pieces; `None` when the body is complete.
     fn receive(&self, request: Option<Py<Request>>) {
         let before = std::mem::replace(&mut *self.receiving.lock().unwrap_or_else(PoisonError::into_inner), request);
@@ -165,11 +174,18 @@ impl HttpConnection {
     }
 }
 
-fn check_limits(limits: &Bound<'_, PyAny>) -> PyResult<Arc<Core>> {
+pub fn check_limits(limits: &Bound<'_, PyAny>) -> PyResult<Arc<Core>> {
     match limits.cast::<Limits>() {
         Ok(limits) => Ok(limits.get().core.clone()),
         Err(_) => Err(PyTypeError::new_err(format!("limits must be a goev.http.Limits, not {}", type_name(limits)))),
     }
+}
+
+/// The limits of a handler that gets one request of a connection after the other: a slow application must not fill the
+/// memory with answers that wait for their turn.
+pub fn limits_of_one(handler: &Bound<'_, PyAny>) -> PyResult<Arc<Core>> {
+    let limits = check_limits(&handler.getattr("limits")?)?;
+    Ok(if limits.max_pending > 1 { Arc::new(Core { max_pending: 1, ..(*limits).clone() }) } else { limits })
 }
 
 /// The error of a method that would write bytes between answers.
@@ -190,12 +206,9 @@ impl HttpConnection {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        check_limits(&class.getattr("limits")?)?;
         // The subclass's __init__ takes them.
         let _ = (args, kwargs);
-        let connection = Connection::with_face(class, Some(&FACE))?;
-        Ok(PyClassInitializer::from(connection)
-            .add_subclass(Self { receiving: Mutex::default(), observer: OnceLock::new() }))
+        Self::with_face(class, &FACE)
     }
 
     /// The default limits: ``goev.http.Limits()``.
@@ -276,7 +289,7 @@ impl HttpConnection {
     }
 }
 
-static FACE: &dyn Face = &Requests;
+pub static FACE: &dyn Face = &Requests;
 
 /// The face of HTTP.
 struct Requests;
@@ -292,19 +305,7 @@ impl Face for Requests {
     fn set_up(&self, poller: &Poller, names: &Names, token: Token, handler: &Bound<'_, PyAny>) -> PyResult<()> {
         let streams = !is_inherited_from::<HttpConnection>(handler, names.on_body.bind(handler.py()));
         let limits = check_limits(&handler.getattr("limits")?)?;
-        let mut http = Http::new(limits, streams);
-        if !is_inherited_from::<HttpConnection>(handler, names.on_answered.bind(handler.py())) {
-            http.observe();
-            handler.cast::<HttpConnection>()?.get().observer.get_or_init(Arc::default);
-        }
-        if poller.handle().measures.is_some() {
-            http.measure();
-        }
-        poller.set_protocol(token, http)?;
-        if outlives_peer(handler)? {
-            poller.set_outlive_peer(token, true);
-        }
-        Ok(())
+        speak(poller, names, token, handler, Http::new(limits, streams))
     }
 
     /// Calls the handler with the next request, or with a piece of a body.
@@ -401,6 +402,34 @@ impl Face for Requests {
             }
         }
     }
+}
+
+/// The place for records of the requests of a connection, if there is an access log.
+fn site_of(poller: &Poller, token: Token) -> Option<Site> {
+    let (lane, remote) = (poller.lane(token)?, poller.remote(token)?);
+    let peer = remote.peer.inet().map(|address| (address.ip().to_string(), address.port()));
+    let peer = peer.as_ref().map(|(address, port)| (address.as_str(), *port));
+    let tls = poller.tls_facts(token).map(|facts| facts.version);
+    Some(Site::new(lane, peer, tls, remote.handle.index))
+}
+
+/// Has a connection speak HTTP, as its handler wants it.
+pub fn speak(poller: &Poller, names: &Names, token: Token, handler: &Bound<'_, PyAny>, mut http: Http) -> PyResult<()> {
+    if !is_inherited_from::<HttpConnection>(handler, names.on_answered.bind(handler.py())) {
+        http.observe();
+        handler.cast::<HttpConnection>()?.get().observer.get_or_init(Arc::default);
+    }
+    if poller.handle().measures.is_some() {
+        http.measure();
+    }
+    if let Some(site) = site_of(poller, token) {
+        http.record(site);
+    }
+    poller.set_protocol(token, http)?;
+    if outlives_peer(handler)? {
+        poller.set_outlive_peer(token, true);
+    }
+    Ok(())
 }
 
 #[inline(always)]

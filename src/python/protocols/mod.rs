@@ -5,6 +5,8 @@
 //! made, so the dispatch and the connection name no protocol. The names of new callbacks go into `callbacks`, and
 //! `python/mod` registers the class.
 
+pub mod asgi;
+pub mod fields;
 pub mod files;
 pub mod forgotten;
 pub mod framing;
@@ -14,6 +16,7 @@ pub mod observer;
 pub mod request;
 pub mod websocket;
 pub mod websocket_peer;
+pub mod wsgi;
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;

@@ -1,4 +1,8 @@
 //! `goev.http.Request`: one request, and the way to answer it from any thread.
+//!
+//! Longer than other files, because Python's methods of one class must be in one `#[pymethods]` block.
+
+pub mod steps;
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::string::PyStringData;
-use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
+use pyo3::types::{PyBytes, PyString};
 
+use super::fields::each_field;
 use super::files::{self, FileAnswer};
 use super::forgotten;
 use super::headers::Headers;
@@ -20,8 +24,7 @@ use crate::protocols::http::{Answer, Facts, Head, Http, NotNow, Part, Piece, The
 use crate::python::connection::held::{HeldBytes, held};
 use crate::python::connection::{Connection, hand_over};
 use crate::python::tables::with_poller;
-use crate::python::values::arguments::{bytes_of, each_item, integer, optional_integer, type_name};
-use crate::python::values::files::Part as FilePart;
+use crate::python::values::arguments::{bytes_of, integer, optional_integer};
 use crate::shared::remote::Remote;
 use crate::system::clock::http_date;
 use crate::system::fork;
@@ -44,6 +47,8 @@ pub struct Request {
     answer: Mutex<Answer>,
     /// Whether another thread gave a part of the answer. Later parts must not overtake it.
     is_posted: AtomicBool,
+    /// Whether the body is wanted only when somebody says so.
+    is_deferred: AtomicBool,
     /// Hears when the answer is given; `None` if the handler does not want to know when it is sent.
     observer: Option<Arc<Observer>>,
 }
@@ -59,8 +64,8 @@ impl Request {
     ) -> PyResult<Bound<'py, Self>> {
         let Parts { head, facts, body } = parts;
         let answer = Mutex::new(Answer::new(number, facts, body.is_some()));
-        let (remote, is_posted) = (remote.clone(), AtomicBool::new(false));
-        Bound::new(py, Self { remote, number, head, facts, body, answer, is_posted, observer })
+        let (remote, is_posted, is_deferred) = (remote.clone(), AtomicBool::new(false), AtomicBool::new(false));
+        Bound::new(py, Self { remote, number, head, facts, body, answer, is_posted, is_deferred, observer })
     }
 
     /// Notes that the answer was sent already. The object is made of the parts of one that was dropped.
@@ -85,6 +90,15 @@ impl Request {
         slf.get().fail();
     }
 
+    /// Takes out the answer, which another part of the program gives from now on; with the head of the request. `None`
+    /// if it was given or begun.
+    pub fn take_over(&self) -> Option<(Arc<[u8]>, Facts, Answer)> {
+        let mut answer = lock(&self.answer);
+        let is_due = answer.is_due();
+        answer.settle();
+        is_due.then(|| (self.head.clone(), self.facts, Answer::new(self.number, self.facts, false)))
+    }
+
     /// The number of the request on its connection.
     pub fn number(&self) -> u64 {
         self.number
@@ -97,7 +111,7 @@ impl Request {
 
     /// Whether the peer has to be asked for the body. Notes that it was asked.
     pub fn ask_for_body(&self) -> bool {
-        self.facts.expects_continue && lock(&self.answer).ask_for_body()
+        self.facts.expects_continue && !self.is_deferred.load(Ordering::Relaxed) && lock(&self.answer).ask_for_body()
     }
 
     /// Whether another thread gave a part of the answer.
@@ -125,6 +139,21 @@ impl Request {
         }
     }
 
+    /// The head, from the method to the empty line.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// The facts that the head states.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The connection.
+    pub fn remote(&self) -> &Arc<Remote> {
+        &self.remote
+    }
+
     fn is(&self, method: &[u8]) -> bool {
         &self.head[..self.facts.method()] == method
     }
@@ -147,7 +176,7 @@ impl Request {
     }
 
     /// The path and the query of the target, as they were sent.
-    fn path_and_query(&self) -> (&str, &str) {
+    pub fn path_and_query(&self) -> (&str, &str) {
         let (_, rest) = self.authority_and_rest();
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         (if path.is_empty() { "/" } else { path }, query)
@@ -237,61 +266,7 @@ impl<'a> Slice<'a> {
 
 thread_local! {
     /// The memory in which heads are written.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Calls `note` with each field of a mapping, or of an iterable of pairs.
-fn each_field(headers: &Bound<'_, PyAny>, mut note: impl FnMut(&[u8], &[u8]) -> Result<(), Unfit>) -> PyResult<()> {
-    let mut pair = |name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>| {
-        with_latin1(name, "a field name", |name_bytes| with_latin1(value, name, |value| Ok(note(name_bytes, value)?)))
-    };
-    if let Ok(headers) = headers.cast_exact::<PyDict>() {
-        return each_item(headers, "headers", pair);
-    }
-    let pairs = match headers.cast::<PyMapping>() {
-        Ok(mapping) => mapping.items()?.into_any(),
-        Err(_) => headers.clone(),
-    };
-    let wrong = |what: &Bound<'_, PyAny>| {
-        PyTypeError::new_err(format!("headers must be a mapping or pairs of str, not {}", type_name(what)))
-    };
-    for item in pairs.try_iter().map_err(|_| wrong(headers))? {
-        let item = item?;
-        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract().map_err(|_| wrong(&item))?;
-        pair(&name, &value)?;
-    }
-    Ok(())
-}
-
-/// Calls `use_it` with a text of a field in ISO-8859-1 (RFC 9110 section 5.5).
-fn with_latin1<R>(
-    text: &Bound<'_, PyAny>,
-    whose: impl std::fmt::Display,
-    use_it: impl FnOnce(&[u8]) -> PyResult<R>,
-) -> PyResult<R> {
-    let Ok(text) = text.cast::<PyString>() else {
-        return Err(PyTypeError::new_err(format!("{whose}: must be str, not {}", type_name(text))));
-    };
-    let encoded;
-    // SAFETY: the call reads the bits of the object that tell its form, which PyO3 knows for each version of CPython. The
-    // text is not changed while its bytes are borrowed, because no `str` ever is.
-    let bytes = match unsafe { text.data() }? {
-        // A text without a character above U+00FF is stored as one byte for each, its number: ISO-8859-1.
-        PyStringData::Ucs1(bytes) if text.is_exact_instance_of::<PyString>() || bytes.is_ascii() => bytes,
-        _ => {
-            encoded = encoded_latin1(text, &whose)?;
-            encoded.as_bytes()
-        }
-    };
-    use_it(bytes)
-}
-
-/// The bytes of a text as it encodes itself: a class of the user's may do so, and `str` raises for other characters.
-#[cold]
-fn encoded_latin1<'py>(text: &Bound<'py, PyString>, whose: &dyn std::fmt::Display) -> PyResult<Bound<'py, PyBytes>> {
-    let encoded = text.call_method1("encode", ("latin-1",));
-    let encoded = encoded.map_err(|_| PyValueError::new_err(format!("{whose}: not ISO-8859-1: {text:?}")))?;
-    Ok(encoded.cast_into::<PyBytes>()?)
+    pub static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl From<Unfit> for PyErr {
@@ -463,22 +438,14 @@ impl Request {
     /// Raises the same errors as ``respond``.
     #[pyo3(signature = (status = 200, headers = None), text_signature = "($self, status=200, headers=None)")]
     fn start(&self, #[pyo3(from_py_with = integer)] status: i64, headers: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let head = self.head_of(status, headers)?;
-        let ready = {
-            let mut answer = lock(&self.answer);
-            let ready = answer.beginning(head, &http_date())?;
-            self.check_open()?;
-            answer.give(&ready)?;
-            ready
-        };
-        self.send_and_keep(ready.head, ready.then)
+        self.begin(self.head_of(status, headers)?)
     }
 
     /// Send more of the body of an answer that was begun. From any thread.
     ///
     /// Raises ``ValueError`` if the body exceeds the ``content-length`` that was given, ``RuntimeError`` if no answer
     /// was begun.
-    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         bytes_of(data, |bytes| {
             self.check_open()?;
             let piece = lock(&self.answer).piece(bytes.len())?;
@@ -498,11 +465,7 @@ impl Request {
     /// Raises ``ValueError`` if the body is shorter than the ``content-length``, ``RuntimeError`` if no answer was
     /// begun.
     fn end(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        this.check_open()?;
-        let (last, then) = lock(&this.answer).end()?;
-        Self::note_given(slf);
-        Ok(this.send([Slice::Bytes(last)], then)?)
+        Self::end_with(slf, b"")
     }
 
     /// Let another handler object take over the connection after an answer of 101, like ``Connection.hand_over``.
@@ -524,7 +487,13 @@ impl Request {
 }
 
 impl Request {
-    fn respond_with(slf: &Bound<'_, Self>, head: Head, body: Option<&Bound<'_, PyAny>>, data: &[u8]) -> PyResult<()> {
+    /// Answers with this head; `data` is the body, and `body` the object that has it.
+    pub fn respond_with(
+        slf: &Bound<'_, Self>,
+        head: Head,
+        body: Option<&Bound<'_, PyAny>>,
+        data: &[u8],
+    ) -> PyResult<()> {
         let this = slf.get();
         let mut ready = {
             let mut answer = lock(&this.answer);
@@ -544,22 +513,10 @@ impl Request {
     }
 
     fn respond_with_file(slf: &Bound<'_, Self>, answer: FileAnswer) -> PyResult<()> {
-        let this = slf.get();
         let FileAnswer { status, fields, file, offset, count } = answer;
         let mut head = Head::new(BUFFER.take(), status);
         fields.iter().try_for_each(|(name, value)| head.field(name, value))?;
-        let ready = lock(&this.answer).whole(head, count as usize, &http_date())?;
-        // Read before the answer is given, so that an error leaves the request unanswered.
-        let body = if ready.has_body { Some(FilePart::new(file, offset, count)?) } else { None };
-        this.check_open()?;
-        lock(&this.answer).give(&ready)?;
-        Self::note_given(slf);
-        let head = Slice::Bytes(&ready.head);
-        Ok(match body {
-            None => this.send([head], ready.then),
-            Some(FilePart::Read(bytes)) => this.send([head, Slice::Bytes(&bytes)], ready.then),
-            Some(FilePart::Unread(range)) => this.send([head, Slice::File(range)], ready.then),
-        }?)
+        Self::respond_with_part(slf, head, file, (offset, count))
     }
 
     /// Sends a head that was written into this thread's buffer, and keeps the memory for the next head.

@@ -1,8 +1,10 @@
 //! A running reactor beside other parts of the process: the interpreter and its lock, signals, stalls, logs, threads,
 //! executors.
 
+pub mod at_end;
 pub mod attach;
 pub mod fairness;
+pub mod lines;
 pub mod logs;
 pub mod offload;
 pub mod signals;

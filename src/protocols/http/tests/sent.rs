@@ -73,10 +73,12 @@ fn answers_of_the_machine_are_marked_too_and_those_that_were_cut_are_not() {
     server.fail_by_exception();
     assert_eq!(marks(&mut server), [(size, 0, 500, size as u64)]);
 
-    let mut server = observed(&["GET / HTTP/1.0\r\n\r\n"]);
-    server.answer(0, Start(200, &[]));
-    server.answer(0, Abandon);
-    assert_eq!((server.wire.ended.clone(), marks(&mut server)), (Some(Ended::Cut), vec![]));
+    for (request, ended) in [("GET / HTTP/1.0\r\n\r\n".to_owned(), Ended::Cut), (get("/"), Ended::Closed)] {
+        let mut server = observed(&[&request]);
+        server.answer(0, Start(200, &[]));
+        server.answer(0, Abandon);
+        assert_eq!((server.wire.ended.clone(), marks(&mut server)), (Some(ended), vec![]));
+    }
 
     let mut server = observed(&["nonsense\r\n\r\n"]);
     let (marks, sent) = (marks(&mut server), server.sent());
