@@ -3,26 +3,10 @@
 import asyncio
 import os
 
-import django
-from django.conf import settings
+import django_settings  # noqa: F401  (configures Django before its modules are imported)
 from django.core.asgi import get_asgi_application
 from django.http import FileResponse, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
-
-settings.configure(
-    SECRET_KEY="of a test",
-    ALLOWED_HOSTS=["*"],
-    ROOT_URLCONF=__name__,
-    MIDDLEWARE=[
-        "django.middleware.security.SecurityMiddleware",
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.middleware.common.CommonMiddleware",
-    ],
-    SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
-    FILE_UPLOAD_MAX_MEMORY_SIZE=100_000,
-    DATA_UPLOAD_MAX_MEMORY_SIZE=10_000_000,
-)
-django.setup()
 
 
 def plain(request):

@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import django_settings
 import django_site
 from hosting import hosted
 from support import PATIENCE
@@ -12,7 +13,11 @@ from support import PATIENCE
 
 @pytest.fixture(scope="module")
 def client():
-    with hosted(django_site.application) as url, httpx.Client(base_url=url, timeout=PATIENCE) as client:
+    with (
+        django_settings.urls(django_site),
+        hosted(django_site.application) as url,
+        httpx.Client(base_url=url, timeout=PATIENCE) as client,
+    ):
         yield client
 
 

@@ -9,10 +9,10 @@ import pytest
 from support import need, skip_outside_ci
 
 try:
-    import django
     import flask
     import httpx
-    from django.conf import settings as django_settings
+
+    import django_settings
 except ImportError:
     skip_outside_ci("flask, django and httpx are not installed (pip install -r requirements-dev.txt)")
 
@@ -57,6 +57,7 @@ def flask_app() -> flask.Flask:
 
 
 def django_app():
+    """The application, and the views by their paths."""
     from django import http
     from django.core.wsgi import get_wsgi_application
     from django.urls import path
@@ -85,24 +86,14 @@ def django_app():
 
     views = {"form": form, "count": count, "stream": stream, "upload": upload, "json": json}
     urls = [path(name, view) for name, view in {**views, "download": download, "wrong": wrong}.items()]
-    django_settings.configure(
-        SECRET_KEY=KEY,
-        ALLOWED_HOSTS=["*"],
-        ROOT_URLCONF=type("Urls", (), {"urlpatterns": urls}),
-        MIDDLEWARE=[
-            "django.contrib.sessions.middleware.SessionMiddleware",
-            "django.middleware.common.CommonMiddleware",
-        ],
-        SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
-        LOGGING_CONFIG=None,
-    )
-    django.setup()
-    return get_wsgi_application()
+    return get_wsgi_application(), type("Urls", (), {"urlpatterns": urls})
 
 
 @pytest.fixture(scope="module")
 def apps():
-    return {"flask": flask_app(), "django": django_app()}
+    django, urls = django_app()
+    with django_settings.urls(urls):
+        yield {"flask": flask_app(), "django": django}
 
 
 @pytest.fixture(params=["flask", "django"])
