@@ -1,13 +1,16 @@
 """`send` makes an answer of messages; wrong ones are clear errors."""
 
 import asyncio
+import gc
+import weakref
+from contextlib import ExitStack
 
 import pytest
 
 import goev
 from asgi_support import TEXT, body_message, hello, sending, start_message
 from http_support import get, post
-from support import PATIENCE, eventually
+from support import PATIENCE, Client, eventually
 
 
 def test_a_whole_answer(client_of):
@@ -198,6 +201,45 @@ def test_an_exception_behind_the_answer_is_logged_and_the_connection_goes_on(cli
     assert client.ask(get()).body == client.ask(get()).body == b"ok"
     assert "KeyError" in log.next()[1]
     assert "KeyError" in log.next()[1]
+
+
+def answer_once(factory):
+    """Serve one request; nothing of the server is left."""
+    with goev.Reactor(pollers=1, asyncio=True) as reactor, ExitStack() as stack:
+        acceptor = goev.Acceptor(reactor, "127.0.0.1:0", factory)
+        reactor.start()
+        client = stack.enter_context(Client(acceptor.address))
+        client.send(get())
+        assert client.receive(15) == b"HTTP/1.1 200 OK"
+
+
+def test_an_exception_that_an_application_keeps_can_be_collected():
+    """Its frame holds the connection, which holds the application."""
+
+    class App:
+        async def __call__(self, scope, receive, send):
+            await send(start_message())
+            await send(body_message(b"ok"))
+
+    class Site(goev.asgi.Connection):
+        app = App()
+
+        def on_request(self, request):
+            try:
+                raise KeyError("kept")
+            except KeyError as error:
+                self.app.error = error
+            super().on_request(request)
+
+    answer_once(Site)
+    app = weakref.ref(Site.app)
+    del Site, App
+
+    def is_gone():
+        gc.collect()
+        return app() is None
+
+    eventually(is_gone, "the application is collected")
 
 
 def test_an_application_that_is_no_coroutine(client_of, log):

@@ -13,7 +13,7 @@ MOST_CHAINED = 32  # exceptions of a chain that are looked at
 class Waiters:
     """The tasks that wait for one thing. A wait that is cancelled leaves nothing behind.
 
-    An exchange takes them as one future, and wakes all of them by ``set_result``.
+    An exchange takes them as one object, and wakes all of them by ``told``.
     """
 
     def __init__(self, exchange: AsgiExchange) -> None:
@@ -34,7 +34,7 @@ class Waiters:
         """Have the exchange wake them when there may be a message, once."""
         if not self._is_watching:
             self._is_watching = True
-            self._exchange._wait(self)
+            self._exchange._tell(self)
 
     def wake(self) -> None:
         futures, self._futures = self._futures, {}
@@ -42,10 +42,8 @@ class Waiters:
             if not future.done():
                 future.set_result(None)
 
-    def done(self) -> bool:
-        return False
-
-    def set_result(self, _: None) -> None:
+    def told(self) -> None:
+        """There may be a message."""
         self._is_watching = False
         _waiting.pop(self._exchange, None)
         self.wake()

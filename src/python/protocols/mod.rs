@@ -43,6 +43,11 @@ pub type FaceRef = &'static &'static dyn Face;
 
 /// The handler class of a protocol, as the dispatch sees it.
 pub trait Face: Sync {
+    /// The face that this one stands on. It does all that this one does not do itself.
+    fn below(&self) -> Option<&'static dyn Face> {
+        None
+    }
+
     /// Sets the protocol of a connection, just before `on_open`, because input may have arrived already.
     fn set_up(&self, poller: &Poller, names: &Names, token: Token, handler: &Bound<'_, PyAny>) -> PyResult<()>;
 
@@ -55,7 +60,9 @@ pub trait Face: Sync {
         contexts: &Contexts,
         token: Token,
         handler: &Bound<'py, PyAny>,
-    ) -> Option<Called<'a, 'py>>;
+    ) -> Option<Called<'a, 'py>> {
+        self.below()?.call(poller, names, contexts, token, handler)
+    }
 
     /// Calls the handler because the output before `mark`, of its protocol, was sent. `None` if it wants no call.
     fn passed<'a, 'py>(
@@ -65,19 +72,23 @@ pub trait Face: Sync {
         handler: &Bound<'py, PyAny>,
         mark: Foreign,
     ) -> Option<Called<'a, 'py>> {
-        let _ = (poller, names, handler, mark);
-        None
+        self.below()?.passed(poller, names, handler, mark)
     }
 
     /// Acts on a callback that returned `False`.
     fn decline(&self, poller: &Poller, token: Token) {
-        poller.close(token);
+        match self.below() {
+            Some(below) => below.decline(poller, token),
+            None => poller.close(token),
+        }
     }
 
     /// Acts on a callback that raised `error`, which is logged already.
     fn fail(&self, py: Python<'_>, poller: &Poller, token: Token, about: Option<Bound<'_, PyAny>>, error: PyErr) {
-        let _ = (py, about);
-        poller.fail(token, Box::new(error));
+        match self.below() {
+            Some(below) => below.fail(py, poller, token, about, error),
+            None => poller.fail(token, Box::new(error)),
+        }
     }
 
     /// The handler that comes before `handler` on an accepted connection and hands over to it: a handshake. The method
@@ -116,6 +127,8 @@ pub trait Face: Sync {
 
     /// Runs when the connection has ended; `on_close` follows.
     fn end(&self, handler: &Bound<'_, PyAny>, protocol: Option<Box<dyn Protocol>>) {
-        let _ = (handler, protocol);
+        if let Some(below) = self.below() {
+            below.end(handler, protocol);
+        }
     }
 }

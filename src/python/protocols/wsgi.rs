@@ -14,7 +14,6 @@ use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use super::http::{self, HttpConnection};
 use super::request::Request;
 use super::{Called, Face};
-use crate::error::Foreign;
 use crate::poller::Poller;
 use crate::protocols::Protocol;
 use crate::protocols::http::Http;
@@ -69,10 +68,14 @@ impl WsgiConnection {
 
 static FACE: &dyn Face = &Apps;
 
-/// The face of WSGI: that of HTTP, with a sink beside it.
+/// The face of WSGI: that of HTTP, with a sink of requests beside it.
 struct Apps;
 
 impl Face for Apps {
+    fn below(&self) -> Option<&'static dyn Face> {
+        Some(http::FACE)
+    }
+
     fn set_up(&self, poller: &Poller, names: &Names, token: Token, handler: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = handler.py();
         let wsgi = handler.cast::<WsgiConnection>()?;
@@ -111,27 +114,5 @@ impl Face for Apps {
             delivers
         })?;
         if delivered { None } else { http::FACE.call(poller, names, contexts, token, handler) }
-    }
-
-    fn passed<'a, 'py>(
-        &self,
-        poller: &Poller,
-        names: &'a Names,
-        handler: &Bound<'py, PyAny>,
-        mark: Foreign,
-    ) -> Option<Called<'a, 'py>> {
-        http::FACE.passed(poller, names, handler, mark)
-    }
-
-    fn end(&self, handler: &Bound<'_, PyAny>, protocol: Option<Box<dyn Protocol>>) {
-        http::FACE.end(handler, protocol);
-    }
-
-    fn decline(&self, poller: &Poller, token: Token) {
-        http::FACE.decline(poller, token);
-    }
-
-    fn fail(&self, py: Python<'_>, poller: &Poller, token: Token, about: Option<Bound<'_, PyAny>>, error: PyErr) {
-        http::FACE.fail(py, poller, token, about, error);
     }
 }

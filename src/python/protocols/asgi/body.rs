@@ -32,7 +32,7 @@ pub struct Body {
     is_taken: bool,
     /// Nothing more comes.
     pub is_lost: bool,
-    /// Futures of those who wait for a message.
+    /// Objects that are told when there may be a message.
     pub waiters: Vec<Py<PyAny>>,
 }
 

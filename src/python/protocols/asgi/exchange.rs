@@ -97,11 +97,7 @@ impl Exchange {
     fn wake(&self, py: Python<'_>) {
         let waiters = std::mem::take(&mut self.lock().body.waiters);
         for waiter in waiters {
-            let woken = waiter.call_method0(py, intern!(py, "done")).and_then(|done| match done.is_truthy(py)? {
-                true => Ok(py.None()),
-                false => waiter.call_method1(py, intern!(py, "set_result"), (py.None(),)),
-            });
-            if let Err(error) = woken {
+            if let Err(error) = waiter.call_method0(py, intern!(py, "told")) {
                 error.write_unraisable(py, None);
             }
         }
@@ -416,9 +412,9 @@ impl Exchange {
         Ok(Some(message))
     }
 
-    /// Has the future set when there may be a message.
-    fn _wait(&self, future: Bound<'_, PyAny>) {
-        self.lock().body.waiters.push(future.unbind());
+    /// Have ``waiters.told()`` called, once, when there may be a message.
+    fn _tell(&self, waiters: Bound<'_, PyAny>) {
+        self.lock().body.waiters.push(waiters.unbind());
     }
 
     /// The connection; ``None`` after its end.
@@ -428,6 +424,7 @@ impl Exchange {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.request)?;
         match self.state.try_lock().as_deref() {
             Ok(state) => state.body.waiters.iter().try_for_each(|waiter| visit.call(waiter)),
             Err(_) => Ok(()),

@@ -20,21 +20,21 @@ mod scope;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 
 use self::exchange::Exchange;
 use self::scope::Scopes;
+use super::Face;
 use super::http::{self, HttpConnection, limits_of_one, speak};
 use super::request::Request;
-use super::{Called, Face};
-use crate::error::Foreign;
 use crate::poller::Poller;
 use crate::protocols::Protocol;
 use crate::protocols::http::Http;
 use crate::python::callbacks::Names;
-use crate::python::contexts::Contexts;
 use crate::python::tables::with_poller;
 use crate::slots::Token;
 
@@ -172,6 +172,19 @@ impl AsgiConnection {
             }
         });
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.scopes.get().map_or(Ok(()), |scopes| scopes.traverse(&visit))?;
+        match self.current.try_lock().as_deref() {
+            Ok(Some(exchange)) => visit.call(exchange),
+            _ => Ok(()),
+        }
+    }
+
+    /// The scopes stay, because requests read them without a lock. Another object of a circle is cleared.
+    fn __clear__(&self) {
+        self.set_current(None);
+    }
 }
 
 static FACE: &dyn Face = &Requests;
@@ -180,32 +193,15 @@ static FACE: &dyn Face = &Requests;
 struct Requests;
 
 impl Face for Requests {
+    fn below(&self) -> Option<&'static dyn Face> {
+        Some(http::FACE)
+    }
+
     /// Bodies come in pieces, and requests one after the other.
     fn set_up(&self, poller: &Poller, names: &Names, token: Token, handler: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut http = Http::new(limits_of_one(handler)?, true);
         http.keep_empty_whole();
         speak(poller, names, token, handler, http)
-    }
-
-    fn call<'a, 'py>(
-        &self,
-        poller: &Poller,
-        names: &'a Names,
-        contexts: &Contexts,
-        token: Token,
-        handler: &Bound<'py, PyAny>,
-    ) -> Option<Called<'a, 'py>> {
-        http::FACE.call(poller, names, contexts, token, handler)
-    }
-
-    fn passed<'a, 'py>(
-        &self,
-        poller: &Poller,
-        names: &'a Names,
-        handler: &Bound<'py, PyAny>,
-        mark: Foreign,
-    ) -> Option<Called<'a, 'py>> {
-        http::FACE.passed(poller, names, handler, mark)
     }
 
     fn end(&self, handler: &Bound<'_, PyAny>, protocol: Option<Box<dyn Protocol>>) {
@@ -214,13 +210,5 @@ impl Face for Requests {
             connection.get().lose(handler.py());
             connection.get().set_current(None);
         }
-    }
-
-    fn decline(&self, poller: &Poller, token: Token) {
-        http::FACE.decline(poller, token);
-    }
-
-    fn fail(&self, py: Python<'_>, poller: &Poller, token: Token, about: Option<Bound<'_, PyAny>>, error: PyErr) {
-        http::FACE.fail(py, poller, token, about, error);
     }
 }

@@ -1,5 +1,7 @@
 //! The scope of a request.
 
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -64,6 +66,12 @@ impl Scopes {
         let made = py.import("goev.asgi.scopes")?.call_method1("template", (handler,))?;
         let (app, template, root_path, has_proxies) = made.extract()?;
         Ok(Self { app, template, root_path, has_proxies })
+    }
+
+    /// Shows the collector of garbage the objects that an application may reach.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.app)?;
+        visit.call(&self.template)
     }
 
     pub fn app<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
