@@ -14,7 +14,7 @@
 //! * [`journal`]: a file of lines that pollers write to without waiting
 //! * [`system`]: the system calls
 //! * [`proxy`]: headers of the PROXY protocol; pure values
-//! * [`timer`], [`options`], [`slots`], [`data`], [`sink`], [`error`], `capacity`: values, with no sockets, no clock, no Python
+//! * [`timer`], [`options`], [`slots`], [`data`], [`recorder`], [`error`], `capacity`: values, with no sockets, no clock, no Python
 
 mod capacity;
 pub mod connection;
@@ -27,8 +27,8 @@ pub mod poller;
 pub mod protocols;
 pub mod proxy;
 pub mod reactor;
+pub mod recorder;
 pub mod shared;
-pub mod sink;
 pub mod slots;
 pub mod sources;
 pub mod system;

@@ -45,7 +45,7 @@ def lines_with(pattern: re.Pattern[str], source: Source, code: str) -> Iterator[
 
 # From low to high; a file imports its own layer and those before it.
 LAYERS = [
-    ("error", "data", "sink", "slots", "capacity"),
+    ("error", "data", "recorder", "slots", "capacity"),
     ("options", "timer", "proxy"),
     ("system",),
     ("journal",),
@@ -249,7 +249,7 @@ def imports_of_python_go_in_no_circle(crate: Crate, source: Source) -> Iterator[
 LONGEST = 600
 REASON = re.compile(r"(?://!.*\n)*//! Longer than \S")
 PURE = re.compile(
-    r"src/(?:protocols/.*|proxy/.*|timer|error|data|sink|options|slots|capacity|connection/(?:buffer|phase|guards))\.rs"
+    r"src/(?:protocols/.*|proxy/.*|timer|error|data|recorder|options|slots|capacity|connection/(?:buffer|phase|guards))\.rs"
 )
 IMPURE = re.compile(
     r"\b(mio|socket2|Instant::now|SystemTime|(?:Tcp|Unix|Udp)(?:Stream|Socket|Listener|Datagram)|std::(?:thread|fs)|"

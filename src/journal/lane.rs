@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::records::{PREFIX, Records};
 use super::shared::Shared;
-use crate::sink::Sink;
+use crate::recorder::Recorder;
 use crate::system::fork;
 
 /// Bytes that wait from which the writer does not linger.
@@ -55,7 +55,7 @@ impl Lane {
     }
 }
 
-impl Sink for Lane {
+impl Recorder for Lane {
     fn now(&self) -> u64 {
         self.shared.clock.now()
     }

@@ -30,7 +30,7 @@ pub use target::Place;
 pub use writer::Tell;
 
 use crate::error::Error;
-use crate::sink::Render;
+use crate::recorder::Render;
 use crate::system::fork;
 use shared::Shared;
 use target::Target;

@@ -21,7 +21,7 @@ pub struct Settings {
     pub capacity: usize,
     /// The share of records that is kept, more than 0, at most 1.
     pub sample: f64,
-    /// The answer of [`crate::sink::Sink::needs`].
+    /// The answer of [`crate::recorder::Recorder::needs`].
     pub needs: u8,
     /// The time for which records gather before they are written.
     pub linger: Duration,

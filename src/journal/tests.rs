@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::mpsc;
 
 use super::*;
-use crate::sink::{Sink, Time};
+use crate::recorder::{Recorder, Time};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::records::{Records, each_of};
 use super::shared::Shared;
 use super::target::Target;
-use crate::sink::{Render, Time};
+use crate::recorder::{Render, Time};
 use crate::system::clock;
 
 /// Bytes of lines that are written at once.

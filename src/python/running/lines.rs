@@ -10,7 +10,7 @@ use pyo3::types::{IntoPyDict, PyBytes, PyDict};
 use crate::journal::{CAPACITIES, Counted, Journal, Lane, Place, Settings};
 use crate::python::running::at_end;
 use crate::python::values::arguments::{seconds, size_within};
-use crate::sink::{Render, Sink, Time};
+use crate::recorder::{Recorder, Render, Time};
 
 /// Lines that are the records themselves.
 struct Plain;

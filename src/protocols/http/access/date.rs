@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::sink::Time;
+use crate::recorder::Time;
 
 const SECOND: u64 = 1_000_000_000;
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

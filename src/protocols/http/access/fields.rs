@@ -4,9 +4,9 @@ use super::record::Record;
 use super::text::{Value, from_base64};
 use crate::protocols::http::characters::{TOKEN, are_all_in};
 
-/// A bit of [`crate::sink::Sink::needs`]: the fields of the request, not only its line.
+/// A bit of [`crate::recorder::Recorder::needs`]: the fields of the request, not only its line.
 pub(super) const REQUEST_FIELDS: u8 = 1;
-/// A bit of [`crate::sink::Sink::needs`]: the fields of the answer.
+/// A bit of [`crate::recorder::Recorder::needs`]: the fields of the answer.
 pub(super) const ANSWER_FIELDS: u8 = 2;
 
 /// A value of a line.

@@ -4,7 +4,7 @@ use super::date::Dates;
 use super::fields::{Field, Known, NAMES, named, value_of};
 use super::record::Record;
 use super::text::{Value, quote};
-use crate::sink::{Render, Time};
+use crate::recorder::{Render, Time};
 
 /// The Common Log Format.
 const COMMON: &str = r#"{peer} - {user} [{time}] "{request}" {status} {body_bytes}"#;
@@ -82,7 +82,7 @@ impl Format {
         Ok(Self { pieces })
     }
 
-    /// The answer of [`crate::sink::Sink::needs`] for this format.
+    /// The answer of [`crate::recorder::Recorder::needs`] for this format.
     pub fn needs(&self) -> u8 {
         let Some(pieces) = &self.pieces else {
             return JSON.iter().fold(0, |needs, (_, known)| needs | Field::Known(*known).needs());

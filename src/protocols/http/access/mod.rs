@@ -27,7 +27,7 @@ pub(super) use record::Counts;
 use record::Record;
 
 use crate::data::Note;
-use crate::sink::Sink;
+use crate::recorder::Recorder;
 
 /// The status of a request that got no answer, because the connection ended before; nginx's number.
 const NO_ANSWER: u16 = 499;
@@ -36,20 +36,20 @@ const FAILURES: u16 = 500;
 
 /// The facts that all requests of a connection share, and the place of their records.
 pub struct Site {
-    sink: Arc<dyn Sink>,
+    recorder: Arc<dyn Recorder>,
     about: Vec<u8>,
 }
 
 impl Site {
     /// `peer` is an address without its port; `tls` the version of TLS; `poller` the number of the poller.
-    pub fn new(sink: Arc<dyn Sink>, peer: Option<(&str, u16)>, tls: Option<&str>, poller: usize) -> Self {
+    pub fn new(recorder: Arc<dyn Recorder>, peer: Option<(&str, u16)>, tls: Option<&str>, poller: usize) -> Self {
         let (peer, port) = peer.map_or(("unix:", String::new()), |(peer, port)| (peer, port.to_string()));
         let about = record::about(peer, &port, tls.unwrap_or(""), poller);
-        Self { sink, about }
+        Self { recorder, about }
     }
 
     fn needs(&self, part: u8) -> bool {
-        self.sink.needs() & part != 0
+        self.recorder.needs() & part != 0
     }
 }
 
@@ -69,7 +69,7 @@ impl Access {
     /// A request is handed out or refused; `head` is its head, as far as it came.
     pub fn begin(&mut self, number: u64, head: &[u8]) {
         let needed = if self.site.needs(REQUEST_FIELDS) { head } else { first_line(head) };
-        let (site, began) = (self.site.clone(), self.site.sink.now());
+        let (site, began) = (self.site.clone(), self.site.recorder.now());
         let counts = Counts { status: NO_ANSWER, ..Counts::default() };
         let head = needed.to_vec();
         self.due.push_back(Box::new(Entry { site, number, began, counts, is_whole: false, head, answer: Vec::new() }));
@@ -123,12 +123,12 @@ impl Note for Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let Self { site, began, counts, is_whole, head, answer, .. } = self;
-        if counts.status < FAILURES && !site.sink.draws() {
+        if counts.status < FAILURES && !site.recorder.draws() {
             return;
         }
-        let (began, ended, counts, is_whole) = (*began, site.sink.now(), *counts, *is_whole);
+        let (began, ended, counts, is_whole) = (*began, site.recorder.now(), *counts, *is_whole);
         let record = Record { began, ended, counts, is_whole, about: &site.about, head, answer };
-        record.put(&*site.sink);
+        record.put(&*site.recorder);
     }
 }
 

@@ -1,6 +1,6 @@
 //! A request and its answer as the bytes of a record: written by the connection, read by [`super::Lines`].
 
-use crate::sink::Sink;
+use crate::recorder::Recorder;
 
 /// The counts of one answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Puts the record into a sink: numbers of fixed sizes, then the texts.
-    pub fn put(&self, sink: &dyn Sink) {
+    /// Puts the record into a recorder: numbers of fixed sizes, then the texts.
+    pub fn put(&self, recorder: &dyn Recorder) {
         let mut numbers = [0; 48];
         let (mut at, lens) = (0, [self.about.len() as u64, self.head.len() as u64]);
         for number in [self.began, self.ended, self.counts.bytes, self.counts.head << 1 | u64::from(self.is_whole)] {
@@ -40,7 +40,7 @@ impl<'a> Record<'a> {
         numbers[at..at + 2].copy_from_slice(&self.counts.status.to_le_bytes());
         numbers[at + 2..at + 8].copy_from_slice(&lens[0].to_le_bytes()[..6]);
         numbers[at + 8..].copy_from_slice(&lens[1].to_le_bytes());
-        sink.put(&[&numbers, self.about, self.head, self.answer]);
+        recorder.put(&[&numbers, self.about, self.head, self.answer]);
     }
 
     /// Reads a record.

@@ -7,9 +7,9 @@ use super::*;
 use crate::protocols::fake::FakeWire;
 use crate::protocols::http::{Answer, Facts, Head, Http, Limits};
 use crate::protocols::{Closing, Protocol};
-use crate::sink::{Render, Time};
+use crate::recorder::{Render, Time};
 
-/// A sink that keeps records; each reading of its clock takes a second.
+/// A recorder that keeps records; each reading of its clock takes a second.
 #[derive(Default)]
 struct Kept {
     format: &'static str,
@@ -18,7 +18,7 @@ struct Kept {
     draws: bool,
 }
 
-impl Sink for Kept {
+impl Recorder for Kept {
     fn now(&self) -> u64 {
         self.seconds.fetch_add(1, Ordering::Relaxed) * 1_000_000_000
     }
