@@ -3,10 +3,11 @@
 import asyncio
 import os
 
-import django_settings  # noqa: F401  (configures Django before its modules are imported)
 from django.core.asgi import get_asgi_application
 from django.http import FileResponse, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
+
+import django_settings  # noqa: F401  (configures Django before its modules are imported)
 
 
 def plain(request):
