@@ -16,7 +16,8 @@ from matrix import PYTHONS, Wheel
 SERVED = Path(__file__).with_name("served.py")
 ASK = "import sysconfig; print(sysconfig.get_config_var('SOABI'))"
 PATIENCE = 900.0  # seconds for one command
-PIP = ("install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps")
+# With an index, because an sdist needs maturin.
+PIP = ("install", "--quiet", "--disable-pip-version-check", "--no-deps")
 PYTHON_SYMBOL = re.compile(r"^Error relocating \S+: _?Py\w+: symbol not found$")
 # The suite of Debian that has the version; none has 3.12 or free threading.
 SUITES = {"3.11": "bookworm", "3.13": "trixie", "3.14": "forky"}
