@@ -116,6 +116,23 @@ def test_a_worker_that_does_not_answer_keeps_its_last_snapshot():
     assert value(text, "goev_worker_scrape_age_seconds", worker="fine") == 0
 
 
+def test_a_worker_that_is_retired_while_another_hangs_is_counted_once():
+    totals = Totals()
+
+    async def answer():
+        return made_up(1, callbacks=10)
+
+    async def hang():
+        while True:
+            await asyncio.sleep(0.001)
+            totals.retire("ended")
+
+    asyncio.run(refresh(totals, {"ended": answer, "stuck": hang}, timeout=0.1))
+    text = totals.text()
+    assert value(text, "goev_callbacks_total") == 10
+    assert 'worker="ended"' not in text
+
+
 def test_without_workers_there_is_nothing_to_wait_for():
     asyncio.run(refresh(Totals(), {}))
 

@@ -1,11 +1,16 @@
 """Metrics and health of a service: the supervisor asks its workers, and keeps what those that ended had counted."""
 
+import asyncio
 import os
 import re
 import signal
+import socket
 
 import pytest
 
+from goev.service import Settings
+from goev.service.channel import packed
+from goev.service.process import StartFailed, Worker
 from service_support import PLAIN, SLOW, Service, request
 from support import Client, eventually
 
@@ -38,7 +43,11 @@ STAND_IN = """
         return Page
 
     stand_in.Totals, stand_in.snapshot, stand_in.pages = Totals, snapshot, pages
-    stand_in.process_figures = dict
+    async def refresh(totals, workers):
+        for worker_id, ask in workers.items():
+            totals.update(worker_id, await ask())
+
+    stand_in.refresh, stand_in.process_figures, stand_in.SupervisorFigures = refresh, dict, dict
     sys.modules["goev.metrics"] = stand_in
     exposition = types.ModuleType("goev.metrics.exposition")
     exposition.check_installed = lambda: None
@@ -118,3 +127,22 @@ def test_a_reload_and_an_upgrade_lose_no_count_although_nobody_has_asked_before(
         assert b'goev_worker_restarts_total{reason="reload"} 1.0' in ask(tmp_path, "/metrics")
         assert service.end() == 0
         assert not (tmp_path / "metrics").exists()
+
+
+def test_a_worker_that_answers_and_ends_at_once_gives_its_figures_once():
+    """Else they would be added again to those that it had left."""
+
+    async def answered_and_ended() -> None:
+        ours, theirs = socket.socketpair()
+        stacks, write = os.pipe()
+        os.close(write)
+        worker = Worker(0, 1, ours, stacks, Settings(target="app:Site"))
+        asked = asyncio.ensure_future(worker.snapshot())
+        await asyncio.sleep(0)
+        theirs.sendall(packed({"is": "metrics", "number": 1, "snapshot": {"accepted": 1}}))
+        theirs.close()
+        worker.ended(0)
+        with pytest.raises(StartFailed, match="it has ended"):
+            await asked
+
+    asyncio.run(answered_and_ended())

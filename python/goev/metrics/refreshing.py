@@ -24,14 +24,22 @@ async def refresh(
     """
     if timeout <= 0:
         raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
-    tasks = {worker: asyncio.ensure_future(ask()) for worker, ask in workers.items()}
+
+    async def update(worker: Hashable, ask: Callable[[], Coroutine[Any, Any, Snapshot]]) -> None:
+        try:
+            snapshot = await ask()
+        except (Exception, asyncio.CancelledError):
+            return
+        # At once: a worker that is retired while others are awaited must not come back.
+        totals.update(worker, snapshot)
+
+    tasks = [asyncio.ensure_future(update(worker, ask)) for worker, ask in workers.items()]
     if not tasks:
         return
     try:
-        done, _ = await asyncio.wait(tasks.values(), timeout=timeout)
+        done, _ = await asyncio.wait(tasks, timeout=timeout)
     finally:
-        for task in tasks.values():
+        for task in tasks:
             task.cancel()
-    for worker, task in tasks.items():
-        if task in done and not task.cancelled() and task.exception() is None:
-            totals.update(worker, task.result())
+    for task in done:
+        task.result()

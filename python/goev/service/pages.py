@@ -1,28 +1,23 @@
 """Metrics and health checks of a service, answered by the supervisor from figures that the workers send."""
 
-from asyncio import Future, gather, get_running_loop, wait_for
-from contextlib import suppress
-from importlib import import_module
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
+from goev import metrics
 from goev._core import Acceptor
 from goev.asyncio import reactor
-from goev.service.process import StartFailed, Worker
+from goev.service.process import Worker
 
 if TYPE_CHECKING:
     from goev.service.supervisor import Supervisor
-
-PATIENCE = 1.0  # seconds that a worker has for its figures
 
 
 class Pages:
     """The address of the metrics; a ``goev.metrics.Source``."""
 
     def __init__(self, supervisor: "Supervisor") -> None:
-        self._metrics = metrics = import_module("goev.metrics")
         self._supervisor = supervisor
         self._totals = metrics.Totals()
-        self._number = 0
         address = supervisor.sockets.metrics
         assert address is not None
         self._acceptor = Acceptor(reactor(), address.sockets[0], metrics.pages(self))
@@ -40,24 +35,11 @@ class Pages:
 
     async def collect(self) -> str:
         """The figures of all workers as text. One that does not answer in time counts with its last figures."""
-        self._number += 1
-        workers = [worker for worker in self._supervisor.workers.values() if worker.has_served]
-        await gather(*(self._ask(worker, self._number) for worker in workers))
-        self._totals.labels = {worker.pid: self._label(worker) for worker in self._supervisor.workers.values()}
-        text: str = self._totals.text(self._figures())
-        return text
-
-    async def _ask(self, worker: Worker, number: int) -> None:
-        answer: Future[Any] = get_running_loop().create_future()
-        worker.answers[number] = answer
-        worker.channel.send({"do": "metrics", "number": number})
-        with suppress(TimeoutError, StartFailed):
-            self._update(worker, await wait_for(answer, PATIENCE))
-        worker.answers.pop(number, None)
-
-    def _update(self, worker: Worker, snapshot: Any) -> None:
-        if snapshot is not None:
-            self._totals.update(worker.pid, snapshot)
+        workers = self._supervisor.workers.values()
+        asked: dict[Hashable, Any] = {worker.pid: worker.snapshot for worker in workers if worker.has_served}
+        await metrics.refresh(self._totals, asked)
+        self._totals.labels = {worker.pid: self._label(worker) for worker in workers}
+        return self._totals.text(self._figures())
 
     def _label(self, worker: Worker) -> str:
         """The number of its place, which its successor takes over when the worker stops."""
@@ -71,18 +53,19 @@ class Pages:
         number = stopping.index(worker.pid) if worker.pid in stopping else len(stopping)
         return f"{worker.place}-stopping{number or ''}"
 
-    def _figures(self) -> dict[str, Any]:
+    def _figures(self) -> metrics.SupervisorFigures:
         supervisor = self._supervisor
-        return {
-            "process": self._metrics.process_figures(),
-            "restarts": dict(supervisor.restarts),
-            "workers_wanted": sum(1 for place in supervisor.places if place.is_wanted),
-            "workers_ready": sum(1 for worker in supervisor.workers.values() if worker.serves),
-        }
+        return metrics.SupervisorFigures(
+            process=metrics.process_figures(),
+            restarts=dict(supervisor.restarts),
+            workers_wanted=sum(1 for place in supervisor.places if place.is_wanted),
+            workers_ready=sum(1 for worker in supervisor.workers.values() if worker.serves),
+        )
 
     def retire(self, worker: Worker) -> None:
         """The worker has ended; its sums stay."""
-        self._update(worker, worker.last)
+        if worker.last is not None:
+            self._totals.update(worker.pid, worker.last)
         self._totals.retire(worker.pid)
 
     def left(self) -> Any:

@@ -55,7 +55,8 @@ class Worker:
         self.served = 0
         self.pollers = 0
         self.report = (0, 0)
-        self.answers: dict[int, Future[Any]] = {}
+        self._asked = 0
+        self._answers: dict[int, Future[Any]] = {}  # to questions for its figures, by their numbers
         self.last: Any = None  # its figures at its end, if there are metrics
         self.limits = _limits(settings)
         self.channel = SupervisorEnd(end, self._take)
@@ -98,7 +99,7 @@ class Worker:
                 self.stands, self.memory = message["stands"], message["memory"]
                 self.served = message["served"]
             case "metrics":
-                asked = self.answers.pop(message["number"], None)
+                asked = self._answers.get(message["number"])
                 if asked is not None and not asked.done():
                     asked.set_result(message["snapshot"])
             case "ended":
@@ -119,6 +120,20 @@ class Worker:
     def written(self) -> str:
         """Its last words: a traceback, or the stacks of its threads."""
         return "\n".join(filter(None, [self._failure, self._written.decode(errors="replace").strip()]))
+
+    async def snapshot(self) -> Any:
+        """Its figures now. Raises ``StartFailed`` if it has ended: then ``last`` has them."""
+        self._asked += 1
+        number = self._asked
+        answer = self._answers[number] = get_running_loop().create_future()
+        self.channel.send({"do": "metrics", "number": number})
+        try:
+            found = await answer
+        finally:
+            del self._answers[number]
+        if self.phase is Phase.ENDED:  # it may have answered and ended before this went on
+            raise StartFailed("it has ended")
+        return found
 
     def listen(self, name: str, sockets: Sequence[socket.socket]) -> "Future[None]":
         """Have it listen on a set of sockets; the result comes when it does."""
@@ -147,7 +162,7 @@ class Worker:
         self.phase, self.status = Phase.ENDED, status
         said = f"\n{self.written}" if self.written else ""
         failure = StartFailed(f"it {described(status)}{said}")
-        for waiting in [self.ready, *self.listening.values(), *self.answers.values()]:
+        for waiting in [self.ready, *self.listening.values(), *self._answers.values()]:
             _set(waiting, failure)
         self.close()
         self.gone.set()

@@ -12,10 +12,10 @@ import socket
 import threading
 from asyncio import FIRST_COMPLETED, Event, Task, create_task, get_running_loop, sleep, wait
 from collections.abc import Callable
-from importlib import import_module
 
 from goev import service
 from goev.asyncio import EventLoop
+from goev.metrics.exposition import check_installed
 from goev.service import logs, upgrade
 from goev.service.fleet import LAST_WORDS, MARGIN, Fleet, Place, logger, wait_briefly
 from goev.service.forking import fork
@@ -52,7 +52,7 @@ class Supervisor(Fleet):
         check_target(settings)
         _check_pid_file(settings.pid_file)
         if settings.metrics is not None:
-            import_module("goev.metrics.exposition").check_installed()  # its import would hold up the loop
+            check_installed()  # its import would hold up the loop
         logs.set_up(settings.logging, worker=None)
         adopted = upgrade.State.inherited(settings)
         if adopted is None:
