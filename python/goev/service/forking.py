@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Collection
 
 from goev.service import worker
-from goev.service.process import BLOCKED, ends
+from goev.service.process import BLOCKED, channel_ends
 
 
 def descriptors() -> set[int]:
@@ -22,22 +22,12 @@ def fork(kept: Collection[int]) -> tuple[int, socket.socket, int]:
 
     The copy keeps the descriptors ``kept``, those that were open before the supervisor began. It never returns.
     """
-    ours, theirs, read, write = ends()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-    try:
+    with channel_ends() as (ours, theirs, read, write):
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
             _be_worker({*kept, theirs.fileno(), write}, theirs, write)
-    except BaseException:
-        ours.close()
-        os.close(read)
-        raise
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        os.close(write)
     return pid, ours, read
 
 

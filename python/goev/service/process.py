@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 from asyncio import Event, Future, get_running_loop
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from typing import Any
 
@@ -276,36 +277,34 @@ def program_data() -> dict[str, Any]:
     return data
 
 
-def ends() -> tuple[socket.socket, socket.socket, int, int]:
-    """The supervisor's and the worker's end of a channel; the ends of the pipe for stacks, to read and to write."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+@contextmanager
+def channel_ends() -> Iterator[tuple[socket.socket, socket.socket, int, int]]:
+    """A channel and a pipe for stacks, for a worker that the block starts.
+
+    The ends are the supervisor's and the worker's of the channel, and those of the pipe to read and to write. After the
+    block the worker's are closed, and if it has raised the supervisor's as well. Signals wait meanwhile: one of the
+    terminal would end a worker that has no handlers yet, with a traceback.
+    """
+    with ExitStack() as always, ExitStack() as at_failure:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        at_failure.callback(ours.close)
+        always.callback(theirs.close)
         read, write = os.pipe()
-    except BaseException:
-        ours.close()
-        theirs.close()
-        raise
-    return ours, theirs, read, write
+        at_failure.callback(os.close, read)
+        always.callback(os.close, write)
+        always.callback(signal.pthread_sigmask, signal.SIG_SETMASK, signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED))
+        yield ours, theirs, read, write
+        at_failure.pop_all()
 
 
 def spawn(settings: Settings, place: int) -> Worker:
     """Start a worker in a fresh interpreter."""
     message = first_message(settings, place, is_fresh=True)
-    ours, theirs, read, write = ends()
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    command = [sys.executable, *flags, "-m", "goev.service.worker", str(theirs.fileno()), str(write)]
-    # Until the worker has its handlers, a signal of the terminal would end it with a traceback.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-    try:
-        started = subprocess.Popen(command, pass_fds=(theirs.fileno(), write))
-    except BaseException:
-        ours.close()
-        os.close(read)
-        raise
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        os.close(write)
+    command = [sys.executable, *flags, "-m", "goev.service.worker"]
+    with channel_ends() as (ours, theirs, read, write):
+        kept = (theirs.fileno(), write)
+        started = subprocess.Popen([*command, *map(str, kept)], pass_fds=kept)
     started.returncode = 0  # the supervisor reaps it
     worker = Worker(place, started.pid, ours, read, settings)
     worker.channel.send(message)
