@@ -56,6 +56,30 @@ WAITS = """
 """
 
 
+def test_the_old_workers_have_been_told_to_stop_when_the_log_says_reloaded(tmp_path):
+    with Service(tmp_path, program=TELLS_PHASES).serving() as service:
+        service.reload(1)
+        assert service.child.line(SLOW) == "serving, stopping"
+        assert service.end() == 0
+
+
+TELLS_PHASES = """
+    import logging, sys
+    from goev.service import Settings
+    from goev.service.supervisor import Supervisor
+
+    class Phases(logging.Handler):
+        def emit(self, record):
+            if "reloaded" in record.getMessage():
+                print(*sorted(worker.phase.value for worker in supervisor.workers.values()), sep=", ", flush=True)
+
+    if __name__ == "__main__":
+        supervisor = Supervisor.of(Settings(target="app:Site", listen=("127.0.0.1:0",), grace=5.0))
+        logging.getLogger().addHandler(Phases())
+        sys.exit(supervisor.run())
+"""
+
+
 def test_an_idle_client_gets_an_answer_that_says_close(tmp_path):
     with Service(tmp_path, drain=4.0).serving() as service, Client(service.address) as client:
         old = int(request(client))

@@ -149,12 +149,9 @@ class Fleet:
 
     def _retire(self, worker: Worker) -> None:
         """Stop a worker that others have replaced."""
-        self._start(self._stopped(worker))
-
-    async def _stopped(self, worker: Worker) -> None:
         worker.stop(self.settings.grace, self.settings.drain)
         self._return_loans(worker)
-        await self._await_end(worker, self.settings.grace)
+        self._start(self._await_end(worker, self.settings.grace))
 
     async def _await_end(self, worker: Worker, grace: float) -> None:
         if not await wait_briefly(worker.gone, grace + MARGIN):
