@@ -92,7 +92,7 @@ class SupervisorEnd:
     """The supervisor's end, on its event loop. A worker that reads nothing does not hold it up."""
 
     def __init__(self, end: socket.socket, take: Callable[[Message], None]) -> None:
-        from asyncio import get_running_loop
+        from asyncio import get_running_loop  # here, because workers of plain handlers need no asyncio
 
         end.setblocking(False)
         self.end = end

@@ -19,12 +19,16 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from goev import service
 from goev._core import Acceptor, Reactor, StopReport
+from goev.logs import AccessLog
 from goev.service import logs
 from goev.service.channel import Message, WorkerEnd
 from goev.service.interfaces import Interface, interface_of
+from goev.service.loading import explain, load
 from goev.service.settings import Settings
 from goev.service.sockets import OF_PROCESS
+from goev.tls import ServerContext
 
 LEFT_ALONE = (
     signal.SIGINT,
@@ -54,7 +58,7 @@ class Worker:
         self._options: dict[str, Any] = {}
         self._acceptors: dict[str, Acceptor] = {}
         self._retired: list[Acceptor] = []  # their counters still count
-        self._access_log: Any = None
+        self._access_log: AccessLog | None = None
         self._stops = False
         self._probes: dict[int, float] = {}  # when the pollers were asked; those that answered are gone
         self._lock = threading.Lock()
@@ -69,16 +73,16 @@ class Worker:
         if settings.affinity:
             os.sched_setaffinity(0, {settings.affinity[self.place % len(settings.affinity)]})
         logs.set_up(settings.logging, worker=self.place)
-        interface = interface_of(_loaded(settings), settings)
+        target = settings.target
+        app = load(target, settings.app_dir) if isinstance(target, str) else target
+        interface = interface_of(app, settings)
         self._options = {name: value for name, value in settings.acceptor.items() if name not in OF_PROCESS}
         self._options.pop("unix_mode", None)
         if settings.tls is not None:
-            from goev.tls import ServerContext
-
             self._options["tls"] = ServerContext(**settings.tls)
         if settings.logging.access_log is not None:
             asked = settings.logging
-            self._access_log = import_module("goev.logs").AccessLog(
+            self._access_log = AccessLog(
                 asked.access_log, format=asked.access_log_format, sample=asked.access_log_sample, worker=self.place
             )
             self._options["access_log"] = self._access_log
@@ -111,7 +115,7 @@ class Worker:
 
     async def _live_on_loop(self) -> Reactor:
         """The life of an application on the event loop of its connections; the reactor has ended then."""
-        from asyncio import sleep
+        from asyncio import sleep  # here, because workers of plain handlers need no asyncio
 
         from goev.asyncio import reactor
 
@@ -170,8 +174,9 @@ class Worker:
         """The figures of this process for the metrics; ``None`` before it is ready."""
         if self.reactor is None:
             return None
-        acceptors = [*self._retired, *self._acceptors.values()]
-        return import_module("goev.metrics").snapshot([self.reactor], acceptors)
+        from goev.metrics import snapshot  # here, because it imports asyncio
+
+        return snapshot([self.reactor], [*self._retired, *self._acceptors.values()])
 
     def _listen(self, name: str, fds: list[int]) -> None:
         assert self._interface is not None
@@ -259,7 +264,7 @@ class Worker:
 
 def _run_on_loop(life: Coroutine[Any, Any, Reactor], options: dict[str, Any]) -> StopReport:
     """Run a coroutine on an event loop whose reactor has these options, and which the coroutine returns."""
-    from asyncio import Runner
+    from asyncio import Runner  # here, as in _live_on_loop
 
     from goev.asyncio import EventLoop
 
@@ -271,12 +276,6 @@ def _run_on_loop(life: Coroutine[Any, Any, Reactor], options: dict[str, Any]) ->
 def _total(counted: Any) -> int:
     """A counter, or the sum of counters by kind."""
     return sum(map(_total, counted.values())) if isinstance(counted, dict) else int(counted)
-
-
-def _loaded(settings: Settings) -> Any:
-    if not isinstance(settings.target, str):
-        return settings.target
-    return import_module("goev.service.loading").load(settings.target, settings.app_dir)
 
 
 def _unpickled(text: str) -> Any:
@@ -296,9 +295,7 @@ def serve(end: socket.socket, stacks: int) -> int:
         end: one end of a pair of Unix stream sockets.
         stacks: a descriptor for the stacks of all threads when a fatal signal comes.
     """
-    import goev.service
-
-    goev.service.is_worker = True
+    service.is_worker = True
     faulthandler.enable(stacks)
     channel = WorkerEnd(end)
     first = channel.receive()
@@ -311,14 +308,14 @@ def serve(end: socket.socket, stacks: int) -> int:
         worker.prepare()
         worker.run()
     except BaseException as error:
-        channel.send({"is": "failed", "traceback": import_module("goev.service.loading").explain(error)})
+        channel.send({"is": "failed", "traceback": explain(error)})
         return FAILED
     return 0
 
 
 def _prepare_program(data: dict[str, Any]) -> None:
     """Import the program that called ``goev.serve``, as multiprocessing does for its children."""
-    from multiprocessing.spawn import prepare
+    from multiprocessing.spawn import prepare  # here, as runpy below, because a target that is text needs neither
 
     name = data.pop("goev_main_of_package", None)
     prepare(data)
