@@ -45,6 +45,48 @@ def test_the_start_up_line_says_where_and_how_many(tmp_path):
         assert not path.exists()
 
 
+LOGS = """
+    import logging
+    import goev
+
+    class Site(goev.http.Connection):
+        def on_request(self, request):
+            logging.getLogger("shop").info("asked")
+            request.respond(200, None, b"yes")
+"""
+# A program whose handler the workers have as well, by a copy or by its import.
+WITH_A_HANDLER = """
+    import logging, sys
+    import app
+    from goev.service import Logging, Settings, run
+
+    logging.basicConfig(format="of the program: %(message)s", level=logging.INFO)
+    if __name__ == "__main__":
+        options = eval(sys.argv[1])
+        logging_ = Logging(format=options.pop("format"))
+        sys.exit(run(Settings(target=app.Site, listen=("127.0.0.1:0",), grace=5.0, logging=logging_, **options)))
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_line_of_a_worker_has_the_form_of_the_text_formatter(tmp_path, method):
+    with Service(tmp_path, LOGS, start_method=method).serving() as service:
+        service.ask()
+        service.logged(r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO     shop \[worker 0, poller 0\]: asked$")
+        assert service.end() == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_of_a_worker_is_written_once_although_the_program_has_a_handler(tmp_path, method, form):
+    with Service(tmp_path, LOGS, program=WITH_A_HANDLER, start_method=method, format=form).serving() as service:
+        service.logged("of the program: serving on")
+        service.ask()
+        service.logged("asked")
+        assert service.end() == 0
+        assert service.log.count("asked") == 1
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_worker_that_raises_at_import_ends_the_start_with_its_traceback(tmp_path, method):
     with Service(tmp_path, 'raise LookupError("no such table")', workers=2, start_method=method) as service:
@@ -334,10 +376,8 @@ def test_a_limit_that_every_worker_reaches_at_once_makes_for_pauses_and_is_told(
     with Service(tmp_path, max_memory=1).serving() as service:
         service.logged(r"worker 0 \(process \d+\) has reached max_memory \([\d,]+\)", 7, 40.0)
         times = [
-            float(hour) * 3600 + float(minute) * 60 + float(second.replace(",", "."))
-            for hour, minute, second in re.findall(
-                r"(\d\d):(\d\d):(\d\d,\d{3}) \S+ \S+ \S+ worker 0 .* serves", service.log
-            )
+            float(hour) * 3600 + float(minute) * 60 + float(second)
+            for hour, minute, second in re.findall(r"(\d\d):(\d\d):(\d\d\.\d{3}) .* worker 0 .* serves", service.log)
         ]
         assert times[-1] - times[-2] > 1.0  # the pauses grow
         assert service.end() == 0

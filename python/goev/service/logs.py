@@ -1,21 +1,18 @@
 """Log lines of a service: where they go in each of its processes, and files that are opened anew."""
 
 import logging
-from importlib import import_module
 
+from goev.logs import configure
 from goev.service.settings import Logging
-
-LINE = "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"
 
 
 def set_up(settings: Logging, *, worker: int | None) -> None:
     """Set the root logger up, in the supervisor only if the program has not done it."""
     if worker is None and logging.getLogger().handlers:
         return
-    if settings == Logging():
-        logging.basicConfig(level=logging.INFO, format=LINE, force=worker is not None)
-        return
-    import_module("goev.logs").configure(settings, worker=worker)
+    # The program may have done it in a worker, too: a copy has its handlers, and so has an import.
+    logging.basicConfig(handlers=[], force=True)
+    configure(settings, worker=worker)
 
 
 def reopen() -> None:
