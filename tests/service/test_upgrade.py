@@ -148,6 +148,29 @@ def test_a_worker_that_was_starting_at_an_upgrade_is_not_left_over(tmp_path):
         assert service.end() == 0
 
 
+# A handler whose lines wait until it is flushed, as those of StderrHandler wait for its thread.
+WAITING_LINES = """
+    import logging, logging.handlers, sys
+    from goev.service import Settings, run
+
+    if __name__ == "__main__":
+        target = logging.StreamHandler(sys.stdout)
+        waiting = logging.handlers.MemoryHandler(100, logging.CRITICAL, target)
+        logging.basicConfig(level=logging.INFO)
+        logging.getLogger("goev.service").addHandler(waiting)
+        sys.exit(run(Settings(target="app:Site", listen=("127.0.0.1:0",), grace=5.0)))
+"""
+
+
+def test_the_lines_that_wait_at_an_upgrade_are_written(tmp_path):
+    with Service(tmp_path, program=WAITING_LINES).serving() as service:
+        service.send(signal.SIGUSR2)
+        service.logged("serving on ", 2)
+        assert service.end() == 0
+        assert "serving on" in service.child.line(SLOW)
+        assert service.child.line(SLOW) == "upgrading"
+
+
 def test_a_reload_that_is_asked_for_during_an_upgrade_follows_it(tmp_path):
     with Upgradable(tmp_path, listen=("127.0.0.1:0",)).serving() as service:
         before = service.workers()

@@ -1,6 +1,7 @@
 """Workers that are copies of the supervisor. They are made between two runs of its event loop, never inside one."""
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -39,6 +40,7 @@ def _be_worker(kept: Collection[int], end: socket.socket, stacks: int) -> None:
             signal.signal(number, signal.SIG_DFL)
         _hide(kept)
         status = worker.serve(end, stacks)
+        logging.shutdown()  # lines may wait for the thread of a StderrHandler
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:

@@ -5,6 +5,7 @@ as ``goev.service.run`` and to open the addresses that are new; else a program t
 """
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -133,6 +134,7 @@ class State:
             os.set_inheritable(fd, True)
         # A signal must not end the program before it has its handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*BLOCKED, signal.SIGTTIN, signal.SIGTTOU))
+        logging.shutdown()  # lines may wait for the thread of a StderrHandler
         sys.stdout.flush()
         sys.stderr.flush()
         os.execve(sys.executable, command(), {**os.environ, VARIABLE: str(file)})
