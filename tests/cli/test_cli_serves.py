@@ -50,6 +50,20 @@ def test_a_target_is_served_until_a_signal(folder):
         assert child.end() == 0
 
 
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_a_target_may_have_the_name_of_a_module_that_python_begins_with(folder, method):
+    (folder / "chat.py").rename(folder / "site.py")
+    with Child("-m", "goev", "check", "site:Chat") as child:
+        assert child.line() == "goev: site:Chat is right"
+        assert child.end() == 0
+    options = ["--start-method", method, "--listen", f"unix:{folder}/socket"]
+    with Child("-m", "goev", "run", "site:Chat", *options) as child:
+        with connected(folder / "socket") as client:
+            assert client.ask(b"hello") == b"hello"
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == 0
+
+
 def test_a_file_is_served_with_several_workers_and_tls(folder):
     authority = Authority()
     authority.issue("localhost").files(folder)

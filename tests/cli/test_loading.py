@@ -104,6 +104,76 @@ def test_a_wrong_target_is_one_line(folder, target, text):
     assert explain(caught.value) == str(caught.value)
 
 
+# ---- names that Python, or goev, has imported already ----------------------------------------------------------------
+
+
+@pytest.fixture
+def imported(monkeypatch):
+    """The modules that were imported before, which are there again after the test."""
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("site", "email"):
+            monkeypatch.setitem(sys.modules, name, sys.modules[name])
+    return sys.modules
+
+
+def test_a_file_of_the_folder_comes_before_a_module_that_is_imported(folder, imported):
+    import site
+
+    (Path(folder) / "site.py").write_text("import site as found\napp = 'mine'\n")
+    assert load("site:app", folder) == "mine"
+    assert load("site:found.app", folder) == "mine"
+    assert site.__name__ == "site"
+    assert callable(site.getsitepackages)
+
+
+def test_a_package_of_the_folder_comes_with_its_own_modules(folder, imported):
+    import email.message
+
+    held = email.message
+    (Path(folder) / "email").mkdir()
+    (Path(folder) / "email" / "__init__.py").touch()
+    (Path(folder) / "email" / "message.py").write_text("app = 'mine'\n")
+    assert load("email.message:app", folder) == "mine"
+    assert held.Message().items() == []
+
+
+def test_a_name_without_a_file_in_the_folder_is_imported_as_before(folder, imported):
+    import email
+
+    assert load("email:message_from_string", folder) is email.message_from_string
+    with pytest.raises(TargetError, match=r"module site \(.*site\.py\) has no app"):
+        load("site:app", folder)
+
+
+def test_a_module_of_the_folder_that_is_imported_is_not_imported_again(folder, tmp_path):
+    first = load("shop:app", folder)
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    sys.modules["shop"].__file__ = str(link / "shop.py")
+    assert load("shop:app", folder) is first
+
+
+def test_a_file_that_raises_leaves_the_module_of_its_name(folder, imported):
+    import site
+
+    (Path(folder) / "site.py").write_text("raise ValueError('no database')\n")
+    with pytest.raises(TargetError, match="cannot import site: ValueError: no database") as caught:
+        load("site:app", folder)
+    assert [line for line in explain(caught.value).splitlines() if line.startswith("  File ")] == [
+        f'  File "{folder}/site.py", line 1, in <module>'
+    ]
+    assert sys.modules["site"] is site
+
+
+@pytest.mark.parametrize("name", ["sys", "goev"])
+def test_no_file_takes_the_place_of_the_interpreter_and_of_goev(folder, name):
+    (Path(folder) / f"{name}.py").write_text("app = 'mine'\n")
+    held = sys.modules[name]
+    with pytest.raises(TargetError, match=f"module {name} .*has no app"):
+        load(f"{name}:app", folder)
+    assert sys.modules[name] is held
+
+
 def test_a_folder_that_is_not_there_is_said(folder):
     with pytest.raises(TargetError, match="app_dir: there is no folder /nowhere"):
         load("shop:app", "/nowhere")

@@ -5,11 +5,14 @@ cause of the ``TargetError``, with a traceback that begins in the user's files. 
 """
 
 import importlib
+import os
 import pkgutil
 import re
 import sys
 import traceback
 from difflib import get_close_matches
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import module_from_spec
 from inspect import isclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -18,6 +21,8 @@ from typing import Any
 from goev._core import Connection
 
 DEFAULTS = ("app", "application")
+# The interpreter, the program, and what looks for its target: no file takes their places.
+_RUNNING = {*sys.builtin_module_names, "__main__", "goev"}
 _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)(?::(?P<path>\w+(?:\.\w+)*)(?P<call>\(\))?)?")
 
 
@@ -31,7 +36,8 @@ def load(target: str, app_dir: str = ".") -> Any:
     Args:
         target: ``"module:attribute"``, also with dots on both sides; ``"module:factory()"``, which is called without
             arguments; ``"module"``, which is ``"module:app"`` or ``"module:application"``.
-        app_dir: the folder that becomes the first of ``sys.path``.
+        app_dir: the folder that becomes the first of ``sys.path``. Its modules come before those of the same name that
+            were imported before, such as ``site``, which Python itself imports.
 
     Raises:
         TargetError: see its text; its ``__cause__`` is the exception of the user's code, if there was one.
@@ -72,6 +78,9 @@ def _malformed(target: str) -> str:
 
 def _import(name: str, folder: str) -> ModuleType:
     try:
+        hidden = _hidden(name.partition(".")[0], folder)
+        if hidden is not None:
+            _take_place(hidden)
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
@@ -81,6 +90,33 @@ def _import(name: str, folder: str) -> ModuleType:
         raise TargetError(f"cannot import {name}: {_last_line(error)}") from _from_user(error)
     except SystemExit as error:  # a module that is a script
         raise TargetError(f"cannot import {name}: it ended with {_last_line(error)}") from _from_user(error)
+
+
+def _hidden(name: str, folder: str) -> ModuleSpec | None:
+    """The module of the folder that an import would not find, because another one of this name was imported before."""
+    other = sys.modules.get(name)
+    if other is None or name in _RUNNING:
+        return None
+    spec = PathFinder.find_spec(name, [folder])
+    if spec is None or spec.origin is None:  # a folder without an __init__.py comes last in any import
+        return None
+    file = getattr(other, "__file__", None)
+    is_other = file is None or os.path.realpath(file) != os.path.realpath(spec.origin)
+    return spec if is_other else None
+
+
+def _take_place(spec: ModuleSpec) -> None:
+    """Import a module instead of another one of its name. Code that has imported the other one keeps it."""
+    others = {name: sys.modules[name] for name in list(sys.modules) if f"{name}.".startswith(f"{spec.name}.")}
+    for name in others:
+        del sys.modules[name]
+    sys.modules[spec.name] = module = module_from_spec(spec)
+    assert spec.loader is not None  # as there is a file
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.update(others)
+        raise
 
 
 def _no_module(name: str, missing: str, folder: str) -> str:
