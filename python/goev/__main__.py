@@ -2,9 +2,18 @@
 
 import sys
 
+from goev.cli import INTERRUPTED
+
 
 def main() -> int:
-    """Run the command line; return the exit status."""
+    """Run the command line; return the exit status. A Ctrl-C before it has begun, while it is imported, is no error."""
+    try:
+        return _main()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _main() -> int:
     try:
         import click  # noqa: F401
     except ModuleNotFoundError:

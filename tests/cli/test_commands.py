@@ -1,7 +1,9 @@
 """The commands: help, version, completion, wrong usage, and the message without click."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.shell_completion import BashComplete
@@ -133,3 +135,10 @@ def test_bash_completes_with_the_script(tmp_path):
     """
     done = run("bash", "--norc", "-c", program)
     assert done.stdout.split() == ["--workers"], done.stderr
+
+
+@pytest.mark.parametrize("program", [PROGRAM, [str(Path(sys.executable).parent / "goev")]], ids=["-m", "script"])
+def test_a_ctrl_c_while_it_is_imported_ends_it_without_a_traceback(tmp_path, program):
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    ended = run(*program, "--version", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

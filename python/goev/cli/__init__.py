@@ -3,3 +3,5 @@
 ``options`` is the one table of options. The command line, the environment, TOML files, the help and ``docs/cli.md``
 come from it. ``sources`` finds the values, ``checking`` what is wrong with them, ``commands`` are those of click.
 """
+
+INTERRUPTED = 130  # the exit status after a Ctrl-C, as of shells

@@ -7,7 +7,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 import goev
-from goev.cli import checking, dev, helping, running
+from goev.cli import INTERRUPTED, checking, dev, helping, running
 from goev.cli.options import GROUPS, OPTIONS, Option
 from goev.cli.sources import Configuration, UsageError, configuration, suggestion
 
@@ -31,7 +31,7 @@ def main() -> int:
     except UsageError as error:
         text = str(error)
     except click.Abort:
-        return 130
+        return INTERRUPTED
     click.echo(f"goev: {' '.join(text.split())}", err=True)
     return 2
 
