@@ -2,14 +2,20 @@
 
 import os
 import re
+import shlex
+import signal
+import sys
 import time
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import goev
-from support import ROOT, Child, Client
+from goev.cli.commands import commands
+from goev.cli.sources import configuration
+from support import PATIENCE, ROOT, Child, Client, eventually
 
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
 BLOCK = re.compile(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```")
@@ -21,6 +27,16 @@ PAGES = [
 ]
 PYTHON = [text for language, text in BLOCKS + PAGES if language == "python"]
 SHELL = [text for language, text in BLOCKS if language in ("sh", "shell", "bash", "console")]
+COMMAND = re.compile(r"(?m)(?:^|`)((?:\S*/)?goev (?:run|check) [^`\n]+)")
+COMMANDS = sorted(
+    {
+        (page.name, line.partition(" #")[0].rstrip())
+        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        for line in COMMAND.findall(page.read_text())
+        if "…" not in line and "--help" not in line
+    }
+)
+IN_A_CLONE = [line for page, line in COMMANDS if page == "README.md" and line.startswith(".venv/bin/goev ")]
 
 
 def listens(pid: int) -> int | None:
@@ -89,6 +105,44 @@ def test_every_example_it_names_exists():
     named = set(re.findall(r"examples/\w+\.py", README))
     assert named
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_the_commands_of_the_pages_were_found():
+    assert {"README.md", "cli.md", "deploy.md", "metrics.md", "wsgi.md", "coming-from-gunicorn.md"} <= dict(
+        COMMANDS
+    ).keys()
+    assert len(IN_A_CLONE) == 1
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_a_command_of_a_page_has_options_that_exist_and_values_that_they_take(page, line):
+    """By the parser of the command line. Nothing is imported, bound or served, and no file is read."""
+    name, *arguments = shlex.split(line)[1:]
+    values = commands.commands[name].make_context(f"goev {name}", arguments).params
+    target = values.pop("target").replace("server.toml", "module:name")
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value}
+    assert configuration(target, given, {}).problems == []
+
+
+def test_the_readme_says_how_to_install_the_command_before_it_shows_it():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    before, install, _ = README.partition("pip install '.[cli]'")
+    assert install
+    assert "cli" in extras
+    assert not re.search(r"(?m)^goev run", before)
+
+
+def test_the_command_for_a_clone_serves_as_it_stands(monkeypatch):
+    """On a free port. It says where it listens, echoes, and ends in order by SIGTERM."""
+    line = IN_A_CLONE[0].replace(":8080", "127.0.0.1:0")
+    monkeypatch.chdir(ROOT)
+    with Child(str(Path(sys.executable).with_name("goev")), *shlex.split(line)[1:]) as child:
+        eventually(lambda: "serving on" in child.errors or child.process.poll() is not None, "it serves", PATIENCE * 2)
+        (port,) = re.findall(r"serving on 127\.0\.0\.1:(\d+) .* with 2 workers", child.errors)
+        with Client(("127.0.0.1", int(port))) as client:
+            assert client.ask(b"hello") == b"hello"
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == 0, child.errors
 
 
 def codes(cell: str) -> list[str]:
