@@ -1,4 +1,4 @@
-"""The packages of a release: what is in them, their names, and the workflows that publish them.
+"""The packages of a release: their contents, their names, and the workflows that publish them.
 
 The wheel is the one that `make wheel` built. All others are built and tried by `make wheels` (docs/releasing.md).
 """
@@ -44,7 +44,7 @@ def sdist(tmp_path_factory) -> Path:
 
 
 def changed(wheel: Path, folder: Path, *, without: str = "", extra: str = "", spoiled: str = "") -> Path:
-    """A copy of the wheel with one file less, one more, or one that has other bytes."""
+    """A copy of the wheel with one file less, one file more, or one file with other bytes."""
     copy = folder / wheel.name
     with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(copy, "w") as target:
         for name in source.namelist():

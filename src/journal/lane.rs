@@ -10,7 +10,7 @@ use crate::system::fork;
 
 /// Bytes that wait from which the writer does not linger.
 const URGENT: usize = 64 * 1024;
-/// The step of a sequence that fills the range of `u64` evenly, whatever part of it one looks at: the golden ratio.
+/// The step of a sequence that fills the range of `u64` evenly, in each of its parts: the golden ratio.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 /// The way to the records of one poller.
 pub struct Lane {

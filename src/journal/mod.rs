@@ -99,7 +99,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes what waits, and ends the thread. Records that come later are dropped. False if lines were dropped because the
+    /// Writes the lines that wait, and ends the thread. Records that come later are dropped. False if lines were dropped because the
     /// file did not take them in this time.
     pub fn close(&self, timeout: Duration) -> bool {
         self.shared.begin_close();

@@ -13,7 +13,7 @@ pub(super) struct Records(Mutex<Vec<u8>>);
 
 impl Records {
     pub fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        // Whoever panics here has appended a part of a record at most, and a reader stops at such a part.
+        // A thread that panics here has appended a part of a record at most, and a reader stops at such a part.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -29,7 +29,7 @@ impl Records {
     }
 }
 
-/// The records in what [`Records::take`] returns, each with the bytes that it counted for.
+/// The records in the bytes of [`Records::take`], each with the bytes that it counted for.
 pub(super) fn each_of(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
     std::iter::from_fn(move || {
         let (prefix, rest) = bytes.split_first_chunk::<PREFIX>()?;

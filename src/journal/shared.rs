@@ -28,7 +28,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The time for lines that nobody reads as they come.
+    /// The time for lines that no reader watches as they come.
     pub const LINGER: Duration = Duration::from_millis(100);
 }
 
@@ -59,7 +59,7 @@ pub(super) struct State {
     /// So much waits that the writer shall not linger.
     pub is_urgent: bool,
     pub is_closing: bool,
-    /// Rounds that were asked for, and those of them that are done.
+    /// Rounds that were asked for, and the ones among them that are done.
     pub asked: u64,
     pub done: u64,
     /// The writer has ended.
@@ -169,7 +169,7 @@ impl Shared {
         let mut state = self.state();
         if !state.is_due() {
             self.is_asleep.store(true, Ordering::SeqCst);
-            // A record that came before the flag was set wakes nobody.
+            // A record that came before the flag was set does not wake this thread.
             while self.is_asleep.load(Ordering::SeqCst) && !state.is_due() && self.is_empty() {
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             }

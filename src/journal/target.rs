@@ -48,7 +48,7 @@ impl fmt::Display for Place {
 pub(super) struct Appended {
     /// Bytes at the front of the lines that were taken, or that the target will complete: whole lines.
     pub taken: usize,
-    /// The error that kept it from taking the rest; `None` if it stopped because it was told to, or took everything.
+    /// The error that kept the target from taking the rest; `None` if it took everything, or was to stop.
     pub error: Option<io::Error>,
 }
 
@@ -154,7 +154,7 @@ fn open_path(path: &PathBuf) -> io::Result<File> {
     let is_fifo = std::fs::metadata(path).is_ok_and(|data| data.file_type().is_fifo());
     let mut options = OpenOptions::new();
     match is_fifo {
-        // A FIFO that is open for both ways needs no reader, and keeps what was written until one comes (fifo(7)).
+        // A FIFO that is open for both ways needs no reader, and keeps written bytes until a reader comes (fifo(7)).
         true => options.read(true).write(true),
         false => options.append(true).create(true),
     };

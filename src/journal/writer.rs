@@ -134,7 +134,7 @@ impl Writer {
     }
 }
 
-/// Tells those who wait that everything until `asked` is done.
+/// Tells the waiting threads that everything until `asked` is done.
 fn tell_progress(shared: &Shared, asked: u64, has_ended: bool) {
     let mut state = shared.state();
     state.done = state.done.max(asked);

@@ -1,4 +1,4 @@
-"""Shared by the tests of ASGI: applications that report what they get, and handlers that have them."""
+"""Shared by the tests of ASGI: applications that report scopes and messages, and handlers with an application."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""`receive` gives the body as it comes, and tells of the end."""
+"""`receive` gives the body as it comes, and reports the end."""
 
 import asyncio
 import hashlib
@@ -203,7 +203,7 @@ def test_a_client_that_has_half_closed_gets_its_answer(client_of):
     assert client.answer().body == b"still here"
 
 
-def test_whoever_waits_is_told_when_the_answer_is_complete(client_of, events):
+def test_a_wait_for_a_message_ends_when_the_answer_is_complete(client_of, events):
     """As the disconnect listeners of frameworks, which run beside the answer."""
 
     async def app(scope, receive, send):

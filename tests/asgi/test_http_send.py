@@ -326,7 +326,7 @@ def test_a_group_of_tasks_that_lose_their_client_is_no_error(client_of, events, 
     assert is_error or log.texts() == []
 
 
-def test_messages_behind_the_answer_are_ignored_whatever_became_of_the_client(client_of, events):
+def test_messages_behind_the_answer_are_ignored_when_the_connection_has_ended(client_of, events):
     async def app(scope, receive, send):
         await send(start_message(200, CLOSE))
         await send(body_message())

@@ -32,7 +32,7 @@ GIGABYTE = 1 << 30
 
 
 def starlette(events: Events, folder: Any = None) -> Starlette:
-    """An application with what the documentation of Starlette shows."""
+    """An application with the features that the documentation of Starlette shows."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:

@@ -103,7 +103,7 @@ def test_a_completion_script_is_for_that_shell(command, shell):
 
 
 def complete(line: str) -> list[str]:
-    """What a shell offers at the end of a line, by click's own protocol."""
+    """The words that a shell offers at the end of a line, by click's own protocol."""
     *words, last = line.split(" ")
     offers = BashComplete(commands, {}, "goev", "_GOEV_COMPLETE").get_completions(words, last)
     return [f"{offer.type},{offer.value}" for offer in offers]

@@ -45,7 +45,7 @@ goev.service.supervisor.Supervisor = Supervisor
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
-    """A folder with a target whose value is 1."""
+    """A folder with a target of the value 1."""
     (tmp_path / "stand_in").mkdir()
     (tmp_path / "stand_in" / "sitecustomize.py").write_text(STAND_IN)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stand_in"))
@@ -64,7 +64,7 @@ def developing(project) -> Iterator[Child]:
 
 
 def served(child: Child) -> list[str]:
-    """The words of the next line of the stand-in that tells of its start."""
+    """The words of the next line of the stand-in that reports its start."""
     while (words := child.line().split())[0] != "serving":
         assert words == ["ended"]
     return words[1:]

@@ -1,4 +1,4 @@
-"""Targets: what they may be, and errors that name the part that is wrong."""
+"""Targets: their forms, and errors that name the wrong part."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Options come from the command line, the environment and a file, in this order; an error names the one to correct."""
+"""Options come from the command line, the environment and a file, in this order. An error names the place."""
 
 import inspect
 import pickle

@@ -1,4 +1,4 @@
-"""Values of options: units, lists, and errors that say what would be right."""
+"""Values of options: units, lists, and errors that name the allowed values."""
 
 from contextlib import suppress
 

@@ -172,7 +172,7 @@ def test_a_fifo_that_nobody_reads_holds_up_no_request(connected, access_log, tmp
     assert "the file takes them too slowly" in log.next()[1]
     eventually(lambda: str(path) not in open_files(), "the thread closes the FIFO")
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK)) as reader:
-        # The last writer has gone and took the pipe along: nothing is left of what nobody read.
+        # The last writer has closed the pipe, so its unread bytes are lost.
         assert reader.read() == ""
 
 

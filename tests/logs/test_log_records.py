@@ -1,4 +1,4 @@
-"""Log lines as JSON and as text: every record becomes a line, whatever it holds, and no text looks like another."""
+"""Log lines as JSON and as text: every record becomes a line, and no text looks like another."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What `Reactor.stats()` counts of protocols, TLS and groups, and its histograms of times."""
+"""The counters of `Reactor.stats()` for protocols, TLS and groups, and its histograms of times."""
 
 import time
 from itertools import pairwise

@@ -59,7 +59,7 @@ def test_the_older_text_for_others(client):
         ("application/openmetrics-text;q=0.5,text/plain;q=0.8", False),
         ("application/openmetrics-text;q=0", False),
         ("application/openmetrics-text;q=oops", False),
-        # What Prometheus 2.42 sends.
+        # The field `Accept` of Prometheus 2.42.
         (
             "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
             "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",

@@ -1,4 +1,4 @@
-"""PEP 3333, "environ Variables": each row is a request and what the application sees of it."""
+"""PEP 3333, "environ Variables": each row is a request and keys of its `environ`."""
 
 import io
 from wsgiref.validate import validator

@@ -16,7 +16,7 @@ from support import PATIENCE, SMALL_BUFFERS, Events, eventually, in_thread, resi
 
 
 class Streams:
-    """An endless answer, and what became of it."""
+    """An endless answer, and a record of its end."""
 
     def __init__(self) -> None:
         self.sent, self.closed = 0, threading.Event()

@@ -10,7 +10,7 @@ App: TypeAlias = Callable[[Any, Any, Any], Coroutine[Any, Any, Any]]
 
 
 class Connection(AsgiConnection):
-    """One connection of a server whose requests an ASGI application answers: subclass it and set ``app``.
+    """One connection of a server. An ASGI application answers its requests: subclass it and set ``app``.
 
     A subclass may override ``on_request``, answer some requests by itself, and call ``super().on_request(request)`` for
     the others. The body of a request comes in pieces, so ``request.body`` is empty.
@@ -21,10 +21,10 @@ class Connection(AsgiConnection):
     root_path: ClassVar[str] = ""
     """The path under which a proxy in front has mounted the application; a prefix of ``scope["path"]``."""
     state: ClassVar[Mapping[str, Any]] = {}
-    """What ``Lifespan`` returns: each scope gets a copy."""
+    """The state that ``Lifespan`` returns: each scope gets a copy."""
     trusted_proxies: ClassVar[Collection[str]] = ()
-    """Peers whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed: addresses, networks, ``"unix:"``."""
+    """Peers with ``X-Forwarded-For`` and ``X-Forwarded-Proto`` that goev believes: addresses, networks, ``"unix:"``."""
     websocket: ClassVar[type[WebSocket]] = WebSocket
     """The limits of WebSockets, by the attributes of a subclass of ``goev.asgi.WebSocket``."""
     limits = Limits(max_body=1 << 30, max_pending=1)
-    """A body may have 1 GiB. Requests are answered one after the other, whatever ``max_pending`` says."""
+    """A body may have 1 GiB. Requests are answered one after the other; ``max_pending`` has no effect."""

@@ -1,4 +1,4 @@
-"""What trusted proxies tell of a client, by the fields of a request."""
+"""Finds the client and the scheme in the fields that trusted proxies add to a request."""
 
 from collections.abc import Callable, Collection
 from functools import lru_cache
@@ -19,7 +19,7 @@ def check(proxies: Collection[str]) -> Collection[str]:
 
 
 def parsed(proxies: tuple[str, ...]) -> tuple[Network, ...]:
-    """The networks among them."""
+    """The networks among the proxies."""
     try:
         return tuple(ip_network(proxy) for proxy in proxies if proxy != "unix:")
     except ValueError as error:
@@ -49,7 +49,7 @@ def apply(connection: AsgiConnection, scope: dict[str, Any]) -> None:
 
 
 def first_untrusted(forwarded: str, proxies: tuple[str, ...]) -> str | None:
-    """The client: the last address that no trusted proxy has, because each appends the one that it saw."""
+    """The client: the last address that no trusted proxy has, because each proxy appends its own peer."""
     hosts = [host for host in (without_port(part.strip()) for part in forwarded.split(",")) if host]
     for host in reversed(hosts):
         if not is_trusted(host, proxies):

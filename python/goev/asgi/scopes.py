@@ -24,8 +24,8 @@ CIPHER_SUITES = {
 
 
 def template(connection: AsgiConnection) -> tuple[Any, dict[str, Any], str, bool]:
-    """The application of a connection; a scope with what its requests have in common; its root path; whether it has
-    proxies to trust.
+    """The application of a connection, a scope with the keys that all requests share, its root path, and whether it
+    has trusted proxies.
 
     Raises ``TypeError``, ``ValueError``: an attribute of the class is wrong.
     """

@@ -50,7 +50,7 @@ class Session:
         self.opening: Future[None] | None = None
         connection._watch(self.exchange)
 
-    # ---- what happens on the wire
+    # ---- events of the wire
 
     def opened(self) -> None:
         if self.opening is not None and not self.opening.done():

@@ -11,9 +11,9 @@ MOST_CHAINED = 32  # exceptions of a chain that are looked at
 
 
 class Waiters:
-    """The tasks that wait for one thing. A wait that is cancelled leaves nothing behind.
+    """The tasks that wait for one event. A wait that is cancelled leaves nothing behind.
 
-    An exchange takes them as one object, and wakes all of them by ``told``.
+    An exchange holds this one object, and wakes all tasks by ``told``.
     """
 
     def __init__(self, exchange: AsgiExchange) -> None:
@@ -49,7 +49,7 @@ class Waiters:
         self.wake()
 
 
-# Those of each exchange, until it wakes them. It does so at the latest when its application has ended.
+# The waiters of each exchange, until it wakes them: at the latest when its application has ended.
 _waiting: dict[AsgiExchange, Waiters] = {}
 
 
@@ -80,12 +80,12 @@ async def drained(exchange: AsgiExchange) -> None:
 
 
 def disconnected() -> ClientDisconnected:
-    """What ``send`` raises when the peer is gone."""
+    """The exception that ``send`` raises when the peer is gone."""
     return ClientDisconnected("the client has gone away")
 
 
 def is_of_disconnect(error: BaseException | None) -> bool:
-    """Whether an exception is ``ClientDisconnected``, or was raised because of one; of a group, whether each is."""
+    """Whether an exception is ``ClientDisconnected`` or comes from one. A group is one if all of its members are."""
     return any(map(_is_disconnect, _chain(error)))
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, without binding anything: the options, the files, the target."""
+"""Finds the errors of a configuration, in its options, files and target. Binds nothing."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from goev.service.settings import Settings, check
 
 
 def wrong_options(found: Configuration) -> list[str]:
-    """A line for each option that the classes refuse, behind those that could not be read. Imports no target."""
+    """The problems of the configuration, then a line for each option that a class refuses. Imports no target."""
     problems = list(found.problems)
     good = []
     for name in ("listen", "metrics"):
@@ -33,7 +33,7 @@ def wrong_options(found: Configuration) -> list[str]:
 
 
 def _wrong_paths(found: Configuration) -> list[str]:
-    """What is wrong with the folder of the application and the files that will be written; none is made."""
+    """The errors of the application's folder and of the files to be written. Makes no file."""
     problems = []
     if "app_dir" in found.given and not os.path.isdir(folder := found.value("app_dir")):
         problems.append(f"{found.given['app_dir'].origin}: there is no folder {folder}")
@@ -64,7 +64,7 @@ def _wrong_tls(found: Configuration) -> list[str]:
 
 
 def _refusal(attempt: Callable[[Any], object], value: Any) -> str | None:
-    """What a class says of its arguments."""
+    """The text of the exception that a class raises for its arguments; ``None`` if it takes them."""
     try:
         attempt(value)
     except (TypeError, ValueError, OSError) as error:
@@ -73,14 +73,14 @@ def _refusal(attempt: Callable[[Any], object], value: Any) -> str | None:
 
 
 def _refused(found: Configuration, place: str, attempt: Callable[[dict[str, Any]], object]) -> list[str]:
-    """All that a class refuses: each option that it names is left out, and the rest tried again."""
+    """A line for each option that a class refuses. After each refusal the class is tried without that option."""
     values = found.at(place)
     problems: list[str] = []
     while (text := _refusal(attempt, values)) is not None:
         rest = Configuration(found.target, {n: g for n, g in found.given.items() if OPTIONS[n].field in values})
         name = origin_of(rest, place, text)
         if name is None:
-            return [*problems, text]  # of a default, which another option makes wrong
+            return [*problems, text]  # it names a default, which another option makes wrong
         text = text.removeprefix(f"{OPTIONS[name].field} ")
         problems.append(f"{found.given[name].origin}: {text}")
         del values[OPTIONS[name].field]
@@ -90,10 +90,10 @@ def _refused(found: Configuration, place: str, attempt: Callable[[dict[str, Any]
 
 
 def wrong_target(found: Configuration) -> list[str]:
-    """Import the target and make its interface; what does not work, and callbacks that would never be called."""
+    """Import the target and make its interface; return the errors. Callbacks that goev never calls become warnings."""
     settings = found.settings()
     if not os.path.isdir(settings.app_dir):
-        return []  # told already
+        return []  # wrong_options has reported it
     try:
         app = load(found.target, settings.app_dir)
     except TargetError as error:

@@ -54,7 +54,7 @@ def commands(context: click.Context) -> None:
 
 
 def _complete(option: Option) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """What a shell offers for the value of an option."""
+    """Make the function that lists the values of an option for a shell."""
 
     def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         if option.kind.files:
@@ -69,7 +69,7 @@ def _complete_target(_context: click.Context, _parameter: click.Parameter, incom
 
 
 def _click_option(option: Option) -> click.Option:
-    """The option as click parses it. Its value stays text; ``sources`` reads it as that of a file or a variable."""
+    """The option as click parses it. Its value stays text, which ``sources`` reads like one of a variable."""
     if option.kind.is_switch:
         negative = "" if option.place == "dev" else f"/--no-{option.flag.removeprefix('--')}"
         return click.Option([option.flag + negative, option.name], is_flag=True, default=None, help=option.help)
@@ -93,7 +93,7 @@ def _takes_options(command: click.Command) -> click.Command:
 
 
 def _configuration(target: str | None, values: dict[str, Any]) -> Configuration:
-    """The configuration of a command line. Click gives ``None`` and ``()`` for what is not there."""
+    """The configuration of a command line. Click gives ``None`` or ``()`` for an option that is not there."""
     given = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in values.items()

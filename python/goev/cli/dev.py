@@ -1,7 +1,7 @@
 """``goev run --dev``: a service in a child process, which ends and begins anew when files change.
 
-The child is a whole service with one worker. One that cannot start, for a syntax error say, has told why; the next
-change begins another.
+The child is a whole service with one worker. A child that cannot start, for a syntax error say, prints the reason, and
+the next change begins another child.
 """
 
 import fnmatch
@@ -22,7 +22,7 @@ from goev.cli import colours
 from goev.cli.sources import Configuration, UsageError
 from goev.service.settings import Settings
 
-# Folders with these names hold no source; those whose names begin with a dot are ignored as well.
+# Folders with these names hold no source. Folders with a name that begins with a dot are ignored as well.
 IGNORED = frozenset(["__pycache__", "__pypackages__", "node_modules", "site-packages", "target", "venv"])
 STEP = 0.1  # seconds between looks at the child
 SPARE = 5.0  # seconds that the child gets beyond its grace
@@ -51,7 +51,7 @@ class Filter:
 
 
 def for_development(found: Configuration) -> Settings:
-    """The settings of the child: what makes sense with one worker that ends often, unless it was asked for."""
+    """The settings of the child. Options that were not given get values for one worker that ends often."""
     settings = found.settings()
     logging = settings.logging
     if "log_level" not in found.given:
@@ -100,7 +100,7 @@ class Child:
         self.forget()
 
     def forget(self) -> None:
-        """Wait for the last lines of one that has ended."""
+        """Wait for the last lines of a child that has ended."""
         if self._painter is not None:
             self._painter.join(STEP)  # no longer, because a grandchild may hold the pipe open
 

@@ -1,7 +1,7 @@
 """Kinds of option values: how each is read from text and from TOML, and how it is shown.
 
-Pure functions. The command line and the environment give text; TOML gives text or values of its own. The limits of
-``Acceptor``, ``Reactor`` and ``ServerContext`` are theirs and are not repeated here.
+Pure functions. The command line and the environment give text; TOML gives text or values of its own. The classes
+``Acceptor``, ``Reactor`` and ``ServerContext`` check their own limits, which are not repeated here.
 """
 
 import math
@@ -21,9 +21,9 @@ class Kind:
     """One kind of value.
 
     Attributes:
-        label: what the help writes for a value.
-        read: a value from text; ``ValueError`` says what would be right.
-        take: a value from what TOML has besides text; ``ValueError`` likewise.
+        label: the word for a value in the help.
+        read: a value from text; ``ValueError`` says which values are allowed.
+        take: a value from a TOML value that is no text; ``ValueError`` likewise.
         show: a default as a user would write it.
         is_list: whether the option may be given several times, and adds up.
         is_switch: whether the command line has ``--name`` and ``--no-name`` instead of a value.

@@ -1,7 +1,7 @@
 """The one table of options: the command line, the environment, TOML files, the help and docs/cli.md come from it.
 
-A row has a name, ``max_input``, which is ``--max-input``, ``GOEV_MAX_INPUT`` and the key ``max_input``. Defaults are
-those of the classes that take the option, and are not repeated here. To add an option, add a row: a test compares the
+A row has a name, ``max_input``, which is ``--max-input``, ``GOEV_MAX_INPUT`` and the key ``max_input``. A default
+comes from the class that takes the option, and is not repeated here. To add an option, add a row: a test compares the
 table with the signatures.
 """
 
@@ -17,7 +17,7 @@ from goev.cli.kinds import Kind
 from goev.service.settings import Logging, Settings
 
 GROUPS = {
-    "application": "what is served",
+    "application": "the target, and how it is served",
     "listening": "addresses, sockets, and the peers that are let in",
     "connections": "limits of one connection",
     "workers": "processes, their lives and ends",
@@ -29,7 +29,7 @@ GROUPS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Dev:
-    """What ``--dev`` does; no other part of the service knows it."""
+    """The options of ``--dev``; no other part of the service knows them."""
 
     dev: bool = False
     dev_dir: tuple[str, ...] = ()
@@ -151,7 +151,7 @@ _APPLICATION = _rows(
     ("settings", "app_dir", kinds.FOLDER, "The folder that is first in sys.path", "main"),
     ("settings", "threads", kinds.integer(least=1), "Threads of each worker for a WSGI application", "main"),
     ("dev", "dev", kinds.SWITCH, "One worker, restarted when files change; tracebacks in colour", "main"),
-    ("dev", "dev_dir", kinds.FOLDERS, "Folders to watch; without any, that of --app-dir"),
+    ("dev", "dev_dir", kinds.FOLDERS, "Folders to watch; the default is the folder of --app-dir"),
     ("dev", "dev_files", kinds.PATTERNS, "Names of the files to watch"),
 )
 
@@ -169,7 +169,7 @@ _LISTENING = _rows(
     ("acceptor", "receive_buffer_size", kinds.size(), "SO_RCVBUF"),
     ("acceptor", "send_buffer_size", kinds.size(), "SO_SNDBUF"),
     ("acceptor", "max_connections", kinds.integer(), "Connections of one worker at once", "main"),
-    ("acceptor", "when_full", kinds.choice("wait", "refuse"), "What peers beyond that do"),
+    ("acceptor", "when_full", kinds.choice("wait", "refuse"), "Peers above max_connections wait, or are refused"),
     ("acceptor", "max_connections_per_address", kinds.integer(), "Connections of one address at once"),
     ("acceptor", "accept_rate", kinds.number(), "Connections a second that one worker accepts"),
     ("acceptor", "proxy_protocol", kinds.SWITCH, "Peers send a header of the PROXY protocol first"),
@@ -180,7 +180,7 @@ _CONNECTIONS = _rows(
     "connections",
     ("acceptor", "max_input", kinds.size(), "Unread input at which reading pauses"),
     ("acceptor", "high_water", kinds.size(), "Queued output above which reading pauses"),
-    ("acceptor", "low_water", kinds.size(), "Queued output at which it resumes"),
+    ("acceptor", "low_water", kinds.size(), "Queued output at which reading resumes"),
     ("acceptor", "auto_pause", kinds.SWITCH, "Whether output above high_water pauses reading"),
     ("acceptor", "max_output", kinds.size(), "Queued output that ends the connection"),
     ("acceptor", "linger_timeout", kinds.time(), "How long a closed connection discards late input"),
@@ -200,12 +200,12 @@ _WORKERS = _rows(
     ("settings", "start_method", _choice(Settings, "start_method"), "How workers begin"),
     ("settings", "start_timeout", kinds.time(above=0), "How long a worker may take to be ready"),
     ("settings", "grace", kinds.time(least=0), "How long a worker that stops may finish its connections", "main"),
-    ("settings", "drain", kinds.time(least=0), "For how much of this an idle HTTP connection may send a request"),
-    ("settings", "stuck_timeout", kinds.time(above=0), "Kill a worker that stands still for so long"),
+    ("settings", "drain", kinds.time(least=0), "Part of the grace in which an idle HTTP connection may send a request"),
+    ("settings", "stuck_timeout", kinds.time(above=0), "Kill a worker with a poller that stands still for so long"),
     ("settings", "max_requests", kinds.integer(least=1), "Replace a worker after so many requests"),
     ("settings", "max_lifetime", kinds.time(above=0), "Replace a worker after so long"),
     ("settings", "max_memory", kinds.size(least=1), "Replace a worker that holds so much memory"),
-    ("settings", "jitter", kinds.number(least=0, most=1), "The share by which these limits vary among workers"),
+    ("settings", "jitter", kinds.number(least=0, most=1), "The share by which the limits of a worker vary"),
     ("settings", "affinity", kinds.CPUS, "Worker i runs on the i-th of these CPUs only"),
     ("settings", "pid_file", kinds.FILE, "A file for the process id of the supervisor"),
 )
@@ -213,11 +213,11 @@ _WORKERS = _rows(
 _POLLERS = _rows(
     "pollers",
     ("reactor", "pollers", kinds.integer(), "Pollers of each worker, each a thread", "main"),
-    ("reactor", "name", kinds.TEXT, "The name of their threads"),
+    ("reactor", "name", kinds.TEXT, "The name of the threads of pollers"),
     ("reactor", "cpus", kinds.CPUS, "Poller i runs on the i-th of these CPUs only"),
-    ("reactor", "read_buffer_size", kinds.size(), "What one batch may read"),
+    ("reactor", "read_buffer_size", kinds.size(), "Bytes that one batch may read"),
     ("reactor", "batch_calls", kinds.integer(), "Callbacks after which a batch is flushed"),
-    ("reactor", "batch_time", kinds.time(), "Time of callbacks after which it is flushed"),
+    ("reactor", "batch_time", kinds.time(), "Time of callbacks after which a batch is flushed"),
     ("reactor", "handshakes_per_batch", kinds.integer(), "Steps of TLS handshakes in one batch"),
     ("reactor", "timer_capacity", kinds.integer(), "Timers to reserve memory for"),
     ("reactor", "stall_warning", kinds.time(), "Log a callback that runs for so long, with its stack", "none"),

@@ -1,7 +1,7 @@
 """Where the values of options come from: the command line, then the environment, then a file.
 
 Every value keeps its origin, so that an error names the place to correct. A wrong value is a problem in a list and no
-exception, because ``goev check`` tells of all of them.
+exception, because ``goev check`` reports all of them.
 """
 
 import os
@@ -26,7 +26,7 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class Given:
-    """A value, and who gave it: ``--workers``, ``GOEV_WORKERS``, ``server.toml: workers``."""
+    """A value, and its origin: ``--workers``, ``GOEV_WORKERS``, ``server.toml: workers``."""
 
     value: Any
     origin: str
@@ -34,14 +34,14 @@ class Given:
 
 @dataclass
 class Configuration:
-    """Everything that was asked for.
+    """The target and the options of a command.
 
     Attributes:
-        target: what is to be served.
+        target: the object to serve, ``module:attribute``.
         given: the values that were given, by the names of options.
-        problems: what is wrong with the others, a line each.
-        warnings: what looks like a slip, a line each.
-        file: the file it came from, if any.
+        problems: the errors of values that are wrong, a line each.
+        warnings: the names that look misspelled, a line each.
+        file: the TOML file that names the target, if any.
     """
 
     target: str
@@ -82,7 +82,7 @@ def suggestion(name: str, names: Any) -> str:
 def configuration(
     target: str | None, command_line: Mapping[str, Any], environment: Mapping[str, str] = os.environ
 ) -> Configuration:
-    """What the three sources ask for.
+    """Read the three sources.
 
     Args:
         target: the argument; ``None`` means ``GOEV_TARGET``.
@@ -106,7 +106,7 @@ def configuration(
 
 
 def _read(found: Configuration, option: Option, texts: list[Any], origin: str) -> None:
-    """Note the value of texts, or what is wrong with it. It replaces what an earlier source has given."""
+    """Note the value of texts, or its error. It replaces the value of an earlier source."""
     found.given.pop(option.name, None)
     try:
         found.given[option.name] = Given(_value_of(option, texts), origin)
@@ -158,7 +158,7 @@ def _read_file(found: Configuration) -> None:
 
 
 def _keys(content: dict[str, Any]) -> list[tuple[str, Any, str]]:
-    """The names, values and spellings of all keys, those of tables included."""
+    """The names, values and spellings of all keys, also of keys in tables."""
     keys = []
     for key, value in content.items():
         if key in TABLES and isinstance(value, dict):

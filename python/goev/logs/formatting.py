@@ -15,7 +15,7 @@ from goev._core import _current_poller
 STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 OURS = ("time", "level", "logger", "message", "peer", "callback", "worker", "poller", "exception", "stack")
 POLLER = re.compile(r"goev-poller-(\d+)")
-# Control characters, those of C1 and the line separators of Unicode included; a tab is harmless.
+# Control characters, also of C1, and the line separators of Unicode. A tab is harmless.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 COLORS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
@@ -26,7 +26,7 @@ def escaped(text: str) -> str:
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """The message; if its arguments do not fit, what there is of it."""
+    """The message; if its arguments do not fit the format, the format and the arguments."""
     try:
         return record.getMessage()
     except Exception as error:
@@ -94,7 +94,7 @@ def traceback_of(record: logging.LogRecord) -> str:
 
 
 def clean(value: Any) -> Any:
-    """The same for JSON: keys that are strings, no NaN, and the ``repr`` of what JSON has not."""
+    """The same for JSON: keys that are strings, no NaN, and the ``repr`` of a value that JSON does not have."""
     match value:
         case None | bool() | int() | str():
             return value
@@ -109,7 +109,7 @@ def clean(value: Any) -> Any:
 
 
 def cleaned(value: Any) -> Any:
-    """The same for JSON, whatever it is; a value that cannot be cleaned is its ``repr`` as a whole."""
+    """The same for JSON, for every value; a value that cannot be cleaned is its ``repr`` as a whole."""
     try:
         clear = clean(value)
         json.dumps(clear)
@@ -119,7 +119,7 @@ def cleaned(value: Any) -> Any:
 
 
 def dumps(fields: dict[str, Any]) -> str:
-    """One line of ASCII, whatever the fields are. A field that JSON does not have changes no other."""
+    """One line of ASCII, for all fields. A field that JSON does not have changes no other field."""
     try:
         return json.dumps(fields, allow_nan=False, separators=(",", ":"))
     except Exception:  # by objects of the application

@@ -1,4 +1,4 @@
-"""The metrics of the application itself: those in the default registry of ``prometheus_client``."""
+"""The metrics of the application itself, from the default registry of ``prometheus_client``."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 # The registry's own collectors. The figures of the process are goev's, and the others say little of a sum of processes.
 LEFT_OUT = ("process_", "python_info", "python_gc_")
 RESERVED = "goev_"
-# The types of which values of several processes may be added up.
+# The types of metrics: values of several processes may be added up.
 SUMMED = ("counter", "histogram", "summary")
 
 
@@ -22,7 +22,7 @@ class ApplicationFamily(TypedDict):
 
 
 class LastGood:
-    """The families of the last time that every collector worked: counters must not fall because of one that fails."""
+    """The families of the last collection that succeeded. So counters do not fall when a collector fails."""
 
     def __init__(self) -> None:
         self.families: list[ApplicationFamily] = []
@@ -42,7 +42,7 @@ LAST_GOOD = LastGood()
 
 
 def application_families() -> list[ApplicationFamily]:
-    """What the default registry holds, without the registry's own collectors."""
+    """The families of the default registry, without its own collectors."""
     return LAST_GOOD.collect()
 
 
@@ -64,7 +64,7 @@ def plain(family: Any) -> ApplicationFamily:
 def apart(
     samples: Iterable[tuple[str, dict[str, str], float]], bucket: str
 ) -> Iterator[tuple[str, dict[str, str], float]]:
-    """The samples of a histogram, each bucket without the ones below it. Those come in the order of their limits."""
+    """The samples of a histogram, each bucket without the counts of lower ones. Buckets come by rising limits."""
     below: dict[tuple[tuple[str, str], ...], float] = {}
     for name, labels, value in samples:
         if name == bucket:

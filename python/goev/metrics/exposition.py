@@ -73,7 +73,7 @@ def metric_of(exposed: Exposed) -> "Metric":
 
 
 def grouped(exposed: Exposed) -> list[Sample]:
-    """The samples of another metric. Those of one set of labels stand together, as OpenMetrics asks."""
+    """The samples of a metric that is no histogram. OpenMetrics wants samples with the same labels side by side."""
     inner = ("quantile", exposed.name)  # labels that tell the samples of a summary or an enum apart
 
     def place(sample: Sample) -> tuple[Labels, str, Labels]:
@@ -84,7 +84,7 @@ def grouped(exposed: Exposed) -> list[Sample]:
 
 
 def cumulated(exposed: Exposed) -> Iterator[Sample]:
-    """The samples of a histogram: for each set of labels its buckets by their limits, each with those below it."""
+    """The samples of a histogram: for each set of labels its buckets by their limits, each with the sum so far."""
     bucket = f"{exposed.name}_bucket"
     groups: dict[Labels, list[tuple[float, str, float]]] = {}
     for (name, labels), value in exposed.values.items():

@@ -1,7 +1,7 @@
 """The metrics of goev: the name, type, help and unit of each, and where its samples come from.
 
 Counters and histograms are sums over all pollers and workers. Gauges have the labels ``worker`` and ``poller``. So the
-number of series is bounded by the numbers of workers, pollers and listening sockets, whatever peers do.
+number of series is bounded by the numbers of workers, pollers and listening sockets. Peers cannot raise it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

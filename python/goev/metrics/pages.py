@@ -24,7 +24,7 @@ class Health(Protocol):
 
 
 class Source(Health, Protocol):
-    """What the pages show."""
+    """The health and the metrics that the pages show."""
 
     async def collect(self) -> str:
         """All metrics as OpenMetrics text (``Totals.text``). It must not wait for a process that does not answer

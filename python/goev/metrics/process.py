@@ -40,7 +40,7 @@ def process_figures() -> ProcessFigures:
         pid=os.getpid(),
         cpu_seconds=(int(fields[11]) + int(fields[12])) / TICKS,
         resident_bytes=int(fields[21]) * PAGE,
-        open_fds=len(os.listdir("/proc/self/fd")) - 1,  # without the one that lists them
+        open_fds=len(os.listdir("/proc/self/fd")) - 1,  # without the descriptor of this listing
         max_fds=float("inf") if soft == resource.RLIM_INFINITY else float(soft),
         start_time=boot_time() + int(fields[19]) / TICKS,
         threads=int(fields[17]),

@@ -1,4 +1,4 @@
-"""New snapshots of all workers, without waiting for one that does not answer."""
+"""New snapshots of all workers. A worker that does not answer holds up nothing."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Mapping

@@ -35,9 +35,9 @@ class Snapshot(TypedDict):
 def snapshot(reactors: Iterable[Reactor], acceptors: Iterable[Acceptor] = ()) -> Snapshot:
     """Read the counters of ``reactors`` and ``acceptors``, the process, and the metrics of the application.
 
-    The latter are those in the default registry of ``prometheus_client``, if the application has imported it. Any
-    thread may call this; the pollers are not disturbed. If a collector of the application raises, that is logged, and
-    the application's metrics are those of the last time.
+    The metrics of the application come from the default registry of ``prometheus_client``, if it is imported. Any
+    thread may call this; the pollers are not disturbed. If a collector of the application raises, the exception is
+    logged, and the application's metrics stay as they were at the last snapshot.
     """
     return Snapshot(
         process=process_figures(),

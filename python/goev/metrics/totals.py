@@ -17,7 +17,7 @@ Sums = dict[str, dict[Key, float]]  # by the name of the metric
 
 
 class SupervisorFigures(TypedDict, total=False):
-    """What a supervisor knows besides the snapshots of its workers; each key may be missing.
+    """The figures that a supervisor adds to the snapshots of its workers; each key may be missing.
 
     Keys:
         process: its own figures (``process_figures``).
@@ -41,7 +41,7 @@ class Worker:
 
     @property
     def process(self) -> tuple[int, float]:
-        """What tells two processes apart."""
+        """The process id and its start, which together name one process."""
         return self.snapshot["process"]["pid"], self.snapshot["process"]["start_time"]
 
 
@@ -66,7 +66,7 @@ class Totals:
     clock: Callable[[], float] = time.monotonic
     labels: Mapping[Hashable, str] = field(default_factory=dict)
     _workers: dict[Hashable, Worker] = field(default_factory=dict, init=False)
-    # The sums of workers that have gone.
+    # The sums of workers that have ended.
     _gone: Sums = field(default_factory=dict, init=False)
     _described: dict[str, Described] = field(default_factory=dict, init=False)
 
@@ -87,14 +87,14 @@ class Totals:
             self._add(self._gone, worker.snapshot)
 
     def left(self) -> Any:
-        """What the workers that have gone leave, as values that JSON takes: for ``inherit`` of another process."""
+        """The sums of workers that have ended, as values for JSON. ``inherit`` of another process takes them."""
         return {
             "sums": [[name, *key, value] for name, values in self._gone.items() for key, value in values.items()],
             "described": {name: astuple(described) for name, described in self._described.items()},
         }
 
     def inherit(self, left: Any) -> None:
-        """Begin with what ``left`` of an earlier process has returned, so that the counters do not fall."""
+        """Begin with the sums that ``left`` of an earlier process has returned, so that the counters do not fall."""
         for name, sample, labels, value in left["sums"]:
             key = sample, tuple((label, text) for label, text in labels)
             values = self._gone.setdefault(name, {})

@@ -14,10 +14,10 @@ _lock = threading.Lock()
 
 
 class Connection(WsgiConnection):
-    """One connection of an HTTP/1.1 server whose requests a WSGI application answers, in a pool of threads.
+    """One connection of an HTTP/1.1 server. A WSGI application answers its requests in a pool of threads.
 
     Subclass it and set ``app``. Each class has its own pool, made with its first connection. The requests of one
-    connection are answered one after the other; those of several connections side by side.
+    connection are answered one after the other; requests of several connections side by side.
 
     A subclass may define ``on_request`` and answer some requests by itself, on the poller;
     ``super().on_request(request)`` gives a request to the application. Such a class gets the bodies of its own requests
@@ -80,7 +80,7 @@ class Connection(WsgiConnection):
 
 
 def _started(cls: type[Connection]) -> WsgiPool:
-    """A pool whose threads run."""
+    """A pool with running threads."""
     app = getattr(cls, "app", None)
     if not callable(app):
         raise TypeError(f"{cls.__name__}.app must be a WSGI application, not {app!r}")

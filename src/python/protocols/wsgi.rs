@@ -1,4 +1,4 @@
-//! `goev.wsgi`: the handler class whose requests threads answer by an application, and its face.
+//! `goev.wsgi`: the handler class, and its face. Threads answer its requests by an application.
 //!
 //! A class that defines no callback of requests has its requests taken in the poller's read phase, without the
 //! interpreter. In a class with an `on_request` of its own the handler is asked first, like any handler of HTTP; by
@@ -25,7 +25,7 @@ use crate::python::wsgi::line::Line;
 use crate::python::wsgi::pool::Pool;
 use crate::slots::Token;
 
-/// One connection of an HTTP/1.1 server whose requests a WSGI application answers; see ``goev.wsgi.Connection``.
+/// One connection of an HTTP/1.1 server with a WSGI application; see ``goev.wsgi.Connection``.
 #[pyclass(name = "WsgiConnection", extends = HttpConnection, subclass, frozen, module = "goev._core")]
 pub struct WsgiConnection {
     feed: OnceLock<Arc<Feed>>,
@@ -68,7 +68,7 @@ impl WsgiConnection {
 
 static FACE: &dyn Face = &Apps;
 
-/// The face of WSGI: that of HTTP, with a sink of requests beside it.
+/// The face of WSGI: the face of HTTP, with a sink of requests beside it.
 struct Apps;
 
 impl Face for Apps {

@@ -1,6 +1,6 @@
 //! The body of a request, between the poller, which receives it, and the thread, which reads it.
 //!
-//! At most [`MOST`] bytes wait, and what one read of the poller adds. A full body stays in the input of its connection,
+//! At most [`MOST`] bytes wait, and the bytes that one read of the poller adds. A full body stays in the input of its connection,
 //! so the peer feels a slow application.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,13 +34,13 @@ struct State {
 /// The outcome of a read.
 #[derive(Default)]
 pub struct Taken {
-    /// Whether it ended with a newline that was asked for.
+    /// Whether a line was asked for, and these bytes end it.
     pub is_line: bool,
     /// Whether the body is over.
     pub is_over: bool,
     /// Whether the rest will not come.
     pub is_lost: bool,
-    /// Whether the body was full and has room again, so that the connection has to be told.
+    /// Whether the body was full and has room again, so that the connection reads again.
     pub has_room: bool,
 }
 
@@ -78,7 +78,7 @@ impl Body {
         self.changed.notify_one();
     }
 
-    /// Nobody reads it any more. Returns whether it was full, so that the connection has to be told.
+    /// No thread reads the body any more. Returns whether it was full, so that the connection reads again.
     pub fn discard(&self) -> bool {
         let mut state = self.lock();
         state.is_unwanted = true;

@@ -1,4 +1,4 @@
-//! One call of the application, and what follows from its result (PEP 3333, "Specification Details").
+//! One call of the application, and the answer that its result makes (PEP 3333, "Specification Details").
 
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::intern;
@@ -68,7 +68,7 @@ fn answer(py: Python<'_>, site: &Site, exchange: &Exchange, result: &Bound<'_, P
             continue;
         }
         if !exchange.is_begun() && exchange.length() == Some(data.len() as u64) {
-            // The first item is the whole body; what follows is empty, or too much.
+            // The first item is the whole body; later items are empty, or too much.
             exchange.respond(py, data)?;
         } else {
             exchange.write(py, data)?;

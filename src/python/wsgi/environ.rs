@@ -44,7 +44,7 @@ pub fn environ_of<'py>(py: Python<'py>, job: &Job, root: &[u8]) -> PyResult<Boun
     let path = decoded.as_deref().unwrap_or(path);
     set(intern!(py, "PATH_INFO"), &latin1(py, behind_root(path, root))?)?;
     for (name, value) in Lines::of(head) {
-        // An underscore may stand for a hyphen of another field: nobody could tell them apart.
+        // An underscore may stand for a hyphen of another field: `environ` has one key for both.
         if !name.contains(&b'_') {
             add_field(&environ, name, value)?;
         }

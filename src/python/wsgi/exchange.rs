@@ -153,7 +153,7 @@ impl Exchange {
         self.post(vec![Payload::Copied(last.to_vec())], then)
     }
 
-    /// Gives up: a peer without an answer gets 500, one with a part of it sees that the rest is missing.
+    /// Gives up: a peer without an answer gets 500; a peer with a part of it sees that the rest is missing.
     pub fn fail(&self) {
         let given_up = self.progress().answer.abandon(&http_date());
         if let Some((last, then)) = given_up {

@@ -20,7 +20,7 @@ pub struct Feed {
     site: Arc<Site>,
     line: Arc<Line>,
     flow: Mutex<Flow>,
-    /// Whether the queue has it among those that it resumes.
+    /// Whether the queue has it among the connections that it resumes.
     is_held: AtomicBool,
 }
 

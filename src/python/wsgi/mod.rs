@@ -10,7 +10,7 @@
 //! | `environ` | the dict of a request |
 //! | `exchange` | the answer to a request: its head, its pieces, back-pressure |
 //! | `start` `input` | `start_response` and `write`; `wsgi.input` |
-//! | `call` | one call of the application, and what follows from its result |
+//! | `call` | one call of the application, and the answer that its result makes |
 //!
 //! `queue`, `body` and `feed` run on pollers too, without the interpreter. No lock of theirs is held while Python runs.
 

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_micros(500);
 /// The time for which each request wakes a thread then.
 const EAGER: Duration = Duration::from_millis(100);
 
-/// What a thread that waits is to do.
+/// The order for a thread that waits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     Wait,
@@ -43,7 +43,7 @@ struct State<J> {
     jobs: VecDeque<J>,
     /// The threads that wait, the last one on top.
     idle: Vec<Arc<Seat>>,
-    /// The threads that work, or were told to.
+    /// The number of threads that work, or have an order to.
     awake: usize,
     /// Whether a thread watches.
     is_watched: bool,
@@ -129,8 +129,8 @@ impl<J> Queue<J> {
         Some(job)
     }
 
-    /// Resumes connections that are held, as many as there is room for. Those that have ended take no room: nobody
-    /// would resume the others.
+    /// Resumes connections that are held, as many as there is room for. Connections that have ended take no
+    /// room, because otherwise nothing would resume the others.
     #[cold]
     pub fn refill(&self) {
         let mut resumed = 0;

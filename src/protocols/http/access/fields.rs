@@ -137,7 +137,7 @@ pub(super) fn named<'a>(head: &'a [u8], name: &str) -> &'a [u8] {
     b""
 }
 
-/// The name of the user, by the Basic scheme (RFC 7617); nobody has checked it.
+/// The name of the user, by the Basic scheme (RFC 7617); goev does not check it.
 fn user(head: &[u8]) -> Value<'static> {
     let value = named(head, "authorization");
     let Some((scheme, coded)) = value.split_at_checked(6) else { return Value::Missing };

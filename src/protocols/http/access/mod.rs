@@ -1,8 +1,8 @@
 //! An access log: each request, with the answer that it got.
 //!
-//! A connection copies what a line needs into a [`Record`], once its answer was sent or will not be. It makes no text. A
+//! A connection copies the parts that a line needs into a [`Record`], once the answer was sent or never will be. It makes no text. A
 //! [`Lines`] makes the line of a record, elsewhere and later. Every request that was handed out or refused gets exactly one
-//! record, in whatever way the connection ends.
+//! record, for each end of the connection.
 //!
 //! | file | holds |
 //! |---|---|
@@ -57,7 +57,7 @@ impl Site {
 pub(super) struct Access {
     site: Arc<Site>,
     due: VecDeque<Box<Entry>>,
-    /// The head of the answer whose turn it is, if a line needs it.
+    /// The head of the answer that is being sent, if a line needs it.
     answer: Vec<u8>,
 }
 
@@ -75,7 +75,7 @@ impl Access {
         self.due.push_back(Box::new(Entry { site, number, began, counts, is_whole: false, head, answer: Vec::new() }));
     }
 
-    /// The answer begins with these bytes. Returns the number of those that are its head.
+    /// The answer begins with these bytes. Returns how many of them are its head.
     pub fn note_head(&mut self, begin: &[u8]) -> u64 {
         let head = head_of(begin);
         if self.site.needs(ANSWER_FIELDS) {
@@ -92,7 +92,7 @@ impl Access {
         Some(entry)
     }
 
-    /// The connection has ended; `counts` are those of the oldest answer, if it was begun.
+    /// The connection has ended. `counts` has the bytes of the oldest answer, if it was begun.
     pub fn abandon(&mut self, counts: Counts) {
         if counts.bytes > 0
             && let Some(entry) = self.due.front_mut()

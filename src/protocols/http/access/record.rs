@@ -7,7 +7,7 @@ use crate::recorder::Recorder;
 pub struct Counts {
     pub status: u16,
     pub bytes: u64,
-    /// Those of `bytes` that are the status line and the fields.
+    /// The part of `bytes` that is the status line and the fields.
     pub head: u64,
 }
 

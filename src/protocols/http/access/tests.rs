@@ -1,4 +1,4 @@
-//! What is recorded of requests, and the lines that are made of it.
+//! The records of requests, and the lines that are made of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -2,7 +2,7 @@
 
 use crate::protocols::http::Head;
 
-/// What has been sent.
+/// The part of an answer that was sent so far.
 #[derive(Default)]
 pub enum Stage {
     #[default]

@@ -8,7 +8,7 @@ use pyo3::types::PyBytes;
 /// Bytes that wait for the application before reading pauses.
 const HIGH: usize = 64 * 1024;
 
-/// Bytes at which it goes on.
+/// Bytes at which reading goes on.
 const LOW: usize = 16 * 1024;
 
 /// The next message of `receive`.
@@ -26,13 +26,13 @@ pub struct Body {
     parts: VecDeque<Py<PyBytes>>,
     held: usize,
     is_paused: bool,
-    /// All of it has come.
+    /// The whole body has come.
     is_whole: bool,
-    /// `receive` has given all of it.
+    /// `receive` has given the whole body.
     is_taken: bool,
     /// Nothing more comes.
     pub is_lost: bool,
-    /// Objects that are told when there may be a message.
+    /// Objects with a method `told`, which is called when there may be a message.
     pub waiters: Vec<Py<PyAny>>,
 }
 
@@ -78,7 +78,7 @@ impl Body {
         (next, false)
     }
 
-    /// Forgets the parts, which nobody takes. Returns them, and whether reading goes on.
+    /// Forgets the parts, because no `receive` takes them any more. Returns them, and whether reading goes on.
     pub fn forget(&mut self) -> (VecDeque<Py<PyBytes>>, bool) {
         self.held = 0;
         (std::mem::take(&mut self.parts), std::mem::take(&mut self.is_paused))

@@ -1,6 +1,6 @@
-//! The coroutines of applications: the first step runs at once, and only one that waits becomes a task.
+//! The coroutines of applications: the first step runs at once, and only a coroutine that waits becomes a task.
 //!
-//! They belong to no connection: one that has given its answer may work on, and the next request does not wait for it.
+//! They belong to no connection: a coroutine that has given its answer may work on, and the next request does not wait.
 //! The stop of the loop waits for them, as for a coroutine of `on_close`.
 
 use pyo3::exceptions::PyTypeError;

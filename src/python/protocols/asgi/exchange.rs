@@ -37,7 +37,7 @@ struct State {
     unbroken: usize,
 }
 
-/// What the application has to wait for behind a part of an answer.
+/// The event that the application waits for behind a part of an answer.
 enum Pace {
     Nothing,
     /// A turn of the loop, so that others have theirs, and so that the end of the connection is noticed.
@@ -49,7 +49,7 @@ enum Pace {
 /// The most bytes that an application sends without a turn of the loop.
 const MOST_UNBROKEN: usize = 256 * 1024;
 
-/// What a part counts beside its bytes.
+/// The bytes that a part counts beside its own.
 const OVERHEAD: usize = 1024;
 
 impl Exchange {
@@ -93,7 +93,7 @@ impl Exchange {
         self.wake(py);
     }
 
-    /// Wakes those who wait for a message.
+    /// Wakes the tasks that wait for a message.
     fn wake(&self, py: Python<'_>) {
         let waiters = std::mem::take(&mut self.lock().body.waiters);
         for waiter in waiters {
@@ -120,7 +120,7 @@ impl Exchange {
         next
     }
 
-    /// The answer is complete: nobody takes the rest of the body.
+    /// The answer is complete, so the rest of the body is dropped.
     fn complete(&self, py: Python<'_>) {
         let (parts, resumes) = {
             let mut state = self.lock();
@@ -156,7 +156,7 @@ impl Exchange {
         }
         match error {
             Some(error) => calls::report(handler, error, (!is_complete).then(|| self.request.clone_ref(py))),
-            // Nobody waits for it.
+            // No peer waits for the answer.
             None if !is_complete => Request::fail_with(self.request.bind(py)),
             None => {}
         }
@@ -268,7 +268,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Sends what will be needed before the answer (RFC 8297). Nothing once the answer has begun.
+    /// Sends links that the page will need, before the answer (RFC 8297). Once the answer has begun, sends nothing.
     fn early_hint(&self, message: &Bound<'_, PyDict>) -> PyResult<()> {
         let py = message.py();
         let Some(links) = message.get_item(intern!(py, "links"))? else {
@@ -308,14 +308,14 @@ fn flag(message: &Bound<'_, PyDict>, key: &Bound<'_, PyString>) -> PyResult<bool
     message.get_item(key)?.map_or(Ok(false), |flag| flag.is_truthy())
 }
 
-/// Whether an exception is the one by which `send` tells that the peer is gone, or comes from it.
+/// Whether an exception is `ClientDisconnected`, which `send` raises when the peer is gone, or comes from it.
 fn is_of_disconnect(py: Python<'_>, error: &PyErr) -> bool {
     let waiting = py.import("goev.asgi.waiting");
     let told = waiting.and_then(|waiting| waiting.call_method1("is_of_disconnect", (error.value(py),)));
     told.and_then(|told| told.is_truthy()).unwrap_or(false)
 }
 
-/// A coroutine of `goev.asgi.waiting`, for those who have to wait.
+/// A coroutine of `goev.asgi.waiting`, for an application that has to wait.
 fn later<'py>(exchange: &Bound<'py, Exchange>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
     let py = exchange.py();
     py.import(intern!(py, "goev.asgi.waiting"))?.call_method1(name, (exchange,))

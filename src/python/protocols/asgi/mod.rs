@@ -2,9 +2,9 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `mod` | the handler class, and its face: that of HTTP, with two differences |
+//! | `mod` | the handler class, and its face: the face of HTTP with two differences |
 //! | `exchange` | one request: `receive` and `send` |
-//! | `body` `answer` | what `receive` gives; what `send` has given |
+//! | `body` `answer` | the body for `receive`; the stage of the answer of `send` |
 //! | `scope` | the scope of a request |
 //! | `calls` | the coroutine of an application: its first step at once, a task only if it waits |
 //! | `ready` | an awaitable that does not wait |
@@ -38,7 +38,7 @@ use crate::python::callbacks::Names;
 use crate::python::tables::with_poller;
 use crate::slots::Token;
 
-/// One connection whose requests an application of ASGI answers; ``goev.asgi.Connection`` has the attributes.
+/// One connection of a server with an application of ASGI; ``goev.asgi.Connection`` has the attributes.
 #[pyclass(name = "AsgiConnection", extends = HttpConnection, subclass, frozen, module = "goev._core")]
 pub struct AsgiConnection {
     /// The parts of scopes that are the same for all requests.
@@ -160,7 +160,7 @@ impl AsgiConnection {
         Self::scopes(slf)?.of_request(slf.py(), slf.as_any(), request)
     }
 
-    /// Run the coroutine of an application. ``done(error)`` is called at its end; what it returns is reported.
+    /// Run the coroutine of an application. ``done(error)`` is called at its end, and an exception that it returns is reported.
     fn _run(slf: &Bound<'_, Self>, coroutine: &Bound<'_, PyAny>, done: &Bound<'_, PyAny>) {
         let (handler, done) = (slf.clone().unbind(), done.clone().unbind());
         calls::run(coroutine, move |py, result| {

@@ -5,14 +5,14 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-/// An awaitable that does not wait: a coroutine, for those who make a task of it.
+/// An awaitable that does not wait: a coroutine, so that an application can make a task of it.
 #[pyclass(frozen, module = "goev._core", name = "Ready")]
 pub struct Ready {
     result: Option<Py<PyAny>>,
 }
 
 impl Ready {
-    /// The one whose result is `None`.
+    /// The awaitable with the result `None`.
     pub fn nothing(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         static NOTHING: PyOnceLock<Py<Ready>> = PyOnceLock::new();
         let ready = NOTHING.get_or_try_init(py, || Py::new(py, Self { result: None }))?;

@@ -55,12 +55,12 @@ pub struct Scopes {
     app: Py<PyAny>,
     template: Py<PyDict>,
     root_path: String,
-    /// Whether proxies are trusted, so that their fields tell of the client.
+    /// Whether proxies are trusted, so that their fields name the client.
     has_proxies: bool,
 }
 
 impl Scopes {
-    /// Those of a handler, by its class.
+    /// The scopes of a handler, by its class.
     pub fn of(handler: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = handler.py();
         let made = py.import("goev.asgi.scopes")?.call_method1("template", (handler,))?;
