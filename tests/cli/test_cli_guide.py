@@ -25,7 +25,7 @@ LISTS = ROOT / "tests" / "cli" / "theirs"
 @pytest.fixture
 def place(command, tmp_path):
     """A folder that has everything that the guide names."""
-    (tmp_path / "site.py").write_text("import goev\nclass app(goev.Connection): ...\ndef make_app(): return app\n")
+    (tmp_path / "web.py").write_text("import goev\nclass app(goev.Connection): ...\ndef make_app(): return app\n")
     (tmp_path / "legacy.py").write_text("import goev\nclass app(goev.Connection): ...\n")
     (tmp_path / "server.toml").write_text(TOML[0])
     for name, files in {"a.example": ("cert.pem", "key.pem"), "b.example": ("b.pem", "b.key")}.items():
@@ -121,7 +121,7 @@ def test_what_is_ours_exists(library):
 @pytest.mark.parametrize("line", re.findall(r"(?m)^\| `[^|]*` \| `(goev run [^`]*)` \|$", THEIRS))
 def test_a_line_that_replaces_one_of_theirs_works(command, place, line):
     arguments = [argument for argument in shlex.split(line)[1:] if argument != "--dev"]
-    assert command(*arguments).settings.target.startswith(("site:", "legacy:"))
+    assert command(*arguments).settings.target.startswith(("web:", "legacy:"))
 
 
 @pytest.mark.parametrize("page", ["cli.md", "coming-from-gunicorn.md"])

@@ -13,7 +13,7 @@ from goev.cli.sources import Configuration, UsageError, configuration, suggestio
 
 EXAMPLES = """\b
 goev run chat:Chat --listen :8443 --tls-certificate cert.pem --tls-key key.pem --workers 4
-goev run "site:make_app()" --listen unix:/run/site.sock --dev
+goev run "web:make_app()" --listen unix:/run/site.sock --dev
 goev run server.toml
 """
 

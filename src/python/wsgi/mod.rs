@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `queue` | the requests that wait for threads; which thread is woken |
-//! | `site` `pool` | one application; the class whose threads call it |
+//! | `site` `pool` | one application; the pool of threads that call it |
 //! | `line` | one connection as the threads see it |
 //! | `feed` | its requests on their way to the queue |
 //! | `body` | the body of a request, between the poller and a thread |
