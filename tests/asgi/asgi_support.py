@@ -9,6 +9,13 @@ import goev
 from support import Events
 
 TEXT = [(b"content-type", b"text/plain")]
+# The fields of a WebSocket's handshake.
+UPGRADE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
 
 
 def site(app: Any, **attributes: Any) -> type[goev.asgi.Connection]:

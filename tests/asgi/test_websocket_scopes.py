@@ -8,16 +8,9 @@ import websockets
 from websockets.sync.client import connect
 
 import goev
-from asgi_support import TEXT, body_message, cancelled_waits, site, start_message
+from asgi_support import TEXT, UPGRADE, body_message, cancelled_waits, site, start_message
 from http_support import HttpClient, get
 from support import PATIENCE, text_of
-
-UPGRADE = (
-    "Connection: Upgrade",
-    "Upgrade: websocket",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-)
 
 
 @pytest.fixture

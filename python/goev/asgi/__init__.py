@@ -1,7 +1,7 @@
 """ASGI 3 applications behind goev: Starlette, FastAPI, Django and the like::
 
 import goev
-from site import app
+from web import app
 
 class Site(goev.asgi.Connection):
     app = app

@@ -7,6 +7,7 @@ from typing import Any
 
 from goev.asgi.connection import App
 from goev.asgi.ended import LifespanFailed
+from goev.asgi.messages import unexpected, without_type
 
 log = logging.getLogger("goev")
 
@@ -103,9 +104,12 @@ class Lifespan:
                 log.error("exception in the lifespan of the application", exc_info=error)
 
     async def _send(self, message: dict[str, Any]) -> None:
-        kind = message["type"]
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise without_type(message) from None
         known = {f"lifespan.{self._expected}.complete", f"lifespan.{self._expected}.failed"}
         if kind not in known or self._answer.done():
             expected = "nothing" if self._answer.done() else " or ".join(map(repr, sorted(known)))
-            raise RuntimeError(f"unexpected ASGI message {kind!r}: expected {expected}")
+            raise unexpected(kind, expected)
         self._answer.set_result(message)

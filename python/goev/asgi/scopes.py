@@ -5,6 +5,7 @@ from typing import Any
 
 from goev._core import AsgiConnection
 from goev.asgi.forwarded import check
+from goev.asgi.subjects import subject_of
 from goev.tls import Session
 
 ASGI = {"version": "3.0", "spec_version": "2.5"}
@@ -74,7 +75,7 @@ def tls_extension(session: Session) -> dict[str, Any]:
     return {
         "server_cert": None,
         "client_cert_chain": chain,
-        "client_cert_name": None,
+        "client_cert_name": subject_of(session.peer_certificates[0]) if chain else None,
         "client_cert_error": None,
         "tls_version": VERSIONS.get(session.version),
         "cipher_suite": CIPHER_SUITES.get(session.cipher),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from goev import websocket
 from goev._core import AsgiConnection, AsgiExchange, ConnectionClosed, Request
+from goev.asgi.messages import unexpected, without_type
 from goev.asgi.waiting import Waiters, disconnected, is_of_disconnect
 
 HIGH = 64 * 1024  # bytes of messages that wait for the application before reading pauses
@@ -106,7 +107,10 @@ class Session:
 
     async def send(self, message: dict[str, Any]) -> None:
         """Takes a message of the application."""
-        kind = message["type"]
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise without_type(message) from None
         if self.stage in ("new", "asked"):
             match kind:
                 case "websocket.accept":
@@ -117,23 +121,23 @@ class Session:
                     await self.exchange.send({**message, "type": "http.response.start", "headers": _closing(message)})
                     self.stage = "denying"
                     return None
-            raise _unexpected(kind, "'websocket.accept', 'websocket.close' or 'websocket.http.response.start'")
+            raise unexpected(kind, "'websocket.accept', 'websocket.close' or 'websocket.http.response.start'")
         if self.stage == "denying":
             if kind != "websocket.http.response.body":
-                raise _unexpected(kind, "'websocket.http.response.body'")
+                raise unexpected(kind, "'websocket.http.response.body'")
             await self.exchange.send({**message, "type": "http.response.body"})
             return None
         if self.end is not None and self.stage == "open":
             raise disconnected()
         if self.stage == "closed":
-            raise _unexpected(kind, "nothing, behind 'websocket.close'")
+            raise unexpected(kind, "nothing, behind 'websocket.close'")
         match kind:
             case "websocket.send":
                 return await self.send_message(message)
             case "websocket.close":
                 self.close(message.get("code") or 1000, message.get("reason") or "")
                 return None
-        raise _unexpected(kind, "'websocket.send' or 'websocket.close'")
+        raise unexpected(kind, "'websocket.send' or 'websocket.close'")
 
     async def accept(self, message: dict[str, Any]) -> None:
         subprotocol = message.get("subprotocol")
@@ -242,7 +246,3 @@ def _closing(message: dict[str, Any]) -> Sequence[tuple[bytes, bytes]]:
     """The fields of a denial; the connection ends after it."""
     fields = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
     return [*(field for field in fields if field[0].lower() != b"connection"), (b"connection", b"close")]
-
-
-def _unexpected(kind: str, expected: str) -> RuntimeError:
-    return RuntimeError(f"unexpected ASGI message {kind!r}: expected {expected}")

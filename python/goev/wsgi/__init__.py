@@ -1,7 +1,7 @@
 """WSGI applications (PEP 3333) on goev: Flask, Django, Bottle and the like::
 
 import goev.wsgi
-from site import application
+from web import application
 
 class Site(goev.wsgi.Connection):
     app = application
