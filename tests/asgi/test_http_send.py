@@ -371,6 +371,24 @@ def test_trailers_go_to_a_client_that_takes_them(client_of, fields, expected):
     assert client.rest() == b"4\r\nbody\r\n" + expected
 
 
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        (TRAILERS[:2], "the application returned before its answer was complete"),
+        (TRAILERS[:3], "the application returned before its answer was complete"),
+        ([*TRAILERS[:2], body_message(b"more")], "'http.response.body': expected 'http.response.trailers'"),
+        ([start_message(), body_message(b"body", more_body=True), TRAILERS[3]], "expected 'http.response.body'"),
+    ],
+    ids=["none", "not the last", "another message", "without a word in the start"],
+)
+def test_an_answer_that_lacks_its_trailers_is_cut(client_of, log, messages, text):
+    client = client_of(sending(*messages))
+    client.send(get("/", "TE: trailers"))
+    client.head()
+    assert client.survives_until_end() == b"4\r\nbody\r\n"
+    assert text in log.next()[1]
+
+
 @pytest.mark.parametrize("name", [b"content-length", b"Transfer-Encoding", b"a b"])
 def test_fields_of_heads_are_no_trailers(client_of, log, name):
     messages = [*TRAILERS[:2], {"type": "http.response.trailers", "headers": [(name, b"1")]}]
@@ -391,6 +409,21 @@ def test_a_file_is_sent_by_its_path(client_of, tmp_path, size, method):
     assert answer["content-length"] == str(size)
     assert answer.body == (bytes(size) if method == "GET" else b"")
     assert client.ask(post("/", b"x")).status == 200
+
+
+def test_a_file_is_the_whole_answer(client_of, tmp_path):
+    """Messages behind it are ignored, and the connection goes on."""
+    (tmp_path / "file").write_bytes(b"file")
+    path = {"type": "http.response.pathsend", "path": str(tmp_path / "file")}
+    client = client_of(sending(start_message(), path, path, body_message(b"more")))
+    assert client.ask(get()).body == client.ask(get()).body == b"file"
+
+
+def test_an_answer_with_trailers_sends_no_file(client_of, log, tmp_path):
+    (tmp_path / "file").write_bytes(b"file")
+    path = {"type": "http.response.pathsend", "path": str(tmp_path / "file")}
+    assert client_of(sending(start_message(trailers=True), path)).ask(get()).status == 500
+    assert "RuntimeError: unexpected ASGI message 'http.response.pathsend'" in log.next()[1]
 
 
 def test_a_file_cannot_follow_a_part_of_the_body(client_of, log, tmp_path):
