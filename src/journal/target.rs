@@ -99,7 +99,7 @@ impl Target {
         Appended { taken, error: None }
     }
 
-    /// Writes bytes; returns the number of those that were taken, and the error that prevented the rest.
+    /// Writes bytes; returns how many were taken, and the error that prevented the rest.
     fn write(&mut self, bytes: &[u8], stops: &dyn Fn() -> bool) -> (usize, io::Result<()>) {
         let mut done = 0;
         while done < bytes.len() {

@@ -232,6 +232,6 @@ def test_the_name_of_an_interface():
 
 
 @pytest.mark.parametrize("app", [5, type("Site", (goev.asgi.Connection,), {})])
-def test_what_is_no_application(app):
+def test_an_object_that_is_no_application(app):
     with pytest.raises(TypeError, match=r"x:app is .*, and no ASGI application"):
         Application(app, Settings(target="x:app"))

@@ -62,7 +62,7 @@ def test_the_file_of_the_guide_is_right(command, place):
     assert settings.grace == Settings.grace
 
 
-def test_what_the_guide_shows_of_a_check_is_what_it_says(command, place):
+def test_the_check_in_the_guide_has_the_lines_of_a_real_one(command, place):
     (place / "server.toml").write_text('target = "chat:Chatt"\nworker = 2\n')
     shown = next(text for language, text in BLOCK.findall(GUIDE) if language == "text")
     outcome = command("check", "server.toml", "--max-input", 0)
@@ -108,7 +108,7 @@ def test_the_list_of_uvicorn_is_that_of_the_version_that_is_installed():
 
 
 @pytest.mark.parametrize("library", ["gunicorn", "uvicorn", "granian"])
-def test_what_is_ours_exists(library):
+def test_our_counterpart_of_each_option_exists(library):
     for ours, note in rows(library).values():
         for code in re.findall(r"`([^`]+)`", ours):
             assert code in FLAGS or any(code.startswith(name) for name in COMMANDS), code
@@ -134,7 +134,7 @@ def test_lines_are_at_most_120_characters_long_and_links_lead_somewhere(page):
         assert not anchor or anchor in headings, anchor
 
 
-def test_what_development_ignores_and_watches_is_in_the_guide():
+def test_the_guide_has_the_folders_and_names_that_development_ignores_and_watches():
     section = GUIDE.partition("## Development")[2].partition("## Completion")[0]
     from goev.cli.dev import IGNORED
 

@@ -105,7 +105,7 @@ def test_an_address_that_is_taken_is_told(folder):
             assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in child.errors
 
 
-def test_development_serves_what_the_file_has_now(folder):
+def test_development_serves_the_file_as_it_is_now(folder):
     with Child("-m", "goev", "run", "chat:Chat", "--listen", f"unix:{folder}/socket", "--dev") as child:
         with connected(folder / "socket") as client:
             assert client.ask(b"hello") == b"hello"

@@ -79,7 +79,7 @@ def test_colours_are_for_terminals(monkeypatch, environment, terminal, wanted):
     assert are_wanted(stream) is wanted
 
 
-def test_a_pipe_is_copied_to_its_end_whatever_its_bytes_are(capfd):
+def test_a_pipe_of_any_bytes_is_copied_to_its_end(capfd):
     reading, writing = os.pipe()
     os.write(writing, failing().encode() + b"\xff broken \xe9\nno end of line")
     os.close(writing)

@@ -75,7 +75,7 @@ def test_the_exit_status_is_that_of_the_service(command, monkeypatch):
     assert main() == 3
 
 
-def test_without_click_one_line_tells_what_to_install(tmp_path):
+def test_without_click_one_line_names_the_extra(tmp_path):
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError(\"No module named 'click'\", name='click')\n")
     done = run(*PROGRAM, "run", "chat:Chat", env={"PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stdout) == (2, "")

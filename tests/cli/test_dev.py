@@ -169,7 +169,7 @@ def test_wrong_input_ends_at_once(command, arguments, complaint):
     assert command("run", "chat:Chat", *arguments).complaint.startswith(complaint)
 
 
-def test_without_watchfiles_one_line_tells_what_to_install(command, monkeypatch):
+def test_without_watchfiles_one_line_names_the_extra(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     assert command("run", "chat:Chat", "--dev").complaint == "--dev needs watchfiles: pip install 'goev[dev]'"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -196,7 +196,7 @@ def test_without_watchfiles_one_line_tells_what_to_install(command, monkeypatch)
         ("../outside/a.py", False),
     ],
 )
-def test_what_counts_as_a_change(name, counts):
+def test_files_that_count_as_changed(name, counts):
     """In a project that is itself below folders of such names."""
     root = "/home/me/.work/venv/target/project"
     watched = Filter([root], ["*.py", "*.toml", "*.html"])

@@ -78,7 +78,7 @@ def test_a_value_is_read_from_text(kind, text, value):
         (kinds.choice("wait", "refuse"), "Wait", "'Wait' is not one of wait, refuse"),
     ],
 )
-def test_wrong_text_is_refused_with_what_is_right(kind, text, complaint):
+def test_wrong_text_is_refused_and_the_error_names_the_right_form(kind, text, complaint):
     with pytest.raises(ValueError, match=r".+") as caught:
         kind.read(text)
     assert complaint in str(caught.value)

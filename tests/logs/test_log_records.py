@@ -79,7 +79,7 @@ class HostileError(Exception):
         ({"a": {"b": Hostile()}}, {"a": {"b": "<a Hostile whose repr() raises>"}}),
     ],
 )
-def test_extra_fields_are_there_whatever_they_are(value, expected):
+def test_extra_fields_of_any_kind_are_there(value, expected):
     assert as_json("hello", extra={"given": value})["given"] == expected
 
 

@@ -87,7 +87,7 @@ def test_goev_is_imported_without_the_metrics():
         assert child.line() == "[]"
 
 
-def test_without_prometheus_client_the_error_says_what_to_install():
+def test_without_prometheus_client_the_error_names_the_extra():
     with Child.running("""
     import sys
     sys.modules["prometheus_client"] = None

@@ -83,7 +83,7 @@ def test_head_has_no_body(client):
     assert (answer.status, answer["content-length"]) == (200, "5")
 
 
-def test_what_is_not_there(client):
+def test_other_paths_and_methods_are_refused(client):
     assert client.ask(get("/")).status == 404
     answer = client.ask(get("/metrics", "Content-Length: 0", method="POST"))
     assert (answer.status, answer["allow"]) == (405, "GET, HEAD")

@@ -297,7 +297,7 @@ def test_a_file_is_sent_by_the_wrapper(client, tmp_path: Path, size, offset):
     assert files[1].closed
 
 
-def test_the_wrapper_reads_what_is_no_file(client):
+def test_the_wrapper_reads_an_object_that_is_no_file(client):
     import io
 
     def app(environ, start_response):
@@ -368,6 +368,6 @@ def test_the_interface_of_a_service_makes_connections_and_ends_its_threads():
 
 
 @pytest.mark.parametrize(("app", "threads", "error"), [("no", 1, TypeError), (print, 0, ValueError)])
-def test_the_interface_refuses_what_it_cannot_serve(app, threads, error):
+def test_the_interface_refuses_a_wrong_application_or_number_of_threads(app, threads, error):
     with pytest.raises(error):
         Application(app, Settings(target="site:app", threads=threads))

@@ -202,7 +202,7 @@ class Session:
 
     def fail(self) -> None:
         if not self.request.answered:
-            with suppress(ConnectionClosed):  # nobody waits for it
+            with suppress(ConnectionClosed):  # no client waits for the answer
                 self.request.respond(500, {"connection": "close"})
 
 

@@ -1,6 +1,6 @@
 """Tracebacks in colour, for every process of a service and every formatter.
 
-The colours are those of CPython 3.13. ``Painter`` looks at lines of text only, so it needs no part in the logging of
+The colours are the ones of CPython 3.13. ``Painter`` looks at lines of text only, so it needs no part in the logging of
 the processes that it reads from.
 """
 

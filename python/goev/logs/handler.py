@@ -12,7 +12,7 @@ class StderrHandler(logging.Handler):
     Args:
         capacity: bytes of lines that may wait, 1,024 to 1 GiB.
 
-    A thread in Rust writes at once. While standard error takes nothing, because it is a pipe that nobody reads, lines
+    A thread in Rust writes at once. While standard error takes nothing, because it is a pipe without a reader, lines
     wait within ``capacity``; further ones are dropped and counted. If it is closed, every line is dropped and counted.
     ``flush`` and the end of the interpreter wait one second at most. A forked child has a thread of its own from its
     first line on.

@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 /// The bytes at which a body is full.
 pub const MOST: usize = 256 * 1024;
 
-/// The bytes at which a thread gets a request whose body has not ended. A slow peer takes no thread before that.
+/// The bytes at which a thread gets a request before its body has ended. A slow peer takes no thread before that.
 pub const ENOUGH: usize = 64 * 1024;
 
 #[derive(Default)]

@@ -139,7 +139,7 @@ impl<J> Queue<J> {
         }
     }
 
-    /// The connection that is held for longest, if there is room for it beside those that were resumed.
+    /// The connection that is held for longest, if there is room for it beside the `resumed` ones.
     fn next_held(&self, resumed: usize) -> Option<Weak<dyn Held>> {
         let mut state = self.lock();
         // Few are resumed at a time otherwise, and each wakes its poller.

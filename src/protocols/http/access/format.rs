@@ -133,7 +133,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// `worker` is the number of the worker, `pid` that of its process.
+    /// `worker` is the number of the worker, `pid` the number of its process.
     pub fn new(format: Format, worker: Option<u32>, pid: u32) -> Self {
         Self { format, worker, pid, dates: Dates::default() }
     }

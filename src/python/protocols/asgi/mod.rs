@@ -70,7 +70,7 @@ impl AsgiConnection {
         Ok(slf.get().scopes.get_or_init(|| made))
     }
 
-    /// Forgets a request whose application has ended.
+    /// Forgets a request when its application has ended.
     fn forget(&self, exchange: &Py<Exchange>) {
         let gone = self.lock().take_if(|current| current.is(exchange));
         drop(gone);
