@@ -26,8 +26,8 @@ impl Stage {
     pub fn expected(&self) -> &'static str {
         match self {
             Self::Nothing => "'http.response.start'",
-            Self::Start { .. } => "'http.response.body' or 'http.response.pathsend'",
-            Self::Body { .. } => "'http.response.body'",
+            Self::Start { has_trailers: false, .. } => "'http.response.body' or 'http.response.pathsend'",
+            Self::Start { .. } | Self::Body { .. } => "'http.response.body'",
             Self::Trailers(_) => "'http.response.trailers'",
             Self::Everything => "nothing",
         }
