@@ -1,20 +1,20 @@
 """Reloads: nothing is lost, and a new generation that fails leaves the old one serving."""
 
-import contextlib
 import os
 import re
 import resource
 import signal
 import ssl
-import subprocess
-import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 import goev
 from certificates import Authority
+from load_support import Swarm, Wrk, fresh, kept
 from service_support import PLAIN, SLOW, Service, answer, gone, request
 from support import PATIENCE, Client, eventually, need
 
@@ -81,14 +81,25 @@ TELLS_PHASES = """
 
 
 def test_an_idle_client_gets_an_answer_that_says_close(tmp_path):
-    with Service(tmp_path, drain=4.0).serving() as service, Client(service.address) as client:
+    with Service(tmp_path, TELLS, drain=4.0).serving() as service, Client(service.address) as client:
         old = int(request(client))
         service.reload(1)
+        assert service.child.line(SLOW) == "told"
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         said = client.receive_all()
         assert b"connection: close\r\n" in said.lower()
         assert said.endswith(str(old).encode())
         assert service.end() == 0
+
+
+TELLS = (
+    dedent(PLAIN)
+    + """
+    def on_stopping(self):
+        print("told", flush=True)
+        return super().on_stopping()
+"""
+)
 
 
 def test_websockets_get_1001(tmp_path):
@@ -206,122 +217,49 @@ def figures(pid: int) -> tuple[int, int]:
 # ---- under load -----------------------------------------------------------------------------------------------------
 
 
-def test_twenty_reloads_under_load_lose_nothing(tmp_path):
-    wrk, ab = need("wrk"), need("ab", "apache2-utils")
-    app = PLAIN.replace('b"%d" % os.getpid()', 'b"Hello"')  # ab takes answers of another length for failures
-    with Service(tmp_path, app, workers=2, start_method="fork").serving() as service:
-        url = f"http://127.0.0.1:{service.port}/"
-        keeping = [wrk, "-c", "8", "-t", "1", "-d", "60s", url]
-        keep_alive = subprocess.Popen(keeping, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        fresh = Fresh(ab, url)
-        try:
-            for count in range(20):
-                service.reload(count + 1)
-        finally:
-            fresh.stop()
-            keep_alive.send_signal(signal.SIGINT)
-            output, _ = keep_alive.communicate(timeout=SLOW)
-        assert fresh.problems == []
-        assert fresh.runs > 0
-        assert "Socket errors" not in output, output
-        assert "Non-2xx" not in output, output
-        assert int(re.findall(r"(\d+) requests in", output)[0]) > 20, output
-        assert service.end() == 0
-
-
-class Fresh:
-    """ab, with a new connection for each request, again and again."""
-
-    def __init__(self, ab: str, url: str) -> None:
-        self.command = [ab, "-q", "-n", "200", "-c", "4", url]
-        self.problems: list[str] = []
-        self.runs = 0
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._is_over.is_set():
-            run = subprocess.run(self.command, capture_output=True, text=True, timeout=60)
-            self.runs += 1
-            if run.returncode or not re.search(r"Failed requests: +0\n", run.stdout):
-                self.problems.append(run.stdout + run.stderr)
-
-    def stop(self) -> None:
-        self._is_over.set()
-        self._thread.join()
-
-
-def test_a_swarm_of_websockets_loses_no_echo_but_by_1001(tmp_path):
-    """Each client comes back when it is told to go away; every message that was sent is echoed, or 1001 came."""
-    events: list[str] = []
-    with Service(tmp_path, SWARM, workers=2, start_method="fork").serving() as service:
-        address = f"ws://127.0.0.1:{service.port}/"
-        is_over = threading.Event()
-        with goev.Reactor(pollers=1) as reactor:
-            swarm = [Member(reactor, address, is_over, events) for _ in range(16)]
-            reactor.start()
-            for member in swarm:
-                reactor.call_soon(member.begin)
-            for count in range(5):
-                service.reload(count + 1)
-            is_over.set()
-            eventually(lambda: all(member.is_done for member in swarm), "the swarm is done", SLOW)
-        assert [event for event in events if event != "1001"] == []
-        assert len(events) >= 16
-        assert all(member.echoes > 0 for member in swarm)
-        assert service.end() == 0
-
-
-SWARM = """
+UNDER_LOAD = """
     import goev
 
-    class Site(goev.websocket.Connection):
+    class Echo(goev.websocket.Connection):
         def on_message(self, message):
             self.send(message)
+
+    class Site(goev.http.Connection):
+        def on_request(self, request):
+            if request.path == "/echo":
+                return goev.websocket.upgrade(request, Echo())
+            request.respond(200, None, b"Hello")
 """
 
 
-class Member:
-    """A client of the swarm, over one connection after another."""
+@pytest.mark.parametrize(("workers", "method"), [(1, "spawn"), (2, "fork")])
+def test_twenty_reloads_under_load_lose_nothing(tmp_path, workers, method):
+    """Four kinds of clients at once: wrk and h2load keep connections, ab opens one for each request, and a swarm of
+    WebSockets comes back after 1001. Each reload begins when the one before has ended.
 
-    def __init__(self, reactor: goev.Reactor, address: str, is_over: threading.Event, events: list[str]) -> None:
-        self.reactor, self.address, self.is_over, self.events = reactor, address, is_over, events
-        self.echoes = 0
-        self.is_done = False
-
-    def begin(self) -> None:
-        goev.websocket.connect(self.reactor, self.address, Wire(self))
-
-
-class Wire(goev.websocket.Connection):
-    def __init__(self, member: Member) -> None:
-        self.member = member
-
-    def on_open(self) -> None:
-        self.send("0")
-
-    def on_message(self, message: bytes | str) -> bool | None:
-        self.member.echoes += 1
-        if self.member.is_over.is_set():
-            self.member.is_done = True
-            return False
-        self.schedule(0.005, self.again)
-        return None
-
-    def again(self) -> None:
-        with contextlib.suppress(goev.ConnectionClosed):  # it was told to go away; on_close follows
-            self.send(str(self.member.echoes))
-
-    def on_connect_fail(self, error: Exception) -> None:
-        self.member.events.append(f"connect: {error!r}")
-        self.member.is_done = True
-
-    def on_close(self, error: BaseException | None) -> None:
-        if self.member.is_done:
-            return
-        self.member.events.append(str(self.close_code) if error is None else repr(error))
-        self.member.begin()
+    Counted are refused connects, resets, and requests or messages without their answer. All are 0. A message may go
+    unanswered by a worker that closes its connection with 1001, but only behind all that it has answered; the next
+    worker answers it. A ``Connection: close`` in an answer is no loss, since the answer is whole.
+    """
+    wrk, ab, h2load = need("wrk"), need("ab", "apache2-utils"), need("h2load", "nghttp2-client")
+    with Service(tmp_path, UNDER_LOAD, workers=workers, start_method=method).serving() as service:
+        url = f"http://127.0.0.1:{service.port}/"
+        with goev.Reactor(pollers=1) as reactor, ExitStack() as running:
+            reactor.start()
+            swarm = Swarm(reactor, f"ws://127.0.0.1:{service.port}/echo")
+            keeping, loads = Wrk(wrk, url), [fresh(ab, url), kept(h2load, url)]
+            running.callback(keeping.stop, SLOW)
+            for load in loads:
+                running.callback(load.stop)
+            for count in range(20):
+                service.reload(count + 1)
+            swarm.stop(SLOW)
+        for load in (keeping, *loads, swarm):
+            assert load.problems == []
+            assert load.answers > 0
+        assert all(member.returns > 0 for member in swarm.members)
+        assert " ERROR " not in service.log
+        assert service.end() == 0
 
 
 def test_a_reload_without_descriptors_leaves_the_old_workers_serving(tmp_path):
