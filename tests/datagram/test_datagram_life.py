@@ -90,8 +90,10 @@ def test_a_handler_may_end_in_on_error(bind, events, reactor, how):
 def test_raising_is_logged_and_closes_with_that_exception(events, peer, reactor, log, where):
     handler = where(events)
     handler.how = "raise"
-    handler.bind(reactor, V4, max_size=10)
-    with socket_of(handler) as copy, Peer() as client:
+    with held(reactor):  # one that raises in on_open keeps its socket for the copy
+        handler.bind(reactor, V4, max_size=10)
+        copy = socket_of(handler)
+    with copy, Peer() as client:
         for size in (5, 50):
             client.sendto(b"x" * size, copy.getsockname())
     error = events.until("close")[1]
