@@ -13,7 +13,7 @@ from textwrap import dedent
 
 import pytest
 
-from service_support import PLAIN, SLOW, Service, answer, gone, refuses, request
+from service_support import PLAIN, SLOW, Service, answer, gone, is_alive, refuses, request
 from support import PATIENCE, Child, Client, eventually
 
 ASKING = 8  # clients that ask at the same time
@@ -161,6 +161,24 @@ def test_a_worker_without_descriptors_is_reloaded_and_nobody_is_lost(tmp_path, c
         answered = Counter(int(answer(client)) for client in crowd)
         assert 0 < answered[old] < len(crowd)
         assert set(answered) <= {old, *service.workers()}
+        assert service.end() == 0
+
+
+def test_a_worker_without_descriptors_that_is_lent_sockets_still_obeys(tmp_path, crowd):
+    """The sockets of a dead worker cannot reach it. It still hears the supervisor, so it ends in order at a reload."""
+    slow = "import os, time\nif os.path.exists('slow'): time.sleep(1)\n"
+    with Service(tmp_path, slow + dedent(PLAIN), workers=2).serving() as service:
+        (tmp_path / "slow").touch()  # the successor comes behind the loan
+        starved, killed = service.workers()
+        starve(service, starved, crowd)
+        os.kill(killed, signal.SIGKILL)
+        service.logged(r"could not obey:(.*\n)+.*no descriptors for the sockets")
+        service.logged(r"worker \d \(process \d+\) serves")
+        assert is_alive(starved)
+        service.reload(1)
+        gone(starved)
+        assert "Exception in thread" not in service.log
+        assert "did not end within its grace" not in service.log
         assert service.end() == 0
 
 

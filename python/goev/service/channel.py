@@ -1,7 +1,8 @@
 """Messages between the supervisor and a worker: JSON behind a length, with descriptors beside them.
 
-A message is a dict. The descriptors that come with one are in its ``"fds"``. Nothing that a worker sends is unpickled,
-so no code of the application gets into the supervisor.
+A message is a dict. The descriptors that come with one are in its ``"fds"``. If a receiver at its limit of descriptors
+could not take them all, the list is empty. Nothing that a worker sends is unpickled, so no code of the application gets
+into the supervisor.
 """
 
 import array
@@ -27,11 +28,13 @@ class Assembly:
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        self._fds: deque[int] = deque()
+        self._fds: deque[list[int]] = deque()
 
-    def feed(self, data: bytes, fds: Sequence[int]) -> Iterator[Message]:
+    def feed(self, data: bytes, fds: list[int] | None = None) -> Iterator[Message]:
+        """The messages that ``data`` completes. ``fds`` are the descriptors of one message, all or a part of them."""
         self._bytes += data
-        self._fds.extend(fds)
+        if fds is not None:
+            self._fds.append(fds)
         while len(self._bytes) >= LENGTH.size:
             end = LENGTH.size + LENGTH.unpack_from(self._bytes)[0]
             if len(self._bytes) < end:
@@ -39,8 +42,17 @@ class Assembly:
             message = json.loads(self._bytes[LENGTH.size : end])
             del self._bytes[:end]
             if "fds" in message:
-                message["fds"] = [self._fds.popleft() for _ in range(message["fds"])]
+                message["fds"] = _all_or_none(self._fds.popleft(), message["fds"])
             yield message
+
+
+def _all_or_none(fds: list[int], count: int) -> list[int]:
+    """Close the descriptors of a message if some are missing."""
+    if len(fds) == count:
+        return fds
+    for fd in fds:
+        os.close(fd)
+    return []
 
 
 def packed(message: Message, fds: Sequence[int] = ()) -> bytes:
@@ -48,13 +60,17 @@ def packed(message: Message, fds: Sequence[int] = ()) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def _receive(end: socket.socket) -> tuple[bytes, list[int]]:
+def _receive(end: socket.socket) -> tuple[bytes, list[int] | None]:
+    """Bytes, and the descriptors of the message that came with some, at most one (unix(7)).
+
+    A process at its limit gets a part of the descriptors or none, and ``MSG_CTRUNC``.
+    """
     fds = array.array("i")
-    data, beside, _, _ = end.recvmsg(CHUNK, socket.CMSG_SPACE(MOST * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+    data, beside, flags, _ = end.recvmsg(CHUNK, socket.CMSG_SPACE(MOST * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
     for level, kind, part in beside:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(part[: len(part) - len(part) % fds.itemsize])
-    return data, list(fds)
+    return data, list(fds) if fds or flags & socket.MSG_CTRUNC else None
 
 
 class WorkerEnd:
@@ -136,7 +152,7 @@ class SupervisorEnd:
             if not data:
                 self._loop.remove_reader(self.end)  # its exit status follows
                 return
-            for message in self._assembly.feed(data, ()):
+            for message in self._assembly.feed(data):
                 self._take(message)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """A worker as the supervisor sees it: its process, its channel, the figures that it reports; how one is started."""
 
 import base64
+import logging
 import os
 import pickle
 import random
@@ -16,6 +17,8 @@ from typing import Any
 
 from goev.service.channel import Message, SupervisorEnd
 from goev.service.settings import Settings
+
+logger = logging.getLogger("goev.service")
 
 BLOCKED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 STACKS = 65536  # bytes of stacks that are kept
@@ -89,7 +92,10 @@ class Worker:
                     _set(self.ready)
             case "failed":
                 failure = StartFailed(message["traceback"].rstrip())
-                self._failure = str(failure)
+                if self.serves:
+                    logger.error("%s could not obey:\n%s", self.name, failure)
+                else:
+                    self._failure = str(failure)
                 for waiting in [self.ready, *self.listening.values()]:
                     _set(waiting, failure)
             case "listening":

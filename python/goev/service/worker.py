@@ -5,6 +5,7 @@ is gone, and the worker stops with its grace.
 """
 
 import base64
+import errno
 import faulthandler
 import os
 import pickle
@@ -181,6 +182,8 @@ class Worker:
     def _listen(self, name: str, fds: list[int]) -> None:
         assert self._interface is not None
         assert self.reactor is not None
+        if not fds:
+            raise OSError(errno.EMFILE, f"no descriptors for the sockets of {name!r}")
         sockets: list[str | socket.socket] = [socket.socket(fileno=fd) for fd in fds]
         try:
             acceptor = Acceptor(self.reactor, sockets, self._interface.connection, **self._options)
