@@ -26,6 +26,7 @@ matrix = importlib.import_module("matrix")
 GUIDE = ROOT / "docs" / "releasing.md"
 WORKFLOWS = ROOT / ".github" / "workflows"
 NATIVE = matrix.Wheel(f"{sys.version_info.major}.{sys.version_info.minor}", "gnu", os.uname().machine)
+TAG = "musllinux_1_2_x86_64"
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,21 @@ def test_the_policy_is_that_of_the_symbols(wheel):
         pytest.skip("this machine's C library is so old that each wheel is a manylinux2014 one")
     with pytest.raises(audit.Fault, match="manylinux_2_"):
         audit._check_policy(wheel, NATIVE)
+
+
+@pytest.mark.parametrize("upgrades", [{TAG: {"libs_to_eliminate": ["libc.so"]}}, {}], ids=["its own name", "Alpine's"])
+def test_musl_may_be_the_only_library_of_a_wheel(upgrades):
+    audit._check_musl(Path("a.whl"), {"sym_tag": TAG, "policy_upgrades": upgrades}, TAG)
+
+
+@pytest.mark.parametrize(
+    ("libraries", "symbols", "said"),
+    [(["libc.so", "libz.so.1"], TAG, "libz"), (["libc.so"], "linux_x86_64", "policy of the symbols")],
+)
+def test_another_library_and_newer_symbols_are_found(libraries, symbols, said):
+    found = {"sym_tag": symbols, "policy_upgrades": {TAG: {"libs_to_eliminate": libraries}}}
+    with pytest.raises(audit.Fault, match=said):
+        audit._check_musl(Path("a.whl"), found, TAG)
 
 
 def test_the_sdist_has_the_sources_and_the_licence_and_no_more(sdist):

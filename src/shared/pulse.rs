@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+/// The most seconds of a limit: 68 years.
+const MOST_SECONDS: u64 = i32::MAX as u64;
+
 /// A timer that goes off unless it is postponed in time (timerfd_create(2)).
 struct Fuse {
     timer: OwnedFd,
@@ -40,15 +43,20 @@ impl Fuse {
     }
 
     fn set(&self, delay: Duration) {
-        let value = libc::timespec {
-            tv_sec: libc::time_t::try_from(delay.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: delay.subsec_nanos().into(),
-        };
+        // Less than the most of any system, and more than any program runs.
+        let seconds = delay.as_secs().min(MOST_SECONDS);
+        let value = libc::timespec { tv_sec: seconds as _, tv_nsec: delay.subsec_nanos().into() };
         let once = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         // SAFETY: the descriptor is a timer, and the value outlives the call. It fails only for values out of range.
         unsafe { libc::timerfd_settime(self.timer.as_raw_fd(), 0, &raw const once, std::ptr::null_mut()) };
     }
 }
+
+/// The number of a thread for the functions of pthreads(7). With musl it is a pointer.
+struct Thread(libc::pthread_t);
+
+// SAFETY: any thread may pass the number to those functions, and nothing here follows the pointer.
+unsafe impl Send for Thread {}
 
 /// The running callback of one poller, as the watchdog sees it.
 pub struct Pulse {
@@ -60,7 +68,7 @@ pub struct Pulse {
     callback: AtomicPtr<&'static str>,
     fd: AtomicI32,
     /// The poller's thread, while the poller runs.
-    thread: Mutex<Option<libc::pthread_t>>,
+    thread: Mutex<Option<Thread>>,
     ended: AtomicBool,
 }
 
@@ -103,7 +111,7 @@ impl Pulse {
     /// Notes that the calling thread is the poller's from now on.
     pub(crate) fn start(&self) {
         // SAFETY: pthread_self has no conditions.
-        self.set_thread(Some(unsafe { libc::pthread_self() }));
+        self.set_thread(Some(Thread(unsafe { libc::pthread_self() })));
     }
 
     /// Notes that the poller has ended or will never run. Wakes the watchdog, which may have no other poller to
@@ -117,7 +125,7 @@ impl Pulse {
         }
     }
 
-    fn set_thread(&self, thread: Option<libc::pthread_t>) {
+    fn set_thread(&self, thread: Option<Thread>) {
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = thread;
     }
 
@@ -155,7 +163,7 @@ impl Pulse {
     /// Calls `work` with the poller's thread, which cannot end meanwhile. Returns `None` if it has ended.
     pub(crate) fn with_thread<R>(&self, work: impl FnOnce(libc::pthread_t) -> R) -> Option<R> {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        thread.map(work)
+        thread.as_ref().map(|thread| work(thread.0))
     }
 
     /// Whether the callback that began at `since` still runs.

@@ -246,7 +246,7 @@ impl DatagramSocket {
                 self.socket.as_raw_fd(),
                 room.as_mut_ptr(),
                 room.len() as libc::c_uint,
-                libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+                (libc::MSG_DONTWAIT | libc::MSG_TRUNC) as _,
                 ptr::null_mut(),
             )
         };
@@ -367,7 +367,8 @@ impl DatagramSocket {
         // SAFETY: headers, vectors, data, addresses and control messages outlive the call, and the kernel only reads
         // what they point to.
         let sent = unsafe {
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            // musl has another type for the flags.
+            let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _;
             libc::sendmmsg(self.socket.as_raw_fd(), headers.as_mut_ptr(), count as libc::c_uint, flags)
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }

@@ -32,7 +32,7 @@ impl Control {
     /// Makes a receiving call put the control messages here.
     pub fn receive_by(&mut self, header: &mut libc::msghdr) {
         header.msg_control = self.0.as_mut_ptr().cast();
-        header.msg_controllen = self.0.len();
+        header.msg_controllen = self.0.len() as _;
     }
 
     /// Makes a sending call take `own` as the source.
@@ -57,11 +57,11 @@ impl Control {
         // SAFETY: these two only compute lengths. The larger of the two structures fits into `self`, which is aligned
         // as a control message.
         unsafe {
-            header.msg_controllen = libc::CMSG_SPACE(len) as usize;
+            header.msg_controllen = libc::CMSG_SPACE(len) as _;
             let message = libc::CMSG_FIRSTHDR(header);
             (*message).cmsg_level = level;
             (*message).cmsg_type = kind;
-            (*message).cmsg_len = libc::CMSG_LEN(len) as usize;
+            (*message).cmsg_len = libc::CMSG_LEN(len) as _;
             libc::CMSG_DATA(message).cast::<T>().write_unaligned(info);
         }
     }

@@ -1,4 +1,4 @@
-"""What a wheel and an sdist must hold, and what they must not need.
+"""The contents that a wheel and an sdist must have, and the libraries that they must not need.
 
 Nothing is installed or run here. Each check raises ``Fault`` with the file, what was found, and what was expected.
 """
@@ -17,6 +17,7 @@ import zipfile
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
+from typing import Any
 
 from matrix import Wheel
 
@@ -125,13 +126,25 @@ def _check_policy(path: Path, wheel: Wheel) -> None:
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
     if shown.returncode != 0:
         raise Fault(f"{path.name}: auditwheel failed: {shown.stderr or shown.stdout}")
-    tag = json.loads(shown.stdout)["overall_tag"]
+    found = json.loads(shown.stdout)
     if wheel.library == "musl":
-        _expect(path, "policy", tag in (f"musllinux_1_{minor}_{wheel.processor}" for minor in (1, 2)), True)
+        _check_musl(path, found, f"musllinux_1_2_{wheel.processor}")
         return
-    found = re.fullmatch(rf"manylinux_2_(\d+)_{wheel.processor}", tag)
-    if found is None or int(found[1]) > GLIBC:
+    tag = found["overall_tag"]
+    minor = re.fullmatch(rf"manylinux_2_(\d+)_{wheel.processor}", tag)
+    if minor is None or int(minor[1]) > GLIBC:
         raise Fault(f"{path.name}: its policy is {tag}, and {wheel.platform} was asked for")
+
+
+def _check_musl(path: Path, found: dict[str, Any], tag: str) -> None:
+    """The symbols fit, and the only library is musl.
+
+    auditwheel knows musl as ``libc.musl-x86_64.so.1``, its name in Alpine. zig writes ``libc.so``, the name that musl
+    gives itself. The loader of musl takes each name that begins with ``libc.`` for itself (``ldso/dynlink.c``).
+    """
+    _expect(path, "policy of the symbols", found["sym_tag"], tag)
+    upgrade = found["policy_upgrades"].get(tag, {"libs_to_eliminate": []})
+    _expect(path, "libraries", [name for name in upgrade["libs_to_eliminate"] if name != "libc.so"], [])
 
 
 def _message(archive: zipfile.ZipFile, name: str) -> Message:

@@ -94,7 +94,8 @@ fn stack_of(py: Python<'_>, stall: &Stall<'_>) -> PyResult<String> {
     let ended = || "It has returned meanwhile.".to_owned();
     let Some(thread) = stall.with_thread(|thread| thread).filter(|_| stall.lasts()) else { return Ok(ended()) };
     let frames = py.import("sys")?.call_method0("_current_frames")?;
-    let frame = frames.call_method1("get", (thread,))?;
+    // The name of a thread in Python is this number.
+    let frame = frames.call_method1("get", (thread as usize,))?;
     if frame.is_none() {
         return Ok("It runs no Python code.".into());
     }
