@@ -32,7 +32,9 @@ def running(*options: str) -> Iterator[Server]:
     """The example, which must log nothing and end with status 0 on SIGINT."""
     with ExitStack() as stack:
         server = Server(stack, *options)
-        yield server
+        # The clients go first. The end waits for those that are there.
+        with ExitStack() as server.stack:
+            yield server
         assert server.child.process.poll() is None, server.child.errors
         server.child.interrupt()
         assert (server.child.end(), server.child.complaints) == (0, "")

@@ -69,7 +69,9 @@ class Relay:
 def running(*options: str) -> Iterator[Relay]:
     with ExitStack() as stack:
         relay = Relay(stack, *options)
-        yield relay
+        # The clients go first. The end waits for those that are there.
+        with ExitStack() as relay.stack:
+            yield relay
         relay.end()
 
 

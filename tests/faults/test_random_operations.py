@@ -16,13 +16,13 @@ SOAK = int(os.environ.get("GOEV_SOAK", "1"))
 SEED = os.environ.get("GOEV_SEED")
 
 
-@pytest.mark.timeout(60 * SOAK + 60)
+@pytest.mark.timeout(20 * SOAK + 60)
 @pytest.mark.parametrize(
     ("wire", "seconds", "options"),
     [
-        ("plain", 60 * SOAK, []),
-        ("tls", 15 * SOAK, []),
-        ("plain", 20 * SOAK, ["--coroutines"]),
+        ("plain", 20 * SOAK, []),
+        ("tls", 10 * SOAK, []),
+        ("plain", 10 * SOAK, ["--coroutines"]),
         ("tls", 10 * SOAK, ["--coroutines"]),
     ],
 )
