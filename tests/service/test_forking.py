@@ -1,7 +1,11 @@
-"""The end of a worker that is a copy of the supervisor: it skips that of the interpreter, and loses no line by it."""
+"""Workers that are copies of the supervisor: signals at their start, and an end that loses no line."""
+
+import os
+import signal
 
 import pytest
 
+from goev.service.process import channel_ends
 from service_support import SLOW, Service
 
 # A handler whose lines wait until it is flushed, as those of StderrHandler wait for its thread.
@@ -25,3 +29,15 @@ def test_the_lines_that_wait_at_the_end_of_a_worker_are_written(tmp_path, method
         assert service.ask() == b"yes"
         assert service.end() == 0
         assert service.child.line(SLOW) == "asked"
+
+
+def test_the_signals_of_the_supervisor_wait_while_a_worker_starts():
+    handled = {
+        *(signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT),
+        *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU),
+    }
+    with channel_ends() as (ours, _, read, _):
+        assert handled <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert not handled & signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    ours.close()
+    os.close(read)

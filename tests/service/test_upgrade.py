@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
+from textwrap import dedent
 
 import pytest
 
@@ -29,10 +31,10 @@ PROGRAM = """
 
 
 class Upgradable(Service):
-    def __init__(self, folder, **settings) -> None:
+    def __init__(self, folder, before: str = "", **settings) -> None:
         self.folder = folder
         self.set(**settings)
-        super().__init__(folder, program=PROGRAM)
+        super().__init__(folder, program=dedent(before) + dedent(PROGRAM))
 
     def set(self, **settings) -> None:
         (self.folder / "settings").write_text(repr(settings))
@@ -182,6 +184,101 @@ def test_a_reload_that_is_asked_for_during_an_upgrade_follows_it(tmp_path):
         service.send(signal.SIGHUP)
         service.logged("reloaded: ")
         assert service.end() == 0
+
+
+# The supervisor sends itself a signal in the moment that a file names: when its trial run has ended, and when it is
+# about to execute the new program.
+SENDING = """
+    import os, pathlib
+    from goev.service import upgrade
+
+    def send(moment):
+        path = pathlib.Path(moment)
+        if path.exists():
+            number = int(path.read_text())
+            path.unlink()
+            os.kill(os.getpid(), number)
+
+    check, descriptors = upgrade.check, upgrade.State.descriptors
+
+    async def sending_check(*arguments):
+        await check(*arguments)
+        send("tried")
+
+    def sending_descriptors(state):
+        send("executes")
+        return descriptors(state)
+
+    upgrade.check, upgrade.State.descriptors = sending_check, sending_descriptors
+"""
+
+
+# With handlers of its own the supervisor has no thread for log lines, which would take the signal.
+ALONE = dedent(SENDING) + "import logging; logging.basicConfig(level='INFO')\n"
+MOMENTS = {"tried": (SENDING, "tried"), "executes": (SENDING, "executes"), "executes alone": (ALONE, "executes")}
+
+
+@pytest.fixture(params=MOMENTS)
+def upgraded(request, tmp_path):
+    """``upgraded(number)``: a service that gets a signal in the last moments before the new program."""
+    before, moment = MOMENTS[request.param]
+
+    def upgraded(number):
+        service = stack.enter_context(Upgradable(tmp_path, before, listen=("127.0.0.1:0",)).serving())
+        (tmp_path / moment).write_text(str(int(number)))
+        service.send(signal.SIGUSR2)
+        return service
+
+    with ExitStack() as stack:
+        yield upgraded
+
+
+def test_a_stop_in_the_last_moment_before_the_new_program_ends_the_service(upgraded):
+    assert upgraded(signal.SIGTERM).child.end(SLOW) == 0
+
+
+def test_a_reload_in_the_last_moment_before_the_new_program_is_made(upgraded):
+    service = upgraded(signal.SIGHUP)
+    service.logged("reloaded: ")
+    service.logged("serving on ", 2)
+    assert service.end() == 0
+
+
+def test_a_worker_more_in_the_last_moment_before_the_new_program_is_started(upgraded):
+    service = upgraded(signal.SIGTTIN)
+    service.logged(r"with 2 workers|worker 1 \(process \d+\) serves")
+    assert service.end() == 0
+
+
+def test_an_upgrade_in_the_last_moment_before_the_new_program_follows_it(upgraded):
+    service = upgraded(signal.SIGUSR2)
+    service.logged("upgrading", 2)
+    service.logged("serving on ", 2)
+    assert service.end() == 0
+
+
+def test_a_trial_run_ends_with_the_service(tmp_path):
+    with Upgradable(tmp_path, HANGING, listen=("127.0.0.1:0",)).serving() as service:
+        before = service.workers()
+        (tmp_path / "hang").touch()
+        service.send(signal.SIGUSR2)
+        trial = int(eventually(lambda: read(tmp_path / "trial"), "the trial run hangs", SLOW))
+        assert trial not in before
+        assert service.end() == 0
+        gone(trial)
+
+
+HANGING = """
+    import os, pathlib, signal
+    if os.path.exists("hang"):
+        pathlib.Path("new").write_text(str(os.getpid()))
+        os.rename("new", "trial")
+        signal.pause()
+"""
+
+
+def read(path):
+    return path.read_text() if path.exists() else None
 
 
 def test_a_service_without_workers_is_not_ready(tmp_path):

@@ -182,6 +182,34 @@ def test_a_second_sigterm_ends_it_at_once(tmp_path):
         assert time.monotonic() - began < 10
 
 
+# Hangs at its import as long as there is a FIFO, which the test opens and removes.
+GATED = dedent("""
+    import os
+    import goev.service
+    if goev.service.is_worker and os.path.exists("gate"):
+        open("gate").close()
+""") + dedent(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("number", "log"),
+    [
+        (signal.SIGHUP, "reloaded: "),
+        (signal.SIGUSR2, "upgrading"),
+        (signal.SIGTTIN, r"worker 1 \(process \d+\) serves"),
+    ],
+)
+def test_a_signal_that_comes_before_the_first_workers_serve_has_its_effect_then(tmp_path, number, log):
+    os.mkfifo(tmp_path / "gate")
+    with Service(tmp_path, GATED) as service:
+        eventually(service.workers, "the first worker starts", SLOW)
+        service.send(number)
+        with open(tmp_path / "gate", "w"):
+            os.unlink(tmp_path / "gate")
+        service.logged(log)
+        assert service.end() == 0
+
+
 def test_more_and_fewer_workers(tmp_path):
     with Service(tmp_path, workers=1).serving() as service:
         (first,) = service.workers()

@@ -36,7 +36,7 @@ def _be_worker(kept: Collection[int], end: socket.socket, stacks: int) -> None:
     status = worker.FAILED
     try:
         signal.set_wakeup_fd(-1)
-        for number in (*BLOCKED, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU):
+        for number in (*BLOCKED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         _hide(kept)
         status = worker.serve(end, stacks)

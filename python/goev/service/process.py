@@ -20,7 +20,16 @@ from goev.service.settings import Settings
 
 logger = logging.getLogger("goev.service")
 
-BLOCKED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+BLOCKED = (
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGTERM,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
 STACKS = 65536  # bytes of stacks that are kept
 MAIN_OF_PACKAGE = "goev_main_of_package"  # what a worker imports as the program: the name of a module
 
@@ -284,6 +293,16 @@ def program_data() -> dict[str, Any]:
 
 
 @contextmanager
+def signals_blocked() -> Iterator[None]:
+    """The signals of the supervisor wait until the end of the block. A process that the block starts inherits that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def channel_ends() -> Iterator[tuple[socket.socket, socket.socket, int, int]]:
     """A channel and a pipe for stacks, for a worker that the block starts.
 
@@ -298,7 +317,7 @@ def channel_ends() -> Iterator[tuple[socket.socket, socket.socket, int, int]]:
         read, write = os.pipe()
         at_failure.callback(os.close, read)
         always.callback(os.close, write)
-        always.callback(signal.pthread_sigmask, signal.SIG_SETMASK, signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED))
+        always.enter_context(signals_blocked())
         yield ours, theirs, read, write
         at_failure.pop_all()
 

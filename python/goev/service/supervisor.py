@@ -37,7 +37,10 @@ class Supervisor(Fleet):
         self.is_ready = False
         self.told: Callable[[Listening], object] | None = None  # called when it serves
         self._adopted = adopted
+        self._early: list[Callable[[], object]] = []  # asked for by signals before the first workers serve
         self._reload_wanted = False
+        self._upgrade_wanted = False
+        self._upgrading: Task[None] | None = None
         self._ending = Event()
 
     @classmethod
@@ -100,16 +103,23 @@ class Supervisor(Fleet):
             signal.SIGTERM: lambda: self.stop(settings.grace, settings.drain),
             signal.SIGINT: lambda: self.stop(settings.grace, settings.drain),
             signal.SIGQUIT: lambda: self.stop(0, 0),
-            signal.SIGHUP: self.reload,
+            signal.SIGHUP: lambda: self._once_ready(self.reload),
             signal.SIGUSR1: self.reopen,
-            signal.SIGUSR2: lambda: self._start(self._upgrade()),
-            signal.SIGTTIN: self.add_place,
-            signal.SIGTTOU: self.remove_place,
+            signal.SIGUSR2: lambda: self._once_ready(self.upgrade),
+            signal.SIGTTIN: lambda: self._once_ready(self.add_place),
+            signal.SIGTTOU: lambda: self._once_ready(self.remove_place),
             signal.SIGCHLD: self._reap,
         }
         for number, action in actions.items():
             loop.add_signal_handler(number, action)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, actions)
+
+    def _once_ready(self, action: Callable[[], object]) -> None:
+        """Do it as soon as the first workers serve. They may have read the code of before."""
+        if self.is_ready:
+            action()
+        elif self._stop is None:
+            self._early.append(action)
 
     # ---- the life of the service ----------------------------------------------------------------------------------
 
@@ -125,8 +135,8 @@ class Supervisor(Fleet):
                 return 0 if self._stop is not None else FAILED
             self._announce()
             self._start(self._watch())
-            if self._reload_wanted:
-                self.reload()
+            for action in self._early:
+                action()
             await self._ending.wait()
             return 0
         finally:
@@ -254,12 +264,11 @@ class Supervisor(Fleet):
     # ---- reload, more and fewer workers ---------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Replace all workers by new ones. While a reload runs, any number of further ones make one. One that comes
-        before the first workers serve follows as soon as they do, because they may have read the code of before."""
+        """Replace all workers by new ones. While a reload runs, any number of further ones make one."""
         if self._stop is not None:
             return
         self._reload_wanted = True
-        if self._reloading is None and self.is_ready:
+        if self._reloading is None:
             self._reloading = self._start(self._reload())
 
     async def _reload(self) -> None:
@@ -289,7 +298,7 @@ class Supervisor(Fleet):
 
     def add_place(self) -> None:
         """One worker more."""
-        if self._stop is not None or not self.is_ready:
+        if self._stop is not None:
             return
         idle = next((place for place in self.places if not place.is_wanted), None)
         if idle is None:
@@ -301,7 +310,7 @@ class Supervisor(Fleet):
     def remove_place(self) -> None:
         """One worker fewer; one stays."""
         wanted = [place for place in self.places if place.is_wanted]
-        if self._stop is not None or not self.is_ready or len(wanted) < 2:
+        if self._stop is not None or len(wanted) < 2:
             return
         wanted[-1].is_wanted = False
         self._empty(wanted[-1])
@@ -349,24 +358,44 @@ class Supervisor(Fleet):
         )
         await self._abort(worker)
 
-    # ---- the rest -------------------------------------------------------------------------------------------------
+    # ---- the upgrade ----------------------------------------------------------------------------------------------
+
+    def upgrade(self) -> None:
+        """Replace this program by a new one in the same process.
+
+        While a trial run lasts, any number of further upgrades make one.
+        """
+        if self._stop is not None:
+            return
+        self._upgrade_wanted = True
+        if self._upgrading is None:
+            self._upgrading = self._start(self._upgrade())
 
     async def _upgrade(self) -> None:
-        """Replace this program by a new one in the same process."""
-        if self._stop is not None or not self.is_ready:
-            return
+        try:
+            while self._upgrade_wanted:
+                self._upgrade_wanted = False
+                await self._upgrade_once()
+        finally:
+            self._upgrading = None
+
+    async def _upgrade_once(self) -> None:
         logger.info("upgrading")
         try:
             await upgrade.check(upgrade.State.of(self), self.settings.start_timeout, self._trials)
         except upgrade.Refused as error:
             logger.error("the upgrade is refused, and everything stays: %s", error)
             return
-        if self._reloading is not None:
-            await wait([self._reloading])
-        if self._stop is None:
-            self._adopted = upgrade.State.of(self)
-            self._pages = None
-            self._adopted.execute()
+        while self._stop is None and not self._upgrade_wanted:
+            if self._reloading is not None:
+                await wait([self._reloading])
+            async with upgrade.signals_kept() as kept:
+                if self._stop is None and self._reloading is None and not self._upgrade_wanted:
+                    self._adopted = upgrade.State.of(self)
+                    self._pages = None
+                    self._adopted.execute(kept)
+
+    # ---- the rest -------------------------------------------------------------------------------------------------
 
     def _write_pid_file(self) -> None:
         path = self.settings.pid_file

@@ -11,12 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
-from asyncio import create_subprocess_exec, wait_for
+from asyncio import CancelledError, Event, create_subprocess_exec, get_running_loop, wait_for
 from asyncio.subprocess import Process
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from goev.service.process import BLOCKED
+from goev.service.process import BLOCKED, signals_blocked
 from goev.service.settings import Settings
 from goev.service.sockets import METRICS, SYSTEMD, Address, Sockets
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "GOEV_UPGRADE"  # the number of a descriptor that holds the state; in a trial run with one to report to
 ARRIVED = b"arrived"
+MARK = signal.SIGURG  # a signal without an effect by default, which the supervisor does not use
+KEPT = 4096  # signals that wait for the new program at most
 
 
 class Refused(Exception):
@@ -65,10 +68,38 @@ async def _finished(process: Process, timeout: float, trials: set[int]) -> None:
         process.kill()
         await process.wait()
         raise Refused(f"the new program did not come to its server within {timeout:g} s") from None
+    except CancelledError:  # the service stops
+        process.kill()
+        raise
     finally:
         trials.discard(process.pid)
     if process.returncode != 0:
         raise Refused(f"the new program ended with status {process.returncode}:\n{output.decode(errors='replace')}")
+
+
+@asynccontextmanager
+async def signals_kept() -> AsyncIterator[int]:
+    """In the block the event loop gets no signals, and has handled those that came before.
+
+    The later ones wait until the block ends, or for the new program. The main thread blocks them. Other threads may not
+    block them: the numbers of signals that come there wait in a pipe, from whose descriptor the new program reads them.
+    """
+    loop, handled = get_running_loop(), Event()
+    loop.add_signal_handler(MARK, handled.set)
+    kept, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    with signals_blocked():
+        to_loop = signal.set_wakeup_fd(write)
+        try:
+            os.write(to_loop, bytes([MARK]))  # behind the signals that have come
+            await handled.wait()
+            yield kept
+        finally:
+            loop.remove_signal_handler(MARK)
+            signal.set_wakeup_fd(to_loop)
+            with suppress(BlockingIOError):
+                os.write(to_loop, os.read(kept, KEPT))
+            os.close(kept)
+            os.close(write)
 
 
 def command() -> list[str]:
@@ -87,6 +118,7 @@ class State:
         more: int,
         restarts: dict[str, int],
         totals: Any,
+        kept: int = -1,
     ) -> None:
         self.addresses = addresses
         self.workers = workers
@@ -94,6 +126,7 @@ class State:
         self.more = more  # workers that signals have added to those of the settings
         self.restarts = restarts
         self.totals = totals  # of the metrics, for workers that have ended
+        self.kept = kept  # the descriptor of ``signals_kept``
 
     @classmethod
     def of(cls, supervisor: "Supervisor") -> "State":
@@ -119,6 +152,7 @@ class State:
     def descriptors(self) -> Sequence[int]:
         addresses = self.addresses if self.metrics is None else [*self.addresses, self.metrics]
         fds = [fd for address in addresses for fd in address["fds"]]
+        fds += [self.kept] if self.kept >= 0 else []
         return fds + [worker[end] for worker in self.workers for end in ("end", "stacks") if worker[end] >= 0]
 
     def written(self) -> int:
@@ -127,13 +161,12 @@ class State:
         os.write(file, json.dumps(vars(self)).encode())
         return file
 
-    def execute(self) -> None:
-        """Execute the program anew; does not return."""
+    def execute(self, kept: int) -> None:
+        """Execute the program anew, inside the block of ``signals_kept``; does not return."""
+        self.kept = kept
         file = self.written()
         for fd in (file, *self.descriptors()):
             os.set_inheritable(fd, True)
-        # A signal must not end the program before it has its handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, (*BLOCKED, signal.SIGTTIN, signal.SIGTTOU))
         logging.shutdown()  # lines may wait for the thread of a StderrHandler
         sys.stdout.flush()
         sys.stderr.flush()
@@ -158,7 +191,17 @@ class State:
             raise SystemExit(0)
         for fd in state.descriptors():
             os.set_inheritable(fd, False)
+        state._raise_kept_signals()
         return state
+
+    def _raise_kept_signals(self) -> None:
+        """They are blocked until the supervisor has its handlers."""
+        if self.kept >= 0:
+            with suppress(BlockingIOError):
+                for number in {*os.read(self.kept, KEPT)} & {*BLOCKED}:
+                    signal.raise_signal(number)
+            os.close(self.kept)
+            self.kept = -1
 
     def _try_new_addresses(self, settings: Settings) -> None:
         """Open the addresses that are not open yet, and close them again."""
