@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from goev.cli.dev import Filter
+from service_support import children, is_alive
 from support import PATIENCE, Child, eventually
 
 # In each process that the tests start, the supervisor prints its settings, and waits for a signal.
@@ -131,6 +132,51 @@ def test_the_service_ends_when_the_command_is_killed(developing):
     developing.process.kill()
     assert developing.line() == "ended"
     eventually(lambda: not Path(f"/proc/{pid}").exists() or state(pid) == "Z", "the service has ended")
+
+
+# The child of the command hangs at its imports, before any line of goev.
+HANGS = """
+import sys
+if "-c" in sys.orig_argv:
+    open("gate").read()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_child_imports_ends_the_command_without_a_line(project, tmp_path, number, status):
+    (tmp_path / "stand_in" / "sitecustomize.py").write_text(HANGS)
+    os.mkfifo(project / "gate")
+    with Child("-m", "goev", "run", "site_:app", "--dev") as command:
+        gate = eventually(lambda: opened(project / "gate"), "the child hangs", PATIENCE)
+        (child,) = children(command.pid)
+        if number == signal.SIGINT:
+            os.kill(child, number)  # a terminal sends it to both
+        command.process.send_signal(number)
+        assert (command.end(), command.errors) == (status, "")
+        assert not is_alive(child)
+        os.close(gate)
+
+
+def test_a_ctrl_c_while_a_worker_imports_the_target_stops_the_service_in_order(project, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH")
+    os.mkfifo(project / "gate")
+    (project / "site_.py").write_text("open('gate').read()\n")
+    with Child("-m", "goev", "run", "site_:app", "--dev", "--listen", "127.0.0.1:0") as command:
+        gate = eventually(lambda: opened(project / "gate"), "the worker hangs", PATIENCE * 2)
+        (child,) = children(command.pid)
+        for pid in (*children(child), child, command.pid):
+            os.kill(pid, signal.SIGINT)
+        assert command.end() == 0, command.errors
+        assert "Traceback" not in command.errors
+        os.close(gate)
+
+
+def opened(fifo: Path) -> int | None:
+    """A descriptor for writing, as soon as there is a reader."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
 
 
 def state(pid: int) -> str:

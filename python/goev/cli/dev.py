@@ -25,6 +25,7 @@ from goev.service.settings import Settings
 # Folders with these names hold no source. Folders with a name that begins with a dot are ignored as well.
 IGNORED = frozenset(["__pycache__", "__pypackages__", "node_modules", "site-packages", "target", "venv"])
 STEP = 0.1  # seconds between looks at the child
+SIGNALLED = 128  # plus the signal: the exit status of a command that a signal has ended, as of shells
 SPARE = 5.0  # seconds that the child gets beyond its grace
 _CHILD = "import sys; from goev.cli.dev import _child; sys.exit(_child(int(sys.argv[1]), int(sys.argv[2])))"
 
@@ -74,7 +75,7 @@ class Child:
             painted, errors = os.pipe()
         try:
             command = [sys.executable, "-c", _CHILD, str(reading), str(os.getpid())]
-            self._process = subprocess.Popen(command, pass_fds=[reading], stderr=errors)
+            self._process = _started(command, reading, errors)
         finally:
             os.close(reading)
             if errors is not None:
@@ -89,8 +90,9 @@ class Child:
         """Its exit status, or ``None`` while it runs."""
         return self._process.poll()
 
-    def stop(self) -> None:
-        """End it as a signal does."""
+    def stop(self) -> bool:
+        """End it as a signal does; return whether it had begun to handle signals."""
+        is_early = self._blocks_interrupts()
         self._process.terminate()
         try:
             self._process.wait(self._grace + SPARE)
@@ -98,11 +100,28 @@ class Child:
             self._process.kill()
             self._process.wait()
         self.forget()
+        return not (is_early and self._process.returncode == -signal.SIGTERM)
+
+    def _blocks_interrupts(self) -> bool:
+        """Whether SIGINT still waits in it, as from its start. At its end a SIGTERM may kill it too."""
+        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
+            if line.startswith("SigBlk:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGINT - 1) & 1)
+        return False
 
     def forget(self) -> None:
         """Wait for the last lines of a child that has ended."""
         if self._painter is not None:
             self._painter.join(STEP)  # no longer, because a grandchild may hold the pipe open
+
+
+def _started(command: list[str], reading: int, errors: int | None) -> "subprocess.Popen[bytes]":
+    """Start the child. Ctrl-C, which the terminal sends to it too, waits in it until its supervisor handles signals."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        return subprocess.Popen(command, pass_fds=[reading], stderr=errors)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _child(reading: int, parent: int) -> int:
@@ -134,13 +153,16 @@ def run(configure: Callable[[], Configuration]) -> int:
         if not Path(folder).is_dir():
             raise UsageError(f"there is no folder {folder} to watch")
     stop = threading.Event()
+    came: list[int] = []
 
-    def leave(_number: int, _frame: FrameType | None) -> None:
+    def leave(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
         stop.set()
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return _follow(_changes(folders, found.value("dev_files"), stop), found, configure)
+        had_begun = _follow(_changes(folders, found.value("dev_files"), stop), found, configure)
+        return 0 if had_begun else SIGNALLED + came[0]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -165,8 +187,8 @@ def _changes(folders: Sequence[str], patterns: Sequence[str], stop: threading.Ev
         yield sorted({path for _, path in changes})
 
 
-def _follow(changes: Iterator[list[str]], found: Configuration, configure: Callable[[], Configuration]) -> int:
-    """Keep a child that has seen the newest files; return the exit status."""
+def _follow(changes: Iterator[list[str]], found: Configuration, configure: Callable[[], Configuration]) -> bool:
+    """Keep a child that has seen the newest files. Returns whether the last one had begun to serve, if it was ended."""
     child: Child | None = None
     next(changes, None)  # from now on no change is missed
     try:
@@ -177,14 +199,15 @@ def _follow(changes: Iterator[list[str]], found: Configuration, configure: Calla
                 child = _replaced(child, configure)
             elif child is not None and (status := child.ended()) is not None:
                 if status == 0:
-                    return 0
+                    return True
                 _tell(f"the service ended with status {status}; waiting for a change")
                 child.forget()
                 child = None
-    finally:
+    except BaseException:
         if child is not None:
             child.stop()
-    return 0
+        raise
+    return child is None or child.stop()
 
 
 def _replaced(child: Child | None, configure: Callable[[], Configuration]) -> Child | None:
