@@ -1,4 +1,4 @@
-"""Services in processes of their own: an application, a program that runs it, and what the tests see of its workers."""
+"""Services in processes of their own: an application, a program that runs it, and helpers that look at its workers."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from support import Child, Client, eventually
 
-SLOW = 12.0  # seconds for what starts processes
+SLOW = 12.0  # seconds for steps that start processes
 PLAIN = """
     import os
     import goev

@@ -154,7 +154,7 @@ def open_files() -> set[str]:
     return found
 
 
-def test_a_fifo_that_nobody_reads_holds_up_no_request(connected, access_log, tmp_path, log):
+def test_a_fifo_without_a_reader_holds_up_no_request(connected, access_log, tmp_path, log):
     path = tmp_path / "fifo"
     os.mkfifo(path)
     lines = access_log("{target}{request.x-fill}", path=path, capacity=100_000)

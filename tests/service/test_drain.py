@@ -140,7 +140,7 @@ def test_a_handshake_that_is_under_way_ends_and_gets_its_answer(reactor):
             secure.do_handshake()
         hello = outgoing.read()
         raw.sendall(hello[:50])
-        time.sleep(0.1)  # goev has the half of it; nothing says so
+        time.sleep(0.1)  # goev reads the half of it, which no event reports
         reactor.stop(PATIENCE, drain=PATIENCE)
         raw.sendall(hello[50:])
         exchange(raw, secure.do_handshake, incoming, outgoing)
@@ -163,10 +163,10 @@ def exchange(raw, step, incoming, outgoing):
         return result
 
 
-def test_a_client_behind_a_proxy_whose_header_is_late_gets_its_answer(reactor):
+def test_a_client_behind_a_proxy_that_sends_its_header_late_gets_its_answer(reactor):
     with Client(serving(reactor, proxy_protocol=True, proxy_from=["127.0.0.1"])) as client:
         client.send(b"PROXY TCP4 192.0.2.1")
-        time.sleep(0.1)  # goev has the half of it; nothing says so
+        time.sleep(0.1)  # goev reads the half of it, which no event reports
         reactor.stop(PATIENCE, drain=PATIENCE)
         client.send(b" 192.0.2.2 1000 80\r\n")
         assert request(client) == b"yes"

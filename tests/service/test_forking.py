@@ -8,7 +8,7 @@ import pytest
 from goev.service.process import channel_ends
 from service_support import SLOW, Service
 
-# A handler whose lines wait until it is flushed, as those of StderrHandler wait for its thread.
+# Lines of this handler wait until it is flushed, as lines of StderrHandler wait for its thread.
 WAITING_LINES = """
     import logging, logging.handlers, sys
     import goev

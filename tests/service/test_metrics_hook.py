@@ -1,4 +1,4 @@
-"""Metrics and health of a service: the supervisor asks its workers, and keeps what those that ended had counted."""
+"""Metrics and health of a service: the supervisor asks its workers, and keeps the counters of ended workers."""
 
 import asyncio
 import os
@@ -130,7 +130,7 @@ def test_a_reload_and_an_upgrade_lose_no_count_although_nobody_has_asked_before(
 
 
 def test_a_worker_that_answers_and_ends_at_once_gives_its_figures_once():
-    """Else they would be added again to those that it had left."""
+    """Else they would be added again to the figures that it had left."""
 
     async def answered_and_ended() -> None:
         ours, theirs = socket.socketpair()

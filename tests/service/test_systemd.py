@@ -1,4 +1,4 @@
-"""The service manager: sockets that it opens, and what it hears; the upgrade of the supervisor itself."""
+"""The service manager: its sockets, the messages that it gets, and the upgrade of the supervisor."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def test_sockets_of_systemd_are_served_instead_of_those_of_the_settings(tmp_path
 
 @pytest.fixture
 def manager(tmp_path, monkeypatch):
-    """The end at which a manager hears what a service says."""
+    """The socket on which a manager receives the messages of a service."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind(str(tmp_path / "notify"))
         end.settimeout(SLOW)

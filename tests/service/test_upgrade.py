@@ -95,7 +95,7 @@ def test_an_upgrade_obeys_a_new_number_of_workers_and_keeps_what_signals_changed
         service.upgrade("with 2 workers")
         gone(*before)
         eventually(lambda: len(service.workers()) == 2, "two workers are left", SLOW)
-        assert {service.worker() for _ in range(30)} <= set(service.workers())  # nobody waits at the third socket
+        assert {service.worker() for _ in range(30)} <= set(service.workers())  # no client waits at the third socket
         assert service.end() == 0
 
 
@@ -123,7 +123,7 @@ def test_the_metrics_answer_and_are_ready_during_an_upgrade(tmp_path):
         finally:
             done.set()
             asker.join()
-        # One that the old program has accepted ends with it.
+        # A connection that the old program has accepted ends with it.
         assert answers["ConnectionRefusedError"] == 0, answers
         assert answers["HTTP/1.1 503"] == 0, answers
         assert answers["HTTP/1.1 200"] > 10
@@ -144,13 +144,13 @@ def test_a_worker_that_was_starting_at_an_upgrade_is_not_left_over(tmp_path):
         time.sleep(0.3)
         service.send(signal.SIGUSR2)
         service.logged("upgrading")
-        eventually(lambda: not any(is_alive(pid) for pid in before[2:]), "the one that hung is gone", SLOW)
+        eventually(lambda: not any(is_alive(pid) for pid in before[2:]), "the worker that hung is gone", SLOW)
         os.unlink(tmp_path / "hang")
         service.logged("serving on ", 2)
         assert service.end() == 0
 
 
-# A handler whose lines wait until it is flushed, as those of StderrHandler wait for its thread.
+# Lines of this handler wait until it is flushed, as lines of StderrHandler wait for its thread.
 WAITING_LINES = """
     import logging, logging.handlers, sys
     from goev.service import Settings, run

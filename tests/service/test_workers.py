@@ -54,7 +54,7 @@ LOGS = """
             logging.getLogger("shop").info("asked")
             request.respond(200, None, b"yes")
 """
-# A program whose handler the workers have as well, by a copy or by its import.
+# A program with a log handler, which the workers get too, by a copy or by its import.
 WITH_A_HANDLER = """
     import logging, sys
     import app
@@ -171,7 +171,7 @@ def test_a_second_sigterm_ends_it_at_once(tmp_path):
             def on_read(self):
                 self.write(self.read())
             def on_stopping(self):
-                print("told", flush=True)  # and stays open
+                print("told", flush=True)  # the connection stays open
     """
     with Service(tmp_path, app, grace=60.0).serving() as service, Client(service.address) as client:
         assert client.ask(b"x") == b"x"
@@ -220,7 +220,7 @@ def test_more_and_fewer_workers(tmp_path):
         service.send(signal.SIGTTOU)
         service.logged("no longer wanted")
         eventually(lambda: service.workers() == [first], "one is left", SLOW)
-        assert {service.worker() for _ in range(20)} == {first}  # those of the backlog of the other one, too
+        assert {service.worker() for _ in range(20)} == {first}  # also from the backlog of the other
         service.send(signal.SIGTTOU)
         service.send(signal.SIGTTIN)
         service.logged(r"worker 1 \(process \d+\) serves", 2)
@@ -232,7 +232,7 @@ LIMITS = [{"max_requests": 5, "jitter": 0.0}, {"max_lifetime": 0.5}, {"max_memor
 
 
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: next(iter(limit)))
-def test_a_worker_at_its_limit_is_replaced_and_nobody_is_refused(tmp_path, limit):
+def test_a_worker_at_its_limit_is_replaced_and_no_client_is_refused(tmp_path, limit):
     with Service(tmp_path, **limit).serving() as service:
         first = service.worker()
         end = time.monotonic() + SLOW

@@ -96,7 +96,7 @@ class WorkerEnd:
         return self._waiting.popleft()
 
     def send(self, message: Message) -> None:
-        """Send; nothing happens if the supervisor is gone, of which ``receive`` tells."""
+        """Send; without effect if the supervisor is gone, which ``receive`` reports."""
         try:
             with self._lock:
                 self._end.sendall(packed(message))
@@ -141,7 +141,7 @@ class SupervisorEnd:
         self._loop.remove_writer(self.end)
 
     def read(self) -> None:
-        """Take what has come."""
+        """Read the messages that have arrived, and hand them on."""
         while self.end.fileno() >= 0:
             try:
                 data = self.end.recv(CHUNK)

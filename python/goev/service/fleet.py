@@ -28,7 +28,7 @@ MEMORY = 30.0  # seconds in which deaths of one place count together
 
 
 class Place:
-    """A place for a worker: the worker that serves there now, and the one that will."""
+    """A place for a worker: the worker that serves there now, and its successor."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -55,7 +55,7 @@ class Fleet:
         self.restarts: Counter[str] = Counter()  # workers that were replaced, by reason
         self.report = (0, 0)  # connections that ended in order at the last stop, and others
         self._kept = descriptors() if settings.start_method == "fork" else set()
-        self._forks: deque[Future[Any]] = deque()  # what waits for a fork between two runs of the loop
+        self._forks: deque[Future[Any]] = deque()  # waiters for a fork between two runs of the loop
         self._fork_wanted = Event()
         self._trials: set[int] = set()  # processes that try an upgrade
         self._reloading: Task[None] | None = None
@@ -136,7 +136,7 @@ class Fleet:
             worker.phase = Phase.SERVING
 
     def _install(self, generation: Iterable[tuple[Place, Worker]]) -> list[Worker]:
-        """Put workers into their places; returns those that were there."""
+        """Put workers into their places; returns the workers that they replace."""
         before = []
         for place, worker in generation:
             if place.worker is not None:
@@ -171,7 +171,7 @@ class Fleet:
             try:
                 found, status = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
-                found, status = pid, 0  # somebody else has reaped it
+                found, status = pid, 0  # other code has reaped it
             if found:
                 self._ended(pid, status)
         if os.getpid() == 1:
@@ -227,7 +227,7 @@ class Fleet:
                 self._lend(place)
 
     def _lend(self, place: Place) -> None:
-        """Have another worker listen on the sockets of a place without one, so that nobody waits in their backlogs."""
+        """Have another worker listen on the sockets of an empty place, so that no client waits in their backlogs."""
         if place.worker is not None or self._stop is not None:
             return
         sockets = self.sockets.lent_of(place.number)
@@ -291,8 +291,10 @@ class Fleet:
         return None
 
     def _replace(self, worker: Worker, reached: str) -> None:
-        """Replace a worker at a limit. One that reached it at once makes for a pause, as one that died does: its
-        successors will do the same."""
+        """Replace a worker at a limit.
+
+        A worker that reached it at once delays its successor, as a death does: the successor will reach it as soon.
+        """
         logger.info("%s has reached %s", worker.name, reached)
         now, place = get_running_loop().time(), self.places[worker.place]
         if now - worker.born < SHORT:

@@ -21,7 +21,7 @@ def descriptors() -> set[int]:
 def fork(kept: Collection[int]) -> tuple[int, socket.socket, int]:
     """Make a worker; return its process id, our end of its channel, and the pipe of its stacks.
 
-    The copy keeps the descriptors ``kept``, those that were open before the supervisor began. It never returns.
+    The copy keeps the descriptors ``kept``, which were open before the supervisor began. It never returns.
     """
     with channel_ends() as (ours, theirs, read, write):
         sys.stdout.flush()
@@ -50,8 +50,10 @@ def _be_worker(kept: Collection[int], end: socket.socket, stacks: int) -> None:
 
 
 def _hide(kept: Collection[int]) -> None:
-    """Let go of the supervisor's descriptors. Their numbers stay taken, because objects of the supervisor still have
-    them, and would close others that get these numbers."""
+    """Replace the supervisor's descriptors by the null device.
+
+    Their numbers stay taken: objects of the supervisor still hold them, and would close descriptors that got them.
+    """
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for fd in descriptors() - {*kept, null}:
         with contextlib.suppress(OSError):  # the descriptor with which the folder was read

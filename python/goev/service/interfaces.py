@@ -72,9 +72,9 @@ def interface_of(app: Any, settings: Settings) -> Interface:
     name = name_of(app) if settings.interface == "auto" else settings.interface
     if name == "goev":
         return Handlers(app, settings)
-    module = import_module(f"goev.{name}.interface")  # asgi and wsgi are imported by those who use them
+    module = import_module(f"goev.{name}.interface")  # only services with such applications import asgi or wsgi
     interface: Interface = module.Application(app, settings)
     pollers = settings.reactor.get("pollers")
     if interface.on_loop and pollers not in (None, 1):
-        raise ValueError(f"pollers must be 1 with {name}, whose applications have one event loop, not {pollers}")
+        raise ValueError(f"pollers must be 1 with {name}, because its applications have one event loop, not {pollers}")
     return interface

@@ -1,6 +1,6 @@
 """Finds the object that a target names: ``"module:attribute"``, ``"module:factory()"``, ``"module"``.
 
-A target that is wrong is a ``TargetError``, whose text is one line. If the module itself raised, its exception is the
+A wrong target raises ``TargetError``, with a text of one line. If the module itself raised, its exception is the
 cause of the ``TargetError``, with a traceback that begins in the user's files. ``explain`` writes both.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 from goev._core import Connection
 
 DEFAULTS = ("app", "application")
-# The interpreter, the program, and what looks for its target: no file takes their places.
+# The modules of the interpreter, the program, and goev itself: no file takes their places.
 _RUNNING = {*sys.builtin_module_names, "__main__", "goev"}
 _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)(?::(?P<path>\w+(?:\.\w+)*)(?P<call>\(\))?)?")
 
@@ -36,8 +36,8 @@ def load(target: str, app_dir: str = ".") -> Any:
     Args:
         target: ``"module:attribute"``, also with dots on both sides; ``"module:factory()"``, which is called without
             arguments; ``"module"``, which is ``"module:app"`` or ``"module:application"``.
-        app_dir: the folder that becomes the first of ``sys.path``. Its modules come before those of the same name that
-            were imported before, such as ``site``, which Python itself imports.
+        app_dir: the folder that becomes the first of ``sys.path``. Its modules come before modules of the same name
+            that were imported earlier, such as ``site``, which Python itself imports.
 
     Raises:
         TargetError: see its text; its ``__cause__`` is the exception of the user's code, if there was one.

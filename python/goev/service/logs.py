@@ -16,7 +16,7 @@ def set_up(settings: Logging, *, worker: int | None) -> None:
 
 
 def reopen() -> None:
-    """Open the files of all handlers anew, because somebody has moved them away."""
+    """Open the files of all handlers anew, because another program has moved them away."""
     names = [None, *logging.Logger.manager.loggerDict]
     for handler in {handler for name in names for handler in logging.getLogger(name).handlers}:
         if isinstance(handler, logging.FileHandler):

@@ -34,7 +34,7 @@ class Pages:
         return supervisor._stop is None and any(worker is not None and worker.serves for worker in workers)
 
     async def collect(self) -> str:
-        """The figures of all workers as text. One that does not answer in time counts with its last figures."""
+        """The figures of all workers as text. A worker that does not answer in time counts with its last figures."""
         workers = self._supervisor.workers.values()
         asked: dict[Hashable, Any] = {worker.pid: worker.snapshot for worker in workers if worker.has_served}
         await metrics.refresh(self._totals, asked)
@@ -69,7 +69,7 @@ class Pages:
         self._totals.retire(worker.pid)
 
     def left(self) -> Any:
-        """What the next program has to know, so that the counters do not fall."""
+        """The counters for the next program, which goes on from them."""
         return self._totals.left()
 
     def inherit(self, left: Any) -> None:

@@ -31,7 +31,7 @@ BLOCKED = (
     signal.SIGTTOU,
 )
 STACKS = 65536  # bytes of stacks that are kept
-MAIN_OF_PACKAGE = "goev_main_of_package"  # what a worker imports as the program: the name of a module
+MAIN_OF_PACKAGE = "goev_main_of_package"  # names the module that a worker imports as the program
 
 
 class Phase(Enum):
@@ -192,7 +192,7 @@ class Worker:
 
 
 def _look_at(future: "Future[None]") -> None:
-    """A failure of which nobody hears is no reason for a warning of asyncio."""
+    """Mark a failure as seen: asyncio would warn of one that no code has awaited."""
     if not future.cancelled():
         future.exception()
 
@@ -221,7 +221,7 @@ def _limits(settings: Settings) -> dict[str, float]:
 
 
 def described(status: int) -> str:
-    """How a process ended, from what waitpid said."""
+    """The end of a process in words, from its status of waitpid."""
     if not os.WIFSIGNALED(status):
         return f"ended with status {os.waitstatus_to_exitcode(status)}"
     number = os.WTERMSIG(status)
@@ -232,7 +232,7 @@ def described(status: int) -> str:
 
 
 def first_message(settings: Settings, place: int, *, is_fresh: bool) -> Message:
-    """What a worker has to know. A fresh interpreter imports the program, if objects of it are to be served."""
+    """The settings and the place of a worker. A fresh interpreter imports the program if that has the objects."""
     program = program_data() if is_fresh and not isinstance(settings.target, str) else None
     return {
         "place": place,
@@ -268,10 +268,10 @@ MAIN = {"init_main_from_name", "init_main_from_path", MAIN_OF_PACKAGE}
 
 
 def program_data() -> dict[str, Any]:
-    """What a worker needs to import the program in another interpreter: that of ``multiprocessing.spawn.prepare``.
+    """The data from which a worker imports the program in another interpreter, for ``multiprocessing.spawn.prepare``.
 
-    multiprocessing imports no ``__main__`` of a package or folder, because its children are functions. Ours has the
-    handlers.
+    multiprocessing imports no ``__main__`` of a package or folder, because its children are functions. The
+    ``__main__`` of goev's workers has the handlers.
     """
     from multiprocessing.process import ORIGINAL_DIR  # type: ignore[attr-defined]
     from multiprocessing.spawn import get_preparation_data
@@ -294,7 +294,7 @@ def program_data() -> dict[str, Any]:
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """The signals of the supervisor wait until the end of the block. A process that the block starts inherits that."""
+    """The signals of the supervisor wait until the end of the block. A process that it starts inherits this."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
         yield
@@ -306,9 +306,9 @@ def signals_blocked() -> Iterator[None]:
 def channel_ends() -> Iterator[tuple[socket.socket, socket.socket, int, int]]:
     """A channel and a pipe for stacks, for a worker that the block starts.
 
-    The ends are the supervisor's and the worker's of the channel, and those of the pipe to read and to write. After the
-    block the worker's are closed, and if it has raised the supervisor's as well. Signals wait meanwhile: one of the
-    terminal would end a worker that has no handlers yet, with a traceback.
+    Yields the supervisor's and the worker's end of the channel, and the reading and the writing end of the pipe. The
+    worker's ends are closed after the block, and the supervisor's too if it raises. Signals wait meanwhile: a signal of
+    the terminal would end a worker that has no handlers yet, with a traceback.
     """
     with ExitStack() as always, ExitStack() as at_failure:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

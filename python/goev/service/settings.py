@@ -50,7 +50,7 @@ class Settings:
         start_timeout: seconds in which a worker has to become ready, more than 0.
         grace: seconds in which a worker that stops may finish its connections, at least 0.
         drain: seconds of ``grace`` in which an idle HTTP connection may still send one request, at least 0.
-        stuck_timeout: seconds after which a worker whose poller stands still is killed; ``None`` means never.
+        stuck_timeout: seconds for which a poller may stand still until its worker is killed; ``None`` means no limit.
         max_requests: requests (connections of a protocol without requests) after which a worker is replaced.
         max_lifetime: seconds after which a worker is replaced.
         max_memory: bytes of resident memory at which a worker is replaced.

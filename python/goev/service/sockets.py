@@ -1,7 +1,7 @@
 """The listening sockets of a service. The supervisor opens them once, and they live as long as it does.
 
 A TCP address has one socket for each place of a worker (``SO_REUSEPORT``), so that the kernel spreads the connections
-and no worker takes those of another. Unix sockets, sockets of systemd and those of a program are shared by all workers.
+and no worker takes connections of another. All workers share Unix sockets, sockets of systemd and sockets of a program.
 """
 
 import contextlib
@@ -76,9 +76,9 @@ class Sockets:
 
         Args:
             listen: addresses as for ``Acceptor``, and bound sockets. systemd's sockets replace them.
-            options: the keyword arguments of ``Acceptor``; those that say how to handle connections are checked.
+            options: the keyword arguments of ``Acceptor``; the options for connections are only checked.
             metrics: the address of the metrics; a socket of systemd with the name ``metrics`` replaces it.
-            left: addresses that a program before has left; those that are not in ``listen`` are closed.
+            left: addresses that a program before has left; addresses that are not in ``listen`` are closed.
             left_metrics: the address of the metrics that it has left.
 
         Raises:
@@ -127,7 +127,7 @@ class Sockets:
         return [address.sockets[0 if address.is_shared else place] for address in self.addresses]
 
     def lent_of(self, place: int) -> list[socket.socket]:
-        """The sockets that nobody listens on while the place has no worker."""
+        """The sockets on which no worker listens while the place has none."""
         own = [address for address in self.addresses if not address.is_shared]
         return [address.sockets[place] for address in own if place < len(address.sockets)]
 
@@ -149,7 +149,7 @@ class Sockets:
 
 
 def _of_metrics(wanted: str | None, passed: socket.socket | None, left: Address | None) -> Address | None:
-    """The address of the metrics: systemd's, or that of a program before, or a new one."""
+    """The address of the metrics: from systemd, from a program before, or a new one."""
     if passed is not None:
         address = Address(SYSTEMD + METRICS, [passed], is_shared=True)
         address.file = None  # systemd's

@@ -45,7 +45,7 @@ class Supervisor(Fleet):
 
     @classmethod
     def of(cls, settings: Settings, ready: Callable[[Listening], object] | None = None) -> "Supervisor":
-        """A supervisor whose sockets are open. ``ready`` is called when the workers serve."""
+        """A supervisor that has its sockets open. ``ready`` is called when the workers serve."""
         if service.is_worker:
             text = "a worker that imported the program has come here: call goev.serve(workers=…) below"
             raise RuntimeError(f"{text} 'if __name__ == \"__main__\":'")
@@ -115,7 +115,7 @@ class Supervisor(Fleet):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, actions)
 
     def _once_ready(self, action: Callable[[], object]) -> None:
-        """Do it as soon as the first workers serve. They may have read the code of before."""
+        """Call it as soon as the first workers serve: they may have read the old code."""
         if self.is_ready:
             action()
         elif self._stop is None:
@@ -241,7 +241,7 @@ class Supervisor(Fleet):
                 worker.kill()
             elif worker.phase is not Phase.STOPPING:
                 worker.stop(*(self._stop or (self.settings.grace, self.settings.drain)))
-        # Nobody accepts from here on, and a connect is refused as soon as the workers have closed theirs.
+        # A connect is refused as soon as the workers have closed their copies of the sockets as well.
         self.sockets.close()
         until = get_running_loop().time() + grace + MARGIN
         for worker in list(self.workers.values()):
@@ -324,7 +324,7 @@ class Supervisor(Fleet):
     # ---- limits ---------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Look after the workers: those that stand still, and those that have served long enough."""
+        """Kill the workers that stand still, and replace the workers that have reached a limit."""
         stuck = self.settings.stuck_timeout
         interval = min([0.5, *([stuck / 4] if stuck is not None else []), *self._watchdog()])
         while True:

@@ -1,4 +1,4 @@
-"""What a service manager tells a service, and what the service tells it: sd_listen_fds(3), sd_notify(3).
+"""The messages between a service and its manager, both ways: sd_listen_fds(3), sd_notify(3).
 
 Without a manager every function does nothing.
 """

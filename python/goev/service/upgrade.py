@@ -79,10 +79,10 @@ async def _finished(process: Process, timeout: float, trials: set[int]) -> None:
 
 @asynccontextmanager
 async def signals_kept() -> AsyncIterator[int]:
-    """In the block the event loop gets no signals, and has handled those that came before.
+    """In the block the event loop gets no signals. It has handled the earlier ones when the block begins.
 
-    The later ones wait until the block ends, or for the new program. The main thread blocks them. Other threads may not
-    block them: the numbers of signals that come there wait in a pipe, from whose descriptor the new program reads them.
+    Later signals wait until the block ends, or for the new program. The main thread blocks them. Another thread may
+    still take a signal: its number waits in a pipe. Yields the descriptor from which the new program reads the numbers.
     """
     loop, handled = get_running_loop(), Event()
     loop.add_signal_handler(MARK, handled.set)
@@ -108,7 +108,7 @@ def command() -> list[str]:
 
 
 class State:
-    """What one program leaves to the next: descriptors by number."""
+    """The descriptors, by number, and the figures that one program leaves to the next."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class State:
         self.addresses = addresses
         self.workers = workers
         self.metrics = metrics
-        self.more = more  # workers that signals have added to those of the settings
+        self.more = more  # workers that signals have added to the number of the settings
         self.restarts = restarts
         self.totals = totals  # of the metrics, for workers that have ended
         self.kept = kept  # the descriptor of ``signals_kept``
@@ -174,7 +174,7 @@ class State:
 
     @classmethod
     def inherited(cls, settings: Settings) -> "State | None":
-        """What the program before has left. Ends the process if this is only a trial run.
+        """The state that the program before has left. Ends the process if this is only a trial run.
 
         Raises ``OSError`` in a trial run if an address of the settings that is new cannot be opened.
         """
@@ -195,7 +195,7 @@ class State:
         return state
 
     def _raise_kept_signals(self) -> None:
-        """They are blocked until the supervisor has its handlers."""
+        """Raise the signals of the pipe. They are blocked until the supervisor has its handlers."""
         if self.kept >= 0:
             with suppress(BlockingIOError):
                 for number in {*os.read(self.kept, KEPT)} & {*BLOCKED}:
@@ -215,7 +215,7 @@ class State:
         sockets.remove_files()
 
     def sockets(self, settings: Settings) -> Sockets:
-        """The sockets of the new settings: those that are there, and new ones for addresses that are new."""
+        """The sockets of the new settings: inherited ones, and new ones for addresses that are new."""
         return Sockets.open(
             settings.listen,
             settings.acceptor,

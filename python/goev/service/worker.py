@@ -46,7 +46,7 @@ FAILED = 3  # the exit status of a worker that cannot start, as of gunicorn's
 
 
 class Worker:
-    """What serves, and what the supervisor asks of it."""
+    """The application on its reactor, and the answers to the supervisor."""
 
     settings: Settings  # once it was loaded, which may run code of the application
 
@@ -61,13 +61,13 @@ class Worker:
         self._retired: list[Acceptor] = []  # their counters still count
         self._access_log: AccessLog | None = None
         self._stops = False
-        self._probes: dict[int, float] = {}  # when the pollers were asked; those that answered are gone
+        self._probes: dict[int, float] = {}  # when each poller was asked; its answer removes the entry
         self._lock = threading.Lock()
 
     # ---- the main thread ------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make everything that serves. Whatever it raises ends the start."""
+        """Load the application and make its interface. An exception ends the start."""
         if self._first["program"] is not None:
             _prepare_program(_unpickled(self._first["program"]))
         self.settings = settings = _unpickled(self._first["settings"])
@@ -106,7 +106,7 @@ class Worker:
         self.channel.send({"is": "ended", "closed": report.closed, "aborted": report.aborted, "snapshot": last})
 
     def _reactor_options(self) -> dict[str, Any]:
-        """Those of the settings; histograms are measured only for metrics."""
+        """The options of the settings; histograms are measured only for metrics."""
         options = dict(self.settings.reactor)
         if self.settings.logging.slow_callback is not None:
             options["slow_callback"] = self.settings.logging.slow_callback
@@ -266,7 +266,7 @@ class Worker:
 
 
 def _run_on_loop(life: Coroutine[Any, Any, Reactor], options: dict[str, Any]) -> StopReport:
-    """Run a coroutine on an event loop whose reactor has these options, and which the coroutine returns."""
+    """Run a coroutine on an event loop that has a reactor of these options. The coroutine returns the reactor."""
     from asyncio import Runner  # here, as in _live_on_loop
 
     from goev.asyncio import EventLoop
