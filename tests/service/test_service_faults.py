@@ -200,6 +200,7 @@ def test_full_disks_for_all_logs_end_nothing(tmp_path, monkeypatch, style):
         child.process.send_signal(signal.SIGUSR1)
         child.process.send_signal(signal.SIGHUP)
         killed = eventually(lambda: (pid := asked()) != old and pid, "the reload puts another worker there", SLOW)
+        gone(old)  # until the reload is over, a death of the new worker would leave the old one serving
         os.kill(killed, signal.SIGKILL)
         gone(killed)
         eventually(lambda: asked() not in (old, killed, None), "the killed worker is replaced", SLOW)
