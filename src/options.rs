@@ -250,6 +250,8 @@ pub struct AcceptorOptions {
     pub reuse_address: bool,
     /// Hand each connection to the poller of the CPU on which it arrived; needs `reuse_port`.
     pub cpu_steering: bool,
+    /// The choice of the poller, where the kernel does not make it.
+    pub placement: Placement,
     /// Connections that the kernel queues until they are accepted.
     pub backlog: usize,
     /// The permissions of the files of Unix sockets; those that the umask leaves when not given.
@@ -260,6 +262,23 @@ pub struct AcceptorOptions {
     pub socket: SocketOptions,
     /// Settings of the connections.
     pub connection: ConnectionOptions,
+}
+
+/// The choice of the poller for a new connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// The poller on the CPU on which its packets arrive, unless that one holds more than its share; else the poller with
+    /// the fewest connections.
+    #[default]
+    Auto,
+    /// Each poller in turn.
+    RoundRobin,
+    /// The poller with the fewest connections.
+    Least,
+    /// The poller on the CPU on which its packets arrive, however many it has.
+    IncomingCpu,
+    /// One poller for all connections from one address.
+    SourceAddress,
 }
 
 /// Limits on the connections that an acceptor lets in.
@@ -306,6 +325,7 @@ impl Default for AcceptorOptions {
             reuse_port: false,
             reuse_address: true,
             cpu_steering: false,
+            placement: Placement::default(),
             backlog: 1024,
             unix_mode: None,
             admission: AdmissionOptions::default(),

@@ -284,8 +284,8 @@ def test_a_unix_path_in_a_missing_folder_is_an_os_error_with_errno(tmp_path):
 # --- on which poller ---
 
 
-def test_without_reuse_port_connections_are_dealt_round_robin(start, events):
-    server = start(lambda: Placed(events), pollers=3)
+def test_without_reuse_port_pollers_take_turns_if_told(start, events):
+    server = start(lambda: Placed(events), pollers=3, placement="round_robin")
     for _ in range(9):
         assert server.connect().ask(b"x") == b"x"
     threads = threads_of(events, "open")

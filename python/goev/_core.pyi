@@ -668,6 +668,7 @@ class Acceptor:
         reuse_port: bool = False,
         reuse_address: bool = True,
         cpu_steering: bool = False,
+        placement: Literal["auto", "round_robin", "least", "incoming_cpu", "source_address"] = "auto",
         backlog: int = 1024,
         unix_mode: int | None = None,
         nodelay: bool = True,

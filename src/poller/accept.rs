@@ -85,13 +85,16 @@ impl State {
         acceptor.admission.note_accepted(self.batch.now);
         let address = if let Peer::Inet(address) = peer { Some(address.ip()) } else { None };
         let permit = if let Admitted::In(room) = admitted { room.admit(address) } else { None };
-        let Some(permit) = permit else {
+        let Some(mut permit) = permit else {
             acceptor.admission.note_refused();
             return self.handle.counters.refused.add(1);
         };
-        match acceptor.taker().filter(|taker| !Arc::ptr_eq(taker, &self.handle)).cloned() {
+        let placed = acceptor.place(&socket, address).map(|(poller, place)| (poller.clone(), place));
+        let (poller, place) = placed.unzip();
+        permit.place = place;
+        match poller.filter(|poller| !Arc::ptr_eq(poller, &self.handle)) {
             // A poller that has stopped drops the socket, which closes the connection.
-            Some(taker) => drop(taker.post(Message::Adopt { socket, peer, acceptor, permit })),
+            Some(poller) => drop(poller.post(Message::Adopt { socket, peer, acceptor, permit })),
             None => self.adopt(socket, peer, &acceptor, permit),
         }
     }

@@ -67,6 +67,7 @@ use crate::shared::counters::Counters;
 use crate::shared::handle::PollerHandle;
 use crate::shared::histogram::Measures;
 use crate::shared::mailbox::Mailbox;
+use crate::shared::placement::Load;
 use crate::shared::pulse::Pulse;
 use crate::slots::Token;
 use crate::system::clock::Clock;
@@ -170,6 +171,7 @@ impl Poller {
             mailbox: Mailbox::new(Waker::new(poll.registry(), WAKER)?),
             birth: fork::generation(),
             stopping: AtomicBool::new(false),
+            load: Arc::new(Load::new()),
         });
         let state = State::new(handle.clone(), registry.try_clone()?, clock.clone(), resolver, options);
         let poll = RefCell::new((poll, Events::with_capacity(EVENTS)));
@@ -300,6 +302,7 @@ impl Poller {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             result => result?,
         }
+        self.handle.load.note_cpu();
         let state = &mut *self.state.borrow_mut();
         state.guests.clear();
         state.batch.now = self.clock.now();

@@ -6,11 +6,11 @@
 use std::any::Any;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -21,6 +21,7 @@ use crate::options::{AcceptorOptions, ConnectionOptions, WhenFull};
 use crate::proxy::Trusted;
 use crate::shared::admission::{Admission, Counted, Room};
 use crate::shared::handle::{Message, PollerHandle};
+use crate::shared::placement::{Place, Placer};
 use crate::shared::remote::Peer;
 use crate::system::address::{Address, Inet, UnixName};
 use crate::system::socket::{self, check_kind, is_bound};
@@ -83,9 +84,10 @@ pub struct Acceptor {
     when_full: WhenFull,
     /// Time of the last warning about a shortage of descriptors; 0 for never.
     told: AtomicU64,
-    /// The pollers that take turns; empty if each connection stays with the poller that accepted it.
+    /// The choice among the takers; `None` if each connection stays with the poller that accepted it.
+    placer: Option<Placer>,
+    /// The pollers that get the connections.
     takers: Vec<Arc<PollerHandle>>,
-    next: AtomicUsize,
     listening: Vec<Arc<PollerHandle>>,
     /// The sockets that the acceptor made; not those of the user.
     sockets: Vec<Weak<Socket>>,
@@ -121,7 +123,10 @@ impl Acceptor {
         let addresses = sockets.iter().map(|group| group[0].socket.local_addr());
         let addresses = addresses.collect::<Result<_, _>>().map_err(Error::io("cannot read the bound address"))?;
         let ours = sockets.iter().flatten().filter(|bound| !bound.given);
-        let takers = serving.unwrap_or(if options.reuse_port { &[] } else { accepting }).to_vec();
+        let several = (!options.reuse_port && accepting.len() > 1).then_some(accepting);
+        let takers = serving.or(several).unwrap_or_default().to_vec();
+        let loads = || takers.iter().map(|taker| taker.load.clone()).collect();
+        let placer = (!takers.is_empty()).then(|| Placer::new(options.placement, loads()));
         let acceptor = Arc::new_cyclic(|acceptor: &Weak<Self>| Self {
             factory: service.factory,
             addresses,
@@ -132,8 +137,8 @@ impl Acceptor {
             proxies: service.proxies,
             when_full: options.admission.when_full,
             told: AtomicU64::new(0),
+            placer,
             takers,
-            next: AtomicUsize::new(0),
             listening: pollers.to_vec(),
             sockets: ours.map(|bound| Arc::downgrade(&bound.socket)).collect(),
             closed: AtomicBool::new(false),
@@ -163,12 +168,10 @@ impl Acceptor {
         }
     }
 
-    /// The poller with the next turn; `None` if the accepting poller keeps the connection.
-    pub(crate) fn taker(&self) -> Option<&Arc<PollerHandle>> {
-        if self.takers.is_empty() {
-            return None;
-        }
-        self.takers.get(self.next.fetch_add(1, Ordering::Relaxed) % self.takers.len())
+    /// The poller of an accepted connection, and its place there; `None` if the accepting poller keeps it.
+    pub(crate) fn place(&self, socket: &Socket, address: Option<IpAddr>) -> Option<(&Arc<PollerHandle>, Place)> {
+        let (index, place) = self.placer.as_ref()?.place(socket, address);
+        Some((&self.takers[index], place))
     }
 
     /// Asks for room for the next connection.

@@ -24,6 +24,7 @@ use loom::sync::{
 use crate::capacity::room_for;
 use crate::journal::Journal;
 use crate::options::AdmissionOptions;
+use crate::shared::placement::Place;
 
 /// The burst above `accept_rate`: the connections of this many nanoseconds may come at once.
 const BURST: u64 = 1_000_000_000;
@@ -81,6 +82,8 @@ pub(crate) struct Room(Option<Arc<Admission>>);
 pub(crate) struct Permit {
     admission: Arc<Admission>,
     address: Option<Box<IpAddr>>,
+    /// Its place, if its poller was chosen among several.
+    pub place: Option<Place>,
 }
 
 impl Permit {
@@ -228,7 +231,7 @@ impl Room {
         };
         let admission = self.0.take()?;
         admission.tally.accepted.fetch_add(1, Ordering::Release);
-        Some(Permit { admission, address })
+        Some(Permit { admission, address, place: None })
     }
 }
 

@@ -11,6 +11,7 @@ use super::counters::Counters;
 use super::group::Broadcast;
 use super::histogram::Measures;
 use super::mailbox::Mailbox;
+use super::placement::Load;
 use super::pulse::Pulse;
 use super::remote::{Peer, Remote};
 use crate::data::Payload;
@@ -90,6 +91,8 @@ pub struct PollerHandle {
     pub birth: u32,
     /// Whether a stop was asked for. The poller may not have heard of it yet.
     pub(crate) stopping: AtomicBool,
+    /// The facts by which acceptors place connections.
+    pub(crate) load: Arc<Load>,
 }
 
 impl PollerHandle {

@@ -10,5 +10,6 @@ pub mod group;
 pub mod handle;
 pub mod histogram;
 pub(crate) mod mailbox;
+pub(crate) mod placement;
 pub mod pulse;
 pub mod remote;

@@ -51,6 +51,24 @@ pub(crate) fn pin(cpu: usize) -> io::Result<()> {
     set_affinity(&set)
 }
 
+/// The CPU on which the calling thread runs; `usize::MAX` if that is not known.
+#[inline]
+pub(crate) fn current_cpu() -> usize {
+    // SAFETY: takes no pointers.
+    usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(usize::MAX)
+}
+
+/// The CPU on which the last packet of a socket arrived (socket(7), SO_INCOMING_CPU). `None` for a Unix socket.
+pub(crate) fn incoming_cpu(socket: &Socket) -> Option<usize> {
+    let (mut cpu, mut len): (libc::c_int, _) = (-1, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the kernel writes at most `len` bytes to our integer, and the length.
+    let result = unsafe {
+        let to = (&raw mut cpu).cast::<libc::c_void>();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_INCOMING_CPU, to, &raw mut len)
+    };
+    (result == 0).then(|| usize::try_from(cpu).ok()).flatten()
+}
+
 /// Attaches the program to the group of `listener`, which has `listeners` members. CPU number `n` of `cpus` goes to
 /// member `n % listeners`.
 pub(crate) fn steer(listener: &Socket, cpus: &[usize], listeners: usize) -> io::Result<()> {

@@ -19,8 +19,8 @@ def test_a_blocked_callback_holds_up_only_its_own_poller(start):
                 assert release.wait(PATIENCE)
             self.write(data)
 
-    server = start(Blocks, pollers=2)
-    clients = [server.connect() for _ in range(6)]  # given out in turn: the odd ones belong to the second poller
+    server = start(Blocks, pollers=2, placement="round_robin")
+    clients = [server.connect() for _ in range(6)]  # the odd ones belong to the second poller
     for client in clients:
         assert client.ask(b"hello") == b"hello"
     blocked = clients[1]

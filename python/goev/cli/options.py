@@ -36,6 +36,8 @@ class Dev:
     dev_files: tuple[str, ...] = ("*.py", "*.toml", "*.html", "*.jinja", "*.jinja2", "*.j2")
 
 
+PLACEMENTS = ("auto", "round_robin", "least", "incoming_cpu", "source_address")
+
 OWNERS: dict[str, Callable[..., Any]] = {
     "settings": Settings,
     "logging": Logging,
@@ -161,6 +163,7 @@ _LISTENING = _rows(
     ("acceptor", "reuse_port", kinds.SWITCH, "One listening socket per poller (SO_REUSEPORT)"),
     ("acceptor", "reuse_address", kinds.SWITCH, "Bind although old connections are in TIME_WAIT"),
     ("acceptor", "cpu_steering", kinds.SWITCH, "With reuse_port: the poller of the CPU that a connection came by"),
+    ("acceptor", "placement", kinds.choice(*PLACEMENTS), "How the poller of a connection is chosen"),
     ("acceptor", "unix_mode", kinds.MODE, "Permissions of the file of a Unix socket"),
     ("acceptor", "backlog", kinds.integer(), "Connections that the kernel queues"),
     ("acceptor", "device", kinds.TEXT, "The network interface (SO_BINDTODEVICE)"),

@@ -31,6 +31,7 @@ use crate::error::{Expired, ViolationKind};
 use crate::shared::counters::Counters;
 use crate::shared::handle::PollerHandle;
 use crate::shared::mailbox::Mailbox;
+use crate::shared::placement::Load;
 use crate::shared::pulse::Pulse;
 use crate::shared::remote::Peer as Name;
 use crate::slots::Token as Slot;
@@ -147,6 +148,7 @@ fn remote(options: &ConnectionOptions) -> Arc<Remote> {
         mailbox: Mailbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker")),
         birth: fork::generation(),
         stopping: AtomicBool::new(false),
+        load: Arc::new(Load::new()),
     };
     Remote::new(Arc::new(handle), Slot::from_bits(1 << 32), Name::Unix, options)
 }

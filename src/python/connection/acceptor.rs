@@ -19,7 +19,7 @@ use crate::python::tls::{ServerContext, server_context};
 use crate::python::values::arguments::{
     address_object, callable, endpoint, endpoints, integer, optional_integer, size,
 };
-use crate::python::values::options::{set_admission_option, set_option, take_keywords};
+use crate::python::values::options::{placement_of, set_admission_option, set_option, take_keywords};
 use crate::python::values::proxy::trusted;
 use crate::shared::acceptor::{Acceptor as CoreAcceptor, Service, listen_for_others};
 use crate::shared::admission::Counted;
@@ -39,6 +39,11 @@ use crate::system::fork;
 ///     reuse_address: ``SO_REUSEADDR``.
 ///     cpu_steering: with ``reuse_port``, hand each connection to the poller of the CPU on which it arrived, and pin the
 ///         pollers. Not for a network card with a single queue, which would send everything to one poller.
+///     placement: the poller that gets a connection, without ``reuse_port``. ``"auto"``: the one on the CPU on which its
+///         packets arrive (``SO_INCOMING_CPU``, socket(7)), unless it would hold more than a fifth above the mean; else the
+///         one with the fewest. ``"round_robin"``: each in turn. ``"least"``: the one with the fewest. ``"incoming_cpu"``:
+///         the one on that CPU, however many it holds. ``"source_address"``: the same one for all connections from one IP
+///         address. A connection stays where it was placed.
 ///     unix_mode: the permissions of the file of ``"unix:/path"``, ``0o660`` say, also while it is made; ``None``: those
 ///         that the umask leaves.
 ///     backlog: connections that the kernel queues until they are accepted, 1 to 65,535.
@@ -107,7 +112,7 @@ impl Acceptor {
     #[pyo3(
         signature = (reactor, address, factory, **options),
         text_signature = "(reactor, address, factory, *, reuse_port=False, reuse_address=True, cpu_steering=False, \
-            backlog=1024, unix_mode=None, nodelay=True, receive_buffer_size=None, send_buffer_size=None, keepalive=(60, 15, 4), \
+            placement='auto', backlog=1024, unix_mode=None, nodelay=True, receive_buffer_size=None, send_buffer_size=None, keepalive=(60, 15, 4), \
             device=None, max_input=1048576, high_water=65536, low_water=16384, auto_pause=True, max_output=67108864, \
             linger_timeout=2.0, handshake_timeout=10.0, idle_timeout=None, receive_timeout=None, \
             first_byte_timeout=None, write_timeout=60.0, lifetime=None, min_rate=None, min_write_rate=None, \
@@ -256,6 +261,7 @@ fn options_of<'py>(keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Wanted<'py
             "reuse_port" => options.reuse_port = value.extract()?,
             "reuse_address" => options.reuse_address = value.extract()?,
             "cpu_steering" => options.cpu_steering = value.extract()?,
+            "placement" => options.placement = placement_of(value.extract()?)?,
             "backlog" => options.backlog = size(name, integer(value)?)?,
             "unix_mode" => options.unix_mode = unix_mode_of(value)?,
             "connection_reactor" => *connection_reactor = value.extract()?,

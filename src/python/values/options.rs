@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::options::{AdmissionOptions, ConnectionOptions, Keepalive, Rate, SocketOptions, WhenFull};
+use crate::options::{AdmissionOptions, ConnectionOptions, Keepalive, Placement, Rate, SocketOptions, WhenFull};
 use crate::python::values::arguments::{
     each_item, integer, optional_integer, seconds, size, size_within, whole_seconds,
 };
@@ -104,6 +104,20 @@ fn positive_seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> 
 
 pub fn optional_seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
     value.extract::<Option<f64>>()?.map(|value| seconds(name, value)).transpose()
+}
+
+/// One of the ways to choose a poller.
+pub fn placement_of(name: &str) -> PyResult<Placement> {
+    match name {
+        "auto" => Ok(Placement::Auto),
+        "round_robin" => Ok(Placement::RoundRobin),
+        "least" => Ok(Placement::Least),
+        "incoming_cpu" => Ok(Placement::IncomingCpu),
+        "source_address" => Ok(Placement::SourceAddress),
+        _ => Err(PyValueError::new_err(format!(
+            "placement must be 'auto', 'round_robin', 'least', 'incoming_cpu' or 'source_address', not {name:?}"
+        ))),
+    }
 }
 
 fn when_full_of(name: &str) -> PyResult<WhenFull> {

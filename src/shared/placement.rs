@@ -1,0 +1,171 @@
+//! The choice of the poller for a new connection.
+//!
+//! A [`Placer`] belongs to an acceptor whose listeners serve several pollers. A connection stays where it was placed.
+//! Nothing here waits, and the only system call asks a socket for the CPU on which its packets arrive.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use socket2::Socket;
+
+use crate::options::Placement;
+use crate::system::steering;
+
+/// The facts about a poller on which the choice depends. The poller owns them, and stores its CPU.
+pub(crate) struct Load {
+    /// Accepted connections that were placed on it and have not ended, those on their way included.
+    connections: AtomicUsize,
+    /// The CPU on which it last ran.
+    cpu: AtomicUsize,
+}
+
+impl Load {
+    pub fn new() -> Self {
+        Self { connections: AtomicUsize::new(0), cpu: AtomicUsize::new(usize::MAX) }
+    }
+
+    /// Notes the CPU on which the calling thread, that of the poller, runs.
+    #[inline]
+    pub fn note_cpu(&self) {
+        self.cpu.store(steering::current_cpu(), Ordering::Relaxed);
+    }
+}
+
+/// A place on a poller. It counts as one of its connections until it is dropped.
+pub(crate) struct Place(Arc<Load>);
+
+impl Place {
+    fn on(load: &Arc<Load>) -> Self {
+        load.connections.fetch_add(1, Ordering::Relaxed);
+        Self(load.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Distributes connections among pollers.
+pub(crate) struct Placer {
+    placement: Placement,
+    loads: Vec<Arc<Load>>,
+    turn: AtomicUsize,
+    hasher: RandomState,
+}
+
+impl Placer {
+    /// Distributes among the pollers with these loads; there is at least one.
+    pub fn new(placement: Placement, loads: Vec<Arc<Load>>) -> Self {
+        Self { placement, loads, turn: AtomicUsize::new(0), hasher: RandomState::new() }
+    }
+
+    /// The place of an accepted connection, and the index of its poller. A Unix socket has no address.
+    pub fn place(&self, socket: &Socket, address: Option<IpAddr>) -> (usize, Place) {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.loads.len();
+        let counts = || self.loads.iter().map(|load| load.connections.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let index = match self.placement {
+            Placement::RoundRobin => turn,
+            Placement::Least => least(&counts(), turn),
+            Placement::IncomingCpu => {
+                let counts = counts();
+                self.of_cpu(socket, &counts).unwrap_or_else(|| least(&counts, turn))
+            }
+            Placement::Auto => {
+                let counts = counts();
+                fair(&counts, self.of_cpu(socket, &counts), turn)
+            }
+            Placement::SourceAddress => address.map_or(turn, |address| self.of_address(address)),
+        };
+        (index, Place::on(&self.loads[index]))
+    }
+
+    /// The poller that runs on the CPU on which the packets of the connection arrive; of several the one with the fewest
+    /// connections.
+    fn of_cpu(&self, socket: &Socket, counts: &[usize]) -> Option<usize> {
+        let cpu = steering::incoming_cpu(socket)?;
+        let here = |index: &usize| self.loads[*index].cpu.load(Ordering::Relaxed) == cpu;
+        (0..self.loads.len()).filter(here).min_by_key(|index| counts[*index])
+    }
+
+    fn of_address(&self, address: IpAddr) -> usize {
+        (self.hasher.hash_one(address) % self.loads.len() as u64) as usize
+    }
+}
+
+/// The poller with the fewest connections; of several the one with the next turn.
+fn least(loads: &[usize], turn: usize) -> usize {
+    let from_turn = (turn..loads.len()).chain(0..turn);
+    from_turn.min_by_key(|index| loads[*index]).unwrap_or(turn)
+}
+
+/// The wanted poller, unless it would hold more than a fifth above the mean: of two pollers none has more than 60 %.
+fn fair(loads: &[usize], wanted: Option<usize>, turn: usize) -> usize {
+    let least = least(loads, turn);
+    let Some(wanted) = wanted else { return least };
+    let all = loads.iter().sum::<usize>() + 1;
+    let has_room = 5 * loads.len() * (loads[wanted] + 1) <= 6 * all;
+    if has_room || loads[wanted] == loads[least] { wanted } else { least }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The loads after connections that want these pollers.
+    fn placed(pollers: usize, wanted: impl IntoIterator<Item = Option<usize>>) -> Vec<usize> {
+        let mut loads = vec![0; pollers];
+        for (count, wanted) in wanted.into_iter().enumerate() {
+            let index = fair(&loads, wanted, count % pollers);
+            loads[index] += 1;
+        }
+        loads
+    }
+
+    #[test]
+    fn connections_that_all_want_one_poller_are_split_at_worst_sixty_to_forty() {
+        for count in 1..1000 {
+            let loads = placed(2, std::iter::repeat_n(Some(1), count));
+            assert!(loads[1] - loads[0] <= (count / 5).max(1), "{loads:?}");
+        }
+        assert_eq!(placed(2, [Some(1); 100]), [40, 60]);
+    }
+
+    #[test]
+    fn two_connections_never_share_a_poller() {
+        assert_eq!(placed(2, [Some(0), Some(0)]), [1, 1]);
+        assert_eq!(placed(2, [Some(1), Some(0)]), [1, 1]);
+        assert_eq!(placed(2, [None, None]), [1, 1]);
+    }
+
+    #[test]
+    fn each_gets_the_poller_that_it_wants_while_the_loads_are_even() {
+        assert_eq!(fair(&[5, 5], Some(1), 0), 1);
+        assert_eq!(fair(&[10, 11], Some(1), 0), 1);
+        assert_eq!(fair(&[4, 6], Some(1), 0), 0);
+    }
+
+    #[test]
+    fn equal_loads_take_turns() {
+        assert_eq!([0, 1, 2].map(|turn| least(&[3, 3, 3], turn)), [0, 1, 2]);
+        assert_eq!([0, 1, 2].map(|turn| least(&[3, 2, 3], turn)), [1, 1, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_poller_holds_more_than_a_fifth_above_the_mean_and_one_more(
+            pollers in 1..8_usize, wanted in prop::collection::vec(prop::option::of(0..8_usize), 0..300),
+        ) {
+            let wanted: Vec<_> = wanted.into_iter().map(|wanted| wanted.map(|wanted| wanted % pollers)).collect();
+            let count = wanted.len();
+            let loads = placed(pollers, wanted);
+            prop_assert_eq!(loads.iter().sum::<usize>(), count);
+            prop_assert!(loads.iter().all(|load| 5 * pollers * (load - load.min(&1)) <= 6 * count), "{:?}", loads);
+        }
+    }
+}
