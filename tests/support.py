@@ -227,7 +227,8 @@ class Server:
         self._stack = stack
         self._client = client
         self.reactor = stack.enter_context(goev.Reactor(pollers=pollers, asyncio=asyncio))
-        self.acceptor = goev.Acceptor(self.reactor, address, factory, **options)
+        # In turn, so that a test knows which poller gets which connection.
+        self.acceptor = goev.Acceptor(self.reactor, address, factory, **{"placement": "round_robin", **options})
         self.reactor.start()
 
     @property

@@ -39,7 +39,7 @@ def test_everything_of_a_connection_happens_on_one_thread(start, events):
         def on_close(self, error):
             events("threads", [*self.threads, get_ident()])
 
-    server = start(Traces, pollers=2)
+    server = start(Traces, pollers=2, placement="round_robin")
     for _ in range(10):
         client = server.connect()
         client.send(b"x")
