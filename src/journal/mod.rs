@@ -99,8 +99,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes the lines that wait, and ends the thread. Records that come later are dropped. False if lines were dropped because the
-    /// file did not take them in this time.
+    /// Writes the lines that wait, and ends the thread. Records that come later are dropped. False if lines were dropped
+    /// because the file did not take them in this time.
     pub fn close(&self, timeout: Duration) -> bool {
         self.shared.begin_close();
         if self.shared.wait_for_end(timeout) {

@@ -6,7 +6,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use socket2::Socket;
 
@@ -17,19 +17,23 @@ use crate::system::steering;
 pub(crate) struct Load {
     /// Accepted connections that were placed on it and have not ended, those on their way included.
     connections: AtomicUsize,
+    /// Whether an acceptor asks for the CPU.
+    wants_cpu: AtomicBool,
     /// The CPU on which it last ran.
     cpu: AtomicUsize,
 }
 
 impl Load {
     pub fn new() -> Self {
-        Self { connections: AtomicUsize::new(0), cpu: AtomicUsize::new(usize::MAX) }
+        Self { connections: AtomicUsize::new(0), wants_cpu: AtomicBool::new(false), cpu: AtomicUsize::new(usize::MAX) }
     }
 
-    /// Notes the CPU on which the calling thread, that of the poller, runs.
+    /// Notes the CPU on which the calling thread, that of the poller, runs, if an acceptor asks for it.
     #[inline]
     pub fn note_cpu(&self) {
-        self.cpu.store(steering::current_cpu(), Ordering::Relaxed);
+        if self.wants_cpu.load(Ordering::Relaxed) {
+            self.cpu.store(steering::current_cpu(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -60,6 +64,9 @@ pub(crate) struct Placer {
 impl Placer {
     /// Distributes among the pollers with these loads; there is at least one.
     pub fn new(placement: Placement, loads: Vec<Arc<Load>>) -> Self {
+        if matches!(placement, Placement::Auto | Placement::IncomingCpu) {
+            loads.iter().for_each(|load| load.wants_cpu.store(true, Ordering::Relaxed));
+        }
         Self { placement, loads, turn: AtomicUsize::new(0), hasher: RandomState::new() }
     }
 

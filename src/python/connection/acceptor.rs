@@ -112,8 +112,8 @@ impl Acceptor {
     #[pyo3(
         signature = (reactor, address, factory, **options),
         text_signature = "(reactor, address, factory, *, reuse_port=False, reuse_address=True, cpu_steering=False, \
-            placement='auto', backlog=1024, unix_mode=None, nodelay=True, receive_buffer_size=None, send_buffer_size=None, keepalive=(60, 15, 4), \
-            device=None, max_input=1048576, high_water=65536, low_water=16384, auto_pause=True, max_output=67108864, \
+            placement='auto', backlog=1024, unix_mode=None, nodelay=True, receive_buffer_size=None, \
+            send_buffer_size=None, keepalive=(60, 15, 4), device=None, max_input=1048576, high_water=65536, low_water=16384, auto_pause=True, max_output=67108864, \
             linger_timeout=2.0, handshake_timeout=10.0, idle_timeout=None, receive_timeout=None, \
             first_byte_timeout=None, write_timeout=60.0, lifetime=None, min_rate=None, min_write_rate=None, \
             max_connections=None, when_full='wait', max_connections_per_address=None, accept_rate=None, \

@@ -1,7 +1,7 @@
 //! The body of a request, between the poller, which receives it, and the thread, which reads it.
 //!
-//! At most [`MOST`] bytes wait, and the bytes that one read of the poller adds. A full body stays in the input of its connection,
-//! so the peer feels a slow application.
+//! At most [`MOST`] bytes wait, and the bytes that one read of the poller adds. A full body stays in the input of its
+//! connection, so the peer feels a slow application.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,8 @@
 //! An access log: each request, with the answer that it got.
 //!
-//! A connection copies the parts that a line needs into a [`Record`], once the answer was sent or never will be. It makes no text. A
-//! [`Lines`] makes the line of a record, elsewhere and later. Every request that was handed out or refused gets exactly one
-//! record, for each end of the connection.
+//! A connection copies the parts that a line needs into a [`Record`], once the answer was sent or never will be. It makes
+//! no text. A [`Lines`] makes the line of a record, elsewhere and later. Every request that was handed out or refused gets
+//! exactly one record, however the connection ends.
 //!
 //! | file | holds |
 //! |---|---|
