@@ -84,7 +84,7 @@ impl Context<'_> {
     pub fn hand_over(&self, other: Box<dyn Handler>) -> Result<Arc<Remote>, Error> {
         // The farewell of the old handler needs no task: `Handlers::with` gives it.
         let (remote, _timers) = self.poller.hand_over(self.token, |_marks| Box::new(()))?;
-        self.successor.replace(Some((remote.token, other)));
+        self.successor.replace(Some((remote.token(), other)));
         Ok(remote)
     }
 
@@ -167,6 +167,13 @@ impl Handlers {
         self.table.borrow_mut().take(token)
     }
 
+    /// Puts a handler that moved with its connection into the table.
+    fn unpack(&self, token: Token, handler: Foreign) {
+        if let Ok(handler) = handler.downcast::<Box<dyn Handler>>() {
+            self.put(token, *handler);
+        }
+    }
+
     /// Calls a handler while it is out of the table, so that it may call any method of the poller.
     fn with(&self, poller: &Poller, token: Token, call: impl FnOnce(&mut dyn Handler, &Context<'_>)) {
         if let Some(mut handler) = self.take(token) {
@@ -186,12 +193,12 @@ impl Handlers {
         match call {
             Call::Accept(remote, acceptor) => {
                 let Some(factory) = acceptor.factory.downcast_ref::<Factory>() else {
-                    return poller.reject(remote.token);
+                    return poller.reject(remote.token());
                 };
-                self.put(remote.token, factory(&remote));
-                self.with(poller, remote.token, |handler, connection| handler.on_open(connection));
+                self.put(remote.token(), factory(&remote));
+                self.with(poller, remote.token(), |handler, connection| handler.on_open(connection));
             }
-            Call::Open(remote) => self.with(poller, remote.token, |handler, connection| handler.on_open(connection)),
+            Call::Open(remote) => self.with(poller, remote.token(), |handler, connection| handler.on_open(connection)),
             // Nobody hears of these; the counters tell.
             Call::ProxyRefused(..) | Call::Slow(_) => {}
             #[cfg(feature = "tls")]
@@ -202,6 +209,13 @@ impl Handlers {
                 }
             }
             Call::Read(token) => self.with(poller, token, |handler, connection| handler.on_read(connection)),
+            Call::Departure(ticket) => {
+                let Some(handler) = self.take(ticket.token) else { return ticket.decline() };
+                if let Err(handler) = poller.depart(&ticket, Box::new(handler)) {
+                    self.unpack(ticket.token, handler);
+                }
+            }
+            Call::Arrived(token, handler) => self.unpack(token, handler),
             Call::News(token, _) => self.with(poller, token, |handler, connection| handler.on_news(connection)),
             Call::Eof(token) => self.with(poller, token, |handler, connection| handler.on_eof(connection)),
             Call::Drain(token) => self.with(poller, token, |handler, connection| handler.on_drain(connection)),

@@ -268,7 +268,7 @@ pub struct AcceptorOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
     /// The poller on the CPU on which its packets arrive, unless that one holds more than its share; else the poller with
-    /// the fewest connections.
+    /// the fewest connections. A connection moves later if that CPU changes, or if one poller works more than the others.
     #[default]
     Auto,
     /// Each poller in turn.

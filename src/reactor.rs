@@ -134,6 +134,9 @@ impl<D: Dispatch> Reactor<D> {
             let dispatch = make(poller.handle());
             parked.push(Mutex::new(Some(Box::new(Parked { poller, dispatch }))));
         }
+        for handle in &handles {
+            let _ = handle.siblings.set(handles.iter().map(Arc::downgrade).collect());
+        }
         let life = Life { status: Status::Ready, running: 0, deadline: None, failure: None };
         let (name, life, changed) = (options.name.clone(), Mutex::new(life), Condvar::new());
         let has_watchdog = options.stall_warning.is_some();

@@ -250,9 +250,9 @@ struct HandsOver(Teller);
 
 impl Handler for HandsOver {
     fn on_read(&mut self, connection: &Context<'_>) {
-        let before = connection.remote().expect("open").token;
+        let before = connection.remote().expect("open").token();
         let remote = connection.hand_over(Box::new(Echo(self.0.clone()))).expect("open");
-        assert!(remote.token != before && connection.remote().is_none());
+        assert!(remote.token() != before && connection.remote().is_none());
         assert!(connection.hand_over(Box::new(Echo(self.0.clone()))).is_err());
     }
     fn on_close(&mut self, reason: Reason) {

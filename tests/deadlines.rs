@@ -33,10 +33,10 @@ impl Timed {
         match call {
             Call::Open(remote) => {
                 for n in 0..self.one_shots {
-                    poller.set_timer(START + HOUR + n, 0, Some(remote.token)).expect("it is open");
+                    poller.set_timer(START + HOUR + n, 0, Some(remote.token())).expect("it is open");
                 }
                 for n in 0..self.repeating {
-                    poller.set_timer(START + HOUR + n, HOUR, Some(remote.token)).expect("it is open");
+                    poller.set_timer(START + HOUR + n, HOUR, Some(remote.token())).expect("it is open");
                 }
             }
             Call::Timer { .. } => self.fired.set(self.fired.get() + 1),
@@ -196,7 +196,7 @@ fn a_new_handler_inherits_no_timer_and_its_limits_are_set_once() {
     assert_eq!((cancelled.len(), world.poller().next_deadline()), (5, Some(START + HOUR / 2)));
     // In its on_open it sets timers of its own.
     world.settle();
-    world.poller().abort(remote.token);
+    world.poller().abort(remote.token());
     world.settle();
     assert_eq!(world.poller().next_deadline(), None);
 

@@ -652,11 +652,11 @@ fn a_connection_with_answers_that_are_due_is_not_handed_over() {
     let mut client = server.connect();
     client.write_all(&netstring(b"one")).expect("sent");
     let taken = next_jobs(&jobs, 1);
-    let token = taken[0].remote.token;
+    let token = taken[0].remote.token();
     let hand_over = move || {
         server.ask(0, move |poller| {
             let handed = poller.hand_over(token, |_| Box::new(()));
-            handed.map(|(remote, _)| remote.token).map_err(|error| error.to_string())
+            handed.map(|(remote, _)| remote.token()).map_err(|error| error.to_string())
         })
     };
     assert_eq!(hand_over(), Err("1 answers are due".into()));

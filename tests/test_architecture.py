@@ -220,7 +220,7 @@ def tables_and_callbacks_import_no_class(crate: Crate, source: Source) -> Iterat
 # ---- circles ---------------------------------------------------------------------------------------------------------
 
 # The addresses that other threads hold name one another by nature (src/shared/mod.rs).
-ONE_ANOTHER = {f"src/shared/{name}.rs" for name in ("handle", "remote", "group", "acceptor")}
+ONE_ANOTHER = {f"src/shared/{name}.rs" for name in ("handle", "remote", "location", "group", "acceptor")}
 
 
 @cache

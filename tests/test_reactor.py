@@ -13,6 +13,8 @@ from support import PATIENCE, Client, Echo, eventually, in_thread
 KEYS = {
     "accepted",
     "connected",
+    "moved_here",
+    "moved_away",
     "open",
     "closed",
     "bytes_in",

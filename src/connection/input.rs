@@ -141,7 +141,7 @@ impl Connection {
 
     fn count_received(&mut self, count: usize, now: u64) {
         self.guards.received(now, count);
-        self.remote.handle.counters.bytes_in.add(count as u64);
+        self.remote.poller().counters.bytes_in.add(count as u64);
     }
 
     fn note_read(&mut self, read: io::Result<Received>) -> usize {

@@ -20,6 +20,7 @@ pub(crate) mod due;
 pub(crate) mod guards;
 mod input;
 pub mod memory;
+mod moving;
 mod output;
 pub(crate) mod phase;
 #[cfg(feature = "tls")]
@@ -134,6 +135,10 @@ pub(crate) struct Places {
     pub queued: bool,
     /// The list of connections to flush.
     pub touched: bool,
+    /// The busy connections.
+    pub active: bool,
+    /// Not a queue: its packets arrived on the CPU of another poller at the last look.
+    pub astray: bool,
 }
 
 /// An event of the poll for a connection.
@@ -203,6 +208,8 @@ pub(crate) struct Connection {
     late: bool,
     /// Output was dropped; the peer must not take the part that it got for the whole.
     cut: bool,
+    /// It stays on its poller.
+    bound: bool,
 }
 
 impl Connection {
@@ -236,6 +243,7 @@ impl Connection {
             draining: false,
             late: false,
             cut: false,
+            bound: false,
         }
     }
 
@@ -258,6 +266,8 @@ impl Connection {
         // The memory of a test stands in for a moment, and keeps nothing.
         let transport = std::mem::replace(&mut self.transport, Transport::Memory(Arc::default()));
         self.transport = transport.upgraded(stream, upgrade);
+        // The dispatch gets a task for the connection when the handshake is over.
+        self.bound = true;
         // The first word may be ours, and that of the peer may have come.
         (self.room, self.readable) = (Room::Full, true);
     }
@@ -543,6 +553,13 @@ impl Connection {
             timers.shrink_to(2 * timers.len());
         }
         timers.push(id);
+    }
+
+    /// Forgets the timers that are not set any more.
+    pub fn forget_timers(&mut self, is_set: impl Fn(TimerId) -> bool) {
+        if let Some(timers) = &mut self.timers {
+            timers.retain(|id| is_set(*id));
+        }
     }
 
     /// Takes all timers out.

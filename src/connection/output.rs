@@ -55,7 +55,7 @@ impl Connection {
             let Some(sent) = output.with_head(pool, |head| transport.send(head, budget)) else { break };
             match sent {
                 Ok(sent) => {
-                    self.remote.handle.counters.bytes_out.add(sent.bytes as u64);
+                    self.remote.poller().counters.bytes_out.add(sent.bytes as u64);
                     self.guards.sent(now, sent.bytes);
                     output.sent(sent.bytes, pool);
                     if !sent.all && !sent.from_file {

@@ -360,7 +360,8 @@ impl Transport {
         is_shared || fork::has_children()
     }
 
-    fn deregister(&self, registry: &Registry) {
+    /// Leaves the poll.
+    pub fn deregister(&self, registry: &Registry) {
         if let Some(fd) = self.descriptor() {
             // Fails only if it is not registered, which is the goal.
             let _ = registry.deregister(&mut SourceFd(&fd));

@@ -113,15 +113,15 @@ impl Wire for Line<'_> {
     }
 
     fn is_stopping(&self) -> bool {
-        self.connection.remote.handle.is_stopping()
+        self.connection.remote.poller().is_stopping()
     }
 
     fn began(&self) -> u64 {
-        self.connection.remote.handle.measures.as_ref().map_or(0, |measures| measures.began())
+        self.connection.remote.poller().measures.as_ref().map_or(0, |measures| measures.began())
     }
 
     fn count_answer(&mut self, class: u8, since: u64) {
-        let handle = &self.connection.remote.handle;
+        let handle = self.connection.remote.poller();
         let counters = &handle.counters;
         counters.answers.get(usize::from(class)).unwrap_or(&counters.answers[0]).add(1);
         if since > 0

@@ -39,6 +39,8 @@ impl State {
 impl Poller {
     /// Ends the connections of an acceptor as a stop of the reactor does: each gets `on_stopping`, or closes.
     pub fn stop_accepted(&self, acceptor: &Acceptor) {
+        // One on its way between two pollers is stopped when it arrives.
+        acceptor.admission.note_stopping();
         let state = &mut *self.state.borrow_mut();
         for token in state.accepted_by(acceptor) {
             state.stop_source(token, false);

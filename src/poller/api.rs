@@ -16,7 +16,6 @@ use super::Poller;
 use super::state::{Deadline, Source, State};
 use super::token::{SIGNALS, mio_token};
 use crate::connection::memory::Memory;
-use crate::connection::phase::Phase;
 use crate::connection::transport::Transport;
 use crate::connection::{Connection, Progress, Readiness};
 use crate::data::{Data, Held};
@@ -332,17 +331,16 @@ impl Poller {
     pub fn set_timer(&self, deadline: u64, every: u64, owner: Option<Token>) -> Result<TimerId, Error> {
         let state = &mut *self.state.borrow_mut();
         self.handle.counters.timers.set(state.supplies.timers.len() as u64 + 1);
-        let Some(owner) = owner else {
-            return Ok(state.supplies.timers.set(deadline, every, Deadline::Callback(None)));
-        };
-        let set = state.with_open(owner, |connection, supplies| {
-            let timers = &mut supplies.timers;
-            let id = (connection.phase() == Phase::Open)
-                .then(|| timers.set(deadline, every, Deadline::Callback(Some(owner))))?;
-            connection.add_timer(id, |id| timers.is_set(id));
-            Some(id)
-        });
-        set.flatten().ok_or(Error::Closed)
+        match owner {
+            Some(token) => state.set_timer_of(token, deadline, every, Deadline::Callback(owner)),
+            None => Ok(state.supplies.timers.set(deadline, every, Deadline::Callback(None))),
+        }
+    }
+
+    /// Sets a timer by which a face keeps a connection going. It does not keep the connection on its poller:
+    /// [`Poller::depart`] cancels it, and the face sets it anew.
+    pub fn set_upkeep(&self, deadline: u64, token: Token) -> Result<TimerId, Error> {
+        self.state.borrow_mut().set_timer_of(token, deadline, 0, Deadline::Upkeep(token))
     }
 
     /// Moves a timer to a new deadline; false if it has fired for the last time or was cancelled.

@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::ticket::Ticket;
 use crate::error::{Error, Foreign, Reason};
 use crate::protocols::Protocol;
 use crate::shared::acceptor::Acceptor;
@@ -40,6 +41,11 @@ pub enum Call {
     News(Token, &'static &'static str),
     /// The output before a mark of the connection's protocol was sent ([`crate::data::Data::Mark`]).
     Passed(Token, Foreign),
+    /// A connection may leave for another poller: take its objects out, and pass them to [`super::Poller::depart`]. If that
+    /// returns them, the connection stays, and they go back.
+    Departure(Box<Ticket>),
+    /// A connection has come from another poller, with the objects that its dispatch packed.
+    Arrived(Token, Foreign),
     /// `on_eof`.
     Eof(Token),
     /// `on_drain`.
@@ -113,6 +119,7 @@ impl Call {
             Self::Read(_) => &"on_read",
             Self::News(_, callback) => callback,
             Self::Passed(..) => &"a callback for sent output",
+            Self::Departure(_) | Self::Arrived(..) => &"a move between pollers",
             Self::Eof(_) => &"on_eof",
             Self::Drain(_) => &"on_drain",
             Self::Stopping(_) => &"on_stopping",
@@ -137,10 +144,11 @@ impl Call {
     /// The source that the call is about, if it still exists.
     pub(crate) fn token(&self) -> Option<Token> {
         match self {
-            Self::Accept(remote, _) | Self::Open(remote) => Some(remote.token),
+            Self::Accept(remote, _) | Self::Open(remote) => Some(remote.token()),
             Self::Read(token)
             | Self::News(token, _)
             | Self::Passed(token, _)
+            | Self::Arrived(token, _)
             | Self::Eof(token)
             | Self::Drain(token)
             | Self::Stopping(token)
@@ -151,6 +159,7 @@ impl Call {
             | Self::Datagram(token, _)
             | Self::DatagramError(token, _)
             | Self::Close { token, .. } => Some(*token),
+            Self::Departure(ticket) => Some(ticket.token),
             Self::Timer { owner, .. } => *owner,
             Self::ConnectFailed(..)
             | Self::DescriptorRemoved(..)

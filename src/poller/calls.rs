@@ -10,7 +10,7 @@ use super::batch::First;
 use super::call::Call;
 use super::deadlines::{drop_guard, watch_part};
 use super::queues::{Ending, Owed, Turn};
-use super::state::{Deadline, Source, State};
+use super::state::{Source, State};
 use crate::connection::due::Due;
 use crate::connection::phase::Event;
 use crate::error::Reason;
@@ -55,6 +55,8 @@ impl State {
                     }
                     call
                 }
+                Turn::Departure(ticket) => self.call_departure(ticket),
+                Turn::Arrived(token, luggage) => Some(Call::Arrived(token, luggage)),
                 Turn::Accepted(token, acceptor) => self.call_accept(token, acceptor),
                 Turn::Descriptor(token) => self.call_descriptor(token),
                 Turn::Datagrams(token) => self.call_datagrams(token),
@@ -93,6 +95,10 @@ impl State {
             }
             match message {
                 Message::Task(task) => return Some(Call::Task(task)),
+                Message::TaskFor(remote, task) => {
+                    remote.location.taken();
+                    return Some(Call::Task(task));
+                }
                 // It is cancelled already: only its callback is left.
                 Message::CancelTimer(id) => return Some(Call::TimerCancelled(id)),
                 message => self.obey(message),
@@ -269,10 +275,7 @@ impl State {
         }
         let now = self.batch.now;
         while !self.batch.is_full() {
-            let owner = match *self.supplies.timers.first_due(now)? {
-                Deadline::Callback(owner) => owner,
-                _ => None,
-            };
+            let owner = self.supplies.timers.first_due(now)?.of_a_callback().flatten();
             if let Some(owner) = owner.filter(|owner| self.is_held(*owner)) {
                 let held = self.supplies.timers.hold_due_if(now, |_| true)?;
                 self.hold_timer(owner, held);
@@ -281,9 +284,9 @@ impl State {
                 self.queues.turns.push_back(Turn::Timer(held, owed));
             } else {
                 let due = self.supplies.timers.pop_due(now)?;
-                match due.owner {
-                    Deadline::Callback(owner) => return Some(Call::Timer { id: due.id, owner, again: due.again }),
-                    ours => self.obey_deadline(ours),
+                match due.owner.of_a_callback() {
+                    Some(owner) => return Some(Call::Timer { id: due.id, owner, again: due.again }),
+                    None => self.obey_deadline(due.owner),
                 }
             }
             self.batch.calls += 1;
@@ -293,10 +296,7 @@ impl State {
 
     /// Fires a timer that was held until its connection's handler has the input that arrived before.
     fn call_held(&mut self, held: Held, owed: Owed) -> Option<Call> {
-        let owner = match self.supplies.timers.owner(held.id)? {
-            Deadline::Callback(owner) => *owner,
-            _ => None,
-        };
+        let owner = self.supplies.timers.owner(held.id)?.of_a_callback().flatten();
         if let Some(owner) = owner.filter(|owner| self.is_held(*owner)) {
             self.hold_timer(owner, held);
             return None;

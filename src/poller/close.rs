@@ -291,6 +291,8 @@ impl State {
             Some(Source::Arrival(_)) => self.drop_arrival(token),
             Some(Source::Dial(_)) if at_once => self.stop_dial(token),
             Some(Source::Dial(_) | Source::Listener(_) | Source::Attempt(_) | Source::Leaving) | None => {}
+            // It is stopped when it arrives.
+            Some(Source::Expected(_)) => {}
         }
     }
 

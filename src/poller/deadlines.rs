@@ -19,7 +19,7 @@ impl State {
                 self.judge(token, Some(owed));
             }
         }
-        let is_ours = |deadline: &Deadline| !matches!(deadline, Deadline::Callback(_));
+        let is_ours = |deadline: &Deadline| deadline.of_a_callback().is_none();
         for _ in 0..self.batch.most_calls {
             let Some(due) = self.supplies.timers.pop_due_if(self.batch.now, is_ours) else { return };
             self.obey_deadline(due.owner);
@@ -29,7 +29,7 @@ impl State {
     pub(super) fn obey_deadline(&mut self, deadline: Deadline) {
         match deadline {
             // The dispatch calls callbacks.
-            Deadline::Callback(_) => {}
+            Deadline::Callback(_) | Deadline::Upkeep(_) => {}
             Deadline::Guard(token) => self.judge(token, None),
             Deadline::Linger(token) => self.remove_lingering(token),
             Deadline::Dial(token) => self.dial_timed_out(token),

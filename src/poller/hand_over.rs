@@ -32,13 +32,18 @@ impl State {
         // The task of the old handler comes before the new handler's turn.
         self.queues.push_task(farewell(marks));
         let is_stopping = self.stopping.is_some();
+        let handle = self.handle.clone();
         let handed = self.with(renewed, |connection, supplies| {
             let old = connection.remote.clone();
             let is_secure = connection.transport.is_secure();
-            let new = Remote::over(old.handle.clone(), renewed, old.peer.clone(), &connection.options, is_secure);
+            let new = Remote::over(handle, renewed, old.peer.clone(), &connection.options, is_secure);
             connection.hand_over(new.clone(), succession);
             old.hand_over(&new);
             old.leave_all();
+            if old.location.has_posted() {
+                // A message to the old handler comes to this poller.
+                connection.bind();
+            }
             // The end of the batch looks for unread input by the token of a connection, and this one is new.
             connection.settle(&supplies.arena);
             // The timer of the time limits is set for the old token.

@@ -12,6 +12,8 @@
 //! | `receive` `calls` `send` | the three phases |
 //! | `deliver` | turns of protocols that need no handler |
 //! | `close` `hand_over` `deadlines` `accept` `arrivals` `connect` `handshakes` `datagrams` | ends, upgrades, time limits, the kinds of sources |
+//! | `moves` `ticket` | connections that move to another poller |
+//! | `spread` `balance` | the choice of those connections; the work of all pollers |
 //! | `guests` | the descriptors and the turns of a loop around the poller |
 //! | `waits` | callbacks that have returned and have not ended |
 //! | `accepted` | the end of the connections of one acceptor |
@@ -25,6 +27,7 @@ mod accept;
 mod accepted;
 mod api;
 mod arrivals;
+mod balance;
 mod batch;
 pub mod call;
 mod calls;
@@ -37,22 +40,25 @@ mod guests;
 mod hand_over;
 #[cfg(feature = "tls")]
 mod handshakes;
+mod moves;
 mod pace;
 mod queues;
 mod receive;
 mod send;
 mod slow;
+mod spread;
 #[cfg(feature = "tls")]
 mod start_tls;
 mod state;
+pub mod ticket;
 mod token;
 mod waits;
 pub mod watchdog;
 
 use std::cell::RefCell;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mio::{Events, Poll, Registry, Waker};
@@ -172,6 +178,7 @@ impl Poller {
             birth: fork::generation(),
             stopping: AtomicBool::new(false),
             load: Arc::new(Load::new()),
+            siblings: OnceLock::new(),
         });
         let state = State::new(handle.clone(), registry.try_clone()?, clock.clone(), resolver, options);
         let poll = RefCell::new((poll, Events::with_capacity(EVENTS)));
@@ -247,6 +254,9 @@ impl Poller {
         }
         state.fill();
         state.expire();
+        if state.balance.is_due(state.batch.now) {
+            state.spread();
+        }
         if state.queues.may_deliver {
             state.deliver();
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use socket2::Socket;
 
 use super::call::SlowCallback;
+use super::ticket::Ticket;
 use crate::capacity::{KEPT, room_for};
 use crate::connection::Connection;
 use crate::connection::transport::Transport;
@@ -29,6 +30,10 @@ const STEP: usize = 32 * 1024;
 pub(super) enum Turn {
     Accepted(Token, Arc<Acceptor>),
     Connection(Token),
+    /// A connection that may leave for another poller.
+    Departure(Box<Ticket>),
+    /// A connection that came from another poller, with the objects that the dispatch keeps for it.
+    Arrived(Token, Foreign),
     Descriptor(Token),
     Datagrams(Token),
     Removed(Token, Reason),
@@ -215,7 +220,7 @@ impl Queues {
 /// Whether a message that was taken from the mailbox waits for the dispatch, and not for its turn alone. A timer to cancel is
 /// cancelled already: only its callback is left.
 pub(super) fn is_for_dispatch(message: &Message) -> bool {
-    matches!(message, Message::Task(_) | Message::CancelTimer(_))
+    matches!(message, Message::Task(_) | Message::TaskFor(..) | Message::CancelTimer(_))
 }
 
 fn shrink_deque<T>(queue: &mut VecDeque<T>) {

@@ -48,7 +48,7 @@ impl State {
             Some(Source::Arrival(_)) => self.list_arrival(token),
             #[cfg(feature = "tls")]
             Some(Source::Handshake(_)) => self.list_handshake(token),
-            Some(Source::Dial(_) | Source::Leaving) => {}
+            Some(Source::Dial(_) | Source::Expected(_) | Source::Leaving) => {}
             None => self.note_guest(event),
         }
     }
@@ -97,15 +97,28 @@ impl State {
 
     pub(super) fn obey(&mut self, message: Message) {
         match message {
-            Message::Write { to, payload } => self.write_posted(&to, payload),
+            Message::Write { to, payload } => {
+                to.location.taken();
+                self.write_posted(&to, payload);
+            }
             Message::Post { to, len, post } => {
+                to.location.taken();
                 to.arrived(len);
                 // Not `current()`: a handler that took over has another protocol.
-                self.give_post(to.token, post);
+                self.give_post(to.token(), post);
             }
-            Message::Close(remote, post, error) => self.close_posted(&remote, post, error),
-            Message::Abort(remote) => self.end(remote.current(), Reason::Aborted),
-            Message::Overflow(remote) => self.overflow(remote.current()),
+            Message::Close(remote, post, error) => {
+                remote.location.taken();
+                self.close_posted(&remote, post, error);
+            }
+            Message::Abort(remote) => {
+                remote.location.taken();
+                self.end(remote.current(), Reason::Aborted);
+            }
+            Message::Overflow(remote) => {
+                remote.location.taken();
+                self.overflow(remote.current());
+            }
             Message::Adopt { socket, peer, acceptor, permit } => {
                 self.adopt(socket, peer, &acceptor, permit);
                 self.queues.release(acceptor);
@@ -129,7 +142,8 @@ impl State {
                 broadcast.arrived();
                 self.broadcast(&broadcast);
             }
-            Message::Task(task) => self.queues.posted.push_back(Message::Task(task)),
+            task @ (Message::Task(_) | Message::TaskFor(..)) => self.queues.posted.push_back(task),
+            Message::Move(step) => self.obey_move(step),
             Message::Resolved { dial, target, answer } => self.resolved(dial, target, answer),
             #[cfg(feature = "tls")]
             Message::CertificateChosen(handshake) => self.certificate_chosen(handshake),
@@ -212,7 +226,7 @@ impl State {
                     shaken += 1;
                     self.shake_hands(token);
                 }
-                Some(Source::Descriptor(_) | Source::Leaving) | None => {}
+                Some(Source::Descriptor(_) | Source::Expected(_) | Source::Leaving) | None => {}
             }
         }
     }
@@ -229,6 +243,9 @@ impl State {
             return Read { count, used: 0, lingered: connection.has_eof() };
         }
         let count = if connection.wants_read() { connection.receive(arena, at, self.batch.now) } else { 0 };
+        if count > 0 && self.balance.is_on() && !std::mem::replace(&mut connection.places.active, true) {
+            self.balance.note(token);
+        }
         self.queues.place(token, connection);
         if connection.places.queued {
             return Read { count, used: count, lingered: false };

@@ -9,18 +9,21 @@ use std::time::Duration;
 
 use mio::Registry;
 
+use super::balance::Balance;
 use super::batch::Batch;
 use super::pace::Pace;
 use super::queues::{Queues, Turn};
 use crate::connection::Connection;
 use crate::connection::buffer::Pool;
+use crate::connection::phase::Phase;
 use crate::connection::wire::{Ending, Line};
-use crate::error::{Foreign, Reason};
+use crate::error::{Error, Foreign, Reason};
 use crate::options::ReactorOptions;
 use crate::protocols::{Closing, Protocol};
 use crate::proxy::Refusal;
 use crate::shared::acceptor::Listener;
 use crate::shared::handle::PollerHandle;
+use crate::shared::remote::Remote;
 use crate::slots::{Slots, Token};
 use crate::sources::arrival::Arrival;
 use crate::sources::connector::{Attempt, Dial};
@@ -33,7 +36,7 @@ use crate::system::clock::Clock;
 use crate::system::resolver::Resolver;
 use crate::system::signal::SignalPipe;
 use crate::system::steering;
-use crate::timer::Timers;
+use crate::timer::{TimerId, Timers};
 
 /// The rest of a listener or a datagram socket after descriptors or memory ran out.
 pub(super) const REST: Duration = Duration::from_millis(100);
@@ -51,6 +54,8 @@ pub(super) enum Source {
     /// A handshake of TLS. The connection takes over its slot.
     #[cfg(feature = "tls")]
     Handshake(Box<Handshake>),
+    /// The slot of a connection that comes from another poller.
+    Expected(Arc<Remote>),
     /// A descriptor, a datagram socket or a dial that has ended; its last callback is due. Until then its slot is not
     /// used again.
     Leaving,
@@ -67,7 +72,7 @@ impl Source {
             Self::Datagrams(datagrams) => Some(datagrams.socket.as_raw_fd()),
             #[cfg(feature = "tls")]
             Self::Handshake(handshake) => handshake.transport.descriptor(),
-            Self::Listener(_) | Self::Dial(_) | Self::Attempt(_) | Self::Leaving => None,
+            Self::Listener(_) | Self::Dial(_) | Self::Attempt(_) | Self::Expected(_) | Self::Leaving => None,
         }
     }
 }
@@ -77,6 +82,8 @@ impl Source {
 pub(super) enum Deadline {
     /// A callback; the token is that of its connection, if it has one.
     Callback(Option<Token>),
+    /// A callback of the protocol of a connection, which its face sets anew after a move to another poller.
+    Upkeep(Token),
     /// The earliest of the time limits of a connection.
     Guard(Token),
     /// The end of a connection's lingering.
@@ -96,6 +103,17 @@ pub(super) enum Deadline {
     Drained,
     /// The end of the grace of a stop.
     Stop,
+}
+
+impl Deadline {
+    /// The connection of a callback, if it has one; `None` for a deadline of the poller's own.
+    pub fn of_a_callback(self) -> Option<Option<Token>> {
+        match self {
+            Self::Callback(owner) => Some(owner),
+            Self::Upkeep(token) => Some(Some(token)),
+            _ => None,
+        }
+    }
 }
 
 /// The clock, timers and memory that the connections of a poller share.
@@ -155,6 +173,7 @@ pub(super) struct State {
     pub queues: Queues,
     pub supplies: Supplies,
     pub batch: Batch,
+    pub balance: Balance,
     /// The buffer for datagrams; made for the first datagram socket.
     pub landing: Option<Box<Landing>>,
     pub listening: Listening,
@@ -203,6 +222,7 @@ impl State {
                 arena: vec![0; options.read_buffer_size].into_boxed_slice(),
             },
             batch: Batch::new(options),
+            balance: Balance::default(),
             landing: None,
             listening: Listening::default(),
             descriptors: HashMap::new(),
@@ -321,6 +341,17 @@ impl State {
             let ending = ending.filter(|ending| matches!(**ending, Ending::Abort | Ending::Overflow));
             self.settle_protocol(token, is_high, ending);
         }
+    }
+
+    /// Sets a timer of an open connection, which ends with it.
+    pub fn set_timer_of(&mut self, token: Token, deadline: u64, every: u64, kind: Deadline) -> Result<TimerId, Error> {
+        let set = self.with_open(token, |connection, supplies| {
+            let timers = &mut supplies.timers;
+            let id = (connection.phase() == Phase::Open).then(|| timers.set(deadline, every, kind))?;
+            connection.add_timer(id, |id| timers.is_set(id));
+            Some(id)
+        });
+        set.flatten().ok_or(Error::Closed)
     }
 
     // ---- the loop -------------------------------------------------------------------------------------------------

@@ -384,6 +384,16 @@ impl Contexts {
         }
     }
 
+    /// Takes the values of a connection out that moves to another poller.
+    pub fn take(&self, token: Token) -> Option<Context> {
+        self.handlers.borrow_mut().take(token)
+    }
+
+    /// Whether the body of a request of the connection has values of its own.
+    pub fn has_body(&self, token: Token) -> bool {
+        self.bodies.borrow().get(token).is_some()
+    }
+
     /// Another handler takes over: it goes on with the values of the connection. Inside a request these are the values
     /// of the request.
     pub fn hand_over(&self, py: Python<'_>, old: Token, new: Token) {

@@ -181,6 +181,11 @@ pub fn with_poller<R>(poller: &Arc<PollerHandle>, work: impl FnOnce(&Poller, &Ta
     with_current(|current, tables| Arc::ptr_eq(current.handle(), poller).then(|| work(current, tables))).flatten()
 }
 
+/// Calls `work` if this thread is dispatching for the poller of the connection.
+pub fn with_poller_of<R>(remote: &Remote, work: impl FnOnce(&Poller, &Tables) -> R) -> Option<R> {
+    with_current(|current, tables| remote.location.is_on(current.handle()).then(|| work(current, tables))).flatten()
+}
+
 /// Calls `work` with the poller that is dispatching on this thread, if one is.
 pub fn with_current<R>(work: impl FnOnce(&Poller, &Tables) -> R) -> Option<R> {
     let Some((poller, tables)) = CURRENT.get() else {
@@ -306,6 +311,12 @@ impl Tables {
         Ok(id)
     }
 
+    /// Sets a timer of the face of a connection.
+    pub fn set_upkeep(&self, poller: &Poller, deadline: u64, token: Token, callback: Later) -> Result<(), Error> {
+        put(&self.callbacks, poller.set_upkeep(deadline, token)?, callback);
+        Ok(())
+    }
+
     pub fn cancel_timer(&self, poller: &Poller, id: TimerId) {
         if poller.cancel_timer(id) {
             self.forget_timer(id);
@@ -413,6 +424,11 @@ impl Tables {
     /// The current token of the connection that is observed by `ends`.
     pub fn observed(&self, ends: &Py<PyList>) -> Option<Token> {
         self.observers.borrow().iter().find(|(_, other)| other.is(ends)).map(|(token, _)| *token)
+    }
+
+    /// Whether a test observes the connection.
+    pub fn is_observed(&self, token: Token) -> bool {
+        self.observers.borrow().iter().any(|(observed, _)| *observed == token)
     }
 
     /// Takes out the list for the error of a connection that has ended.

@@ -24,7 +24,7 @@ use loom::sync::{
 use crate::capacity::room_for;
 use crate::journal::Journal;
 use crate::options::AdmissionOptions;
-use crate::shared::placement::Place;
+use crate::shared::placement::{Load, Place};
 
 /// The burst above `accept_rate`: the connections of this many nanoseconds may come at once.
 const BURST: u64 = 1_000_000_000;
@@ -70,6 +70,8 @@ pub(crate) struct Admission {
     due: AtomicU64,
     /// Whether a listener found no room and waits for a message.
     awaited: AtomicBool,
+    /// Whether the connections are being ended.
+    stopping: AtomicBool,
     tell: Box<dyn Fn() + Send + Sync>,
     /// The access log of the connections. It is here because each connection has its permit, whatever handler it gets.
     journal: Option<Arc<Journal>>,
@@ -92,6 +94,23 @@ impl Permit {
         self.admission.journal.as_ref()
     }
 
+    /// Whether its connection may move to another poller.
+    pub fn moves(&self) -> bool {
+        self.place.as_ref().is_some_and(Place::moves)
+    }
+
+    /// Counts its connection as one of another poller.
+    pub fn move_to(&mut self, load: &Arc<Load>) {
+        if let Some(place) = &mut self.place {
+            place.move_to(load);
+        }
+    }
+
+    /// Whether the connections of its acceptor are being ended.
+    pub fn is_stopping(&self) -> bool {
+        self.admission.stopping.load(Ordering::Relaxed)
+    }
+
     /// Whether that gate gave it.
     pub fn is_of(&self, gate: &Arc<Admission>) -> bool {
         Arc::ptr_eq(&self.admission, gate)
@@ -112,6 +131,7 @@ impl Admission {
             addresses: Mutex::default(),
             due: AtomicU64::new(0),
             awaited: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             tell: Box::new(tell),
             journal,
         })
@@ -132,6 +152,11 @@ impl Admission {
             self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
         }
         Some(Room(Some(self.clone())))
+    }
+
+    /// Notes that the connections are being ended.
+    pub fn note_stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Frees the room of one connection.

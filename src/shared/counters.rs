@@ -130,6 +130,10 @@ pub struct Counters {
     pub accepted: Counter,
     /// Outgoing connections that were established.
     pub connected: Counter,
+    /// Connections that came from another poller of the reactor.
+    pub moved_here: Counter,
+    /// Connections that went to another poller of the reactor.
+    pub moved_away: Counter,
     /// Peers that were accepted and closed at once, because a limit of the acceptor was reached. No other counter
     /// includes them.
     pub refused: Counter,

@@ -61,12 +61,12 @@ impl Group {
     pub fn add(self: &Arc<Self>, remote: &Remote) -> Result<bool, Error> {
         remote.join(self, || {
             let mut parts = lock(&self.parts);
-            let at = place_of(&parts, &remote.handle).unwrap_or_else(|| {
-                parts.push(Arc::new(Part::new(&remote.handle)));
+            let at = place_of(&parts, remote.poller()).unwrap_or_else(|| {
+                parts.push(Arc::new(Part::new(remote.location.shared_poller())));
                 parts.len() - 1
             });
             let since = self.sent.load(Ordering::Acquire);
-            lock(&parts[at].members).insert(remote.token, since).is_none()
+            lock(&parts[at].members).insert(remote.token(), since).is_none()
         })
     }
 
@@ -79,7 +79,7 @@ impl Group {
     /// Whether the connection is a member.
     pub fn contains(&self, remote: &Remote) -> bool {
         let parts = lock(&self.parts);
-        place_of(&parts, &remote.handle).is_some_and(|at| lock(&parts[at].members).contains_key(&remote.token))
+        place_of(&parts, remote.poller()).is_some_and(|at| lock(&parts[at].members).contains_key(&remote.token()))
     }
 
     /// The number of members.
@@ -120,9 +120,9 @@ impl Group {
     /// that poller, because the reference keeps the poller's descriptors open.
     pub(crate) fn forget(&self, remote: &Remote) -> bool {
         let mut parts = lock(&self.parts);
-        let Some(at) = place_of(&parts, &remote.handle) else { return false };
+        let Some(at) = place_of(&parts, remote.poller()) else { return false };
         let mut members = lock(&parts[at].members);
-        let was_member = members.remove(&remote.token).is_some();
+        let was_member = members.remove(&remote.token()).is_some();
         let is_empty = members.is_empty();
         drop(members);
         if is_empty {
@@ -133,13 +133,13 @@ impl Group {
 }
 
 impl Part {
-    fn new(poller: &Arc<PollerHandle>) -> Self {
-        Self { poller: poller.clone(), members: Mutex::default(), posted: AtomicUsize::new(0) }
+    fn new(poller: Arc<PollerHandle>) -> Self {
+        Self { poller, members: Mutex::default(), posted: AtomicUsize::new(0) }
     }
 }
 
-fn place_of(parts: &[Arc<Part>], poller: &Arc<PollerHandle>) -> Option<usize> {
-    parts.iter().position(|part| Arc::ptr_eq(&part.poller, poller))
+fn place_of(parts: &[Arc<Part>], poller: &PollerHandle) -> Option<usize> {
+    parts.iter().position(|part| std::ptr::eq(&raw const *part.poller, poller))
 }
 
 impl Broadcast {

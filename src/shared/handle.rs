@@ -1,7 +1,7 @@
 //! A poller as all threads see it, and the messages that they post to it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use socket2::Socket;
 
@@ -59,6 +59,9 @@ pub(crate) enum Message {
     CancelTimer(TimerId),
     Broadcast(Broadcast),
     Task(Foreign),
+    /// A task of a connection.
+    TaskFor(Arc<Remote>, Foreign),
+    Move(Move),
     /// `drained`: until then connections that drain stay open. `at_once`: skip the closing messages of the protocols,
     /// because they take time.
     Stop {
@@ -66,6 +69,19 @@ pub(crate) enum Message {
         drained: Option<u64>,
         at_once: bool,
     },
+}
+
+/// The steps of a connection that moves to another poller: its poller asks, the other one keeps a slot, the connection
+/// comes, or stays.
+pub(crate) enum Move {
+    /// Asks for a slot.
+    Ask { remote: Arc<Remote>, from: Arc<PollerHandle> },
+    /// There is one.
+    Welcome { remote: Arc<Remote>, to: Arc<PollerHandle>, slot: Token },
+    /// The connection comes. Only pollers know the value.
+    Come { slot: Token, traveller: Foreign },
+    /// It stays.
+    Stay { slot: Token },
 }
 
 /// A value of the layer above in a mailbox.
@@ -93,9 +109,17 @@ pub struct PollerHandle {
     pub(crate) stopping: AtomicBool,
     /// The facts by which acceptors place connections.
     pub(crate) load: Arc<Load>,
+    /// All pollers of its reactor.
+    pub(crate) siblings: OnceLock<Box<[Weak<PollerHandle>]>>,
 }
 
 impl PollerHandle {
+    /// All pollers of its reactor that have not ended, in the order of their numbers; none if one has ended.
+    pub(crate) fn siblings(&self) -> Vec<Arc<Self>> {
+        let all = self.siblings.get().map(|all| all.iter().map(Weak::upgrade).collect::<Option<Vec<_>>>());
+        all.flatten().unwrap_or_default()
+    }
+
     /// Whether a stop was asked for.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
@@ -120,7 +144,7 @@ impl PollerHandle {
     /// Calls `look` with each value of the layer above that waits in the mailbox: a task, or an acceptor with its factory.
     pub fn each_waiting(&self, look: &mut dyn FnMut(Waiting<'_>)) {
         self.mailbox.each(|message| match message {
-            Message::Task(task) => look(Waiting::Task(task)),
+            Message::Task(task) | Message::TaskFor(_, task) => look(Waiting::Task(task)),
             Message::Listen(listener) => look(Waiting::Acceptor(&listener.acceptor)),
             _ => {}
         });

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod group;
 pub mod handle;
 pub mod histogram;
+pub(crate) mod location;
 pub(crate) mod mailbox;
 pub(crate) mod placement;
 pub mod pulse;

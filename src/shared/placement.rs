@@ -6,7 +6,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use socket2::Socket;
 
@@ -21,11 +21,34 @@ pub(crate) struct Load {
     wants_cpu: AtomicBool,
     /// The CPU on which it last ran.
     cpu: AtomicUsize,
+    /// Whether an acceptor has its connections move.
+    pub balances: AtomicBool,
+    /// The CPU time of the poller's thread at its last look at the balance, in nanoseconds.
+    pub spent: AtomicU64,
+    /// The connections that it read between its last two looks.
+    pub busy: AtomicUsize,
 }
 
 impl Load {
     pub fn new() -> Self {
-        Self { connections: AtomicUsize::new(0), wants_cpu: AtomicBool::new(false), cpu: AtomicUsize::new(usize::MAX) }
+        Self {
+            connections: AtomicUsize::new(0),
+            wants_cpu: AtomicBool::new(false),
+            cpu: AtomicUsize::new(usize::MAX),
+            balances: AtomicBool::new(false),
+            spent: AtomicU64::new(0),
+            busy: AtomicUsize::new(0),
+        }
+    }
+
+    /// The number of connections.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The CPU on which it last ran.
+    pub fn cpu(&self) -> usize {
+        self.cpu.load(Ordering::Relaxed)
     }
 
     /// Notes the CPU on which the calling thread, that of the poller, runs, if an acceptor asks for it.
@@ -38,18 +61,32 @@ impl Load {
 }
 
 /// A place on a poller. It counts as one of its connections until it is dropped.
-pub(crate) struct Place(Arc<Load>);
+pub(crate) struct Place {
+    load: Arc<Load>,
+    /// Whether the connection may move to another poller.
+    moves: bool,
+}
 
 impl Place {
-    fn on(load: &Arc<Load>) -> Self {
+    fn on(load: &Arc<Load>, moves: bool) -> Self {
         load.connections.fetch_add(1, Ordering::Relaxed);
-        Self(load.clone())
+        Self { load: load.clone(), moves }
+    }
+
+    /// Whether the connection may move to another poller.
+    pub fn moves(&self) -> bool {
+        self.moves
+    }
+
+    /// Counts the connection as one of another poller.
+    pub fn move_to(&mut self, load: &Arc<Load>) {
+        *self = Self::on(load, self.moves);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.load.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -67,13 +104,16 @@ impl Placer {
         if matches!(placement, Placement::Auto | Placement::IncomingCpu) {
             loads.iter().for_each(|load| load.wants_cpu.store(true, Ordering::Relaxed));
         }
+        if placement == Placement::Auto && loads.len() > 1 {
+            loads.iter().for_each(|load| load.balances.store(true, Ordering::Relaxed));
+        }
         Self { placement, loads, turn: AtomicUsize::new(0), hasher: RandomState::new() }
     }
 
     /// The place of an accepted connection, and the index of its poller. A Unix socket has no address.
     pub fn place(&self, socket: &Socket, address: Option<IpAddr>) -> (usize, Place) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.loads.len();
-        let counts = || self.loads.iter().map(|load| load.connections.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let counts = || self.loads.iter().map(|load| load.connections()).collect::<Vec<_>>();
         let index = match self.placement {
             Placement::RoundRobin => turn,
             Placement::Least => least(&counts(), turn),
@@ -87,14 +127,14 @@ impl Placer {
             }
             Placement::SourceAddress => address.map_or(turn, |address| self.of_address(address)),
         };
-        (index, Place::on(&self.loads[index]))
+        (index, Place::on(&self.loads[index], self.placement == Placement::Auto))
     }
 
     /// The poller that runs on the CPU on which the packets of the connection arrive; of several the one with the fewest
     /// connections.
     fn of_cpu(&self, socket: &Socket, counts: &[usize]) -> Option<usize> {
         let cpu = steering::incoming_cpu(socket)?;
-        let here = |index: &usize| self.loads[*index].cpu.load(Ordering::Relaxed) == cpu;
+        let here = |index: &usize| self.loads[*index].cpu() == cpu;
         (0..self.loads.len()).filter(here).min_by_key(|index| counts[*index])
     }
 
@@ -114,8 +154,17 @@ fn fair(loads: &[usize], wanted: Option<usize>, turn: usize) -> usize {
     let least = least(loads, turn);
     let Some(wanted) = wanted else { return least };
     let all = loads.iter().sum::<usize>() + 1;
-    let has_room = 5 * loads.len() * (loads[wanted] + 1) <= 6 * all;
-    if has_room || loads[wanted] == loads[least] { wanted } else { least }
+    if has_room(loads, wanted, all) || loads[wanted] == loads[least] { wanted } else { least }
+}
+
+/// Whether a poller may get one of the connections of another one.
+pub(crate) fn is_fair(loads: &[usize], wanted: usize) -> bool {
+    has_room(loads, wanted, loads.iter().sum())
+}
+
+/// Whether one connection more leaves a poller within a fifth above the mean of `all`.
+fn has_room(loads: &[usize], wanted: usize, all: usize) -> bool {
+    5 * loads.len() * (loads[wanted] + 1) <= 6 * all
 }
 
 #[cfg(test)]

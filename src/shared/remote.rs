@@ -4,13 +4,14 @@
 //! blocks or touches a socket.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use socket2::SockAddr;
 
 use super::group::Group;
 use super::handle::{Message, PollerHandle};
+use super::location::Location;
 use crate::data::Payload;
 use crate::error::{Error, Foreign};
 use crate::options::ConnectionOptions;
@@ -60,10 +61,7 @@ const CLOSED: u8 = 2;
 
 /// One connection as other threads see it.
 pub struct Remote {
-    /// The connection's poller.
-    pub handle: Arc<PollerHandle>,
-    /// The connection's token on that poller.
-    pub token: Token,
+    pub(crate) location: Location,
     /// The peer's address.
     pub peer: Peer,
     /// Whether TLS protects its bytes from the first one that its handler got: between the client and us, or between
@@ -77,9 +75,6 @@ pub struct Remote {
     /// Bytes in the output queue, as the poller last reported.
     queued: AtomicUsize,
     state: AtomicU8,
-    /// The current token of the connection, once it was handed over. All its remotes share it, so nothing is kept of a
-    /// hand-over but this word.
-    current: OnceLock<Arc<AtomicU64>>,
     /// The groups of the connection; `None` after its end, when it may join no group.
     groups: Mutex<Option<Vec<Weak<Group>>>>,
 }
@@ -99,8 +94,7 @@ impl Remote {
     ) -> Arc<Self> {
         let is_secure = is_secure || peer.proxied().is_some_and(|proxied| proxied.header.tls().is_some());
         Arc::new(Self {
-            handle,
-            token,
+            location: Location::new(handle, token),
             peer,
             is_secure,
             max_input: AtomicUsize::new(options.max_input),
@@ -108,9 +102,20 @@ impl Remote {
             posted: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             state: AtomicU8::new(OPEN),
-            current: OnceLock::new(),
             groups: Mutex::new(Some(Vec::new())),
         })
+    }
+
+    /// Its poller. A connection may move to another one.
+    #[inline]
+    pub fn poller(&self) -> &PollerHandle {
+        self.location.poller()
+    }
+
+    /// Its token on its poller.
+    #[inline]
+    pub fn token(&self) -> Token {
+        self.location.token()
     }
 
     /// Queues `payload` behind the earlier writes of this thread.
@@ -139,6 +144,11 @@ impl Remote {
         self.tell(message())
     }
 
+    /// Posts a value for the dispatch of its poller, which gets it as [`crate::poller::call::Call::Task`].
+    pub fn post_task(self: &Arc<Self>, task: Foreign) -> Result<(), Error> {
+        self.tell(Message::TaskFor(self.clone(), task))
+    }
+
     /// Closes in order, after the earlier writes of this thread.
     pub fn close(self: &Arc<Self>) {
         self.close_with(None, None);
@@ -158,7 +168,7 @@ impl Remote {
     fn end_by(self: &Arc<Self>, message: impl FnOnce(Arc<Self>) -> Message) {
         // After a hand-over the new handler decides about the close; a poller that has ended has closed the
         // connection.
-        if self.current() == self.token {
+        if self.current() == self.token() {
             self.mark_closed();
             let _ = self.tell(message(self.clone()));
         }
@@ -180,16 +190,25 @@ impl Remote {
 
     /// Redirects everything that was posted until now to `successor`.
     pub(crate) fn hand_over(&self, successor: &Arc<Self>) {
-        let current = self.current.get_or_init(Arc::default);
-        current.store(successor.token.to_bits(), Ordering::Release);
-        // The successor is new, so nothing is set there yet.
-        let _ = successor.current.set(current.clone());
+        self.location.hand_over(&successor.location);
         self.mark_closed();
     }
 
-    /// The connection's current token.
+    /// The token of the handler that has the connection now.
     pub(crate) fn current(&self) -> Token {
-        self.current.get().map_or(self.token, |current| Token::from_bits(current.load(Ordering::Acquire)))
+        self.location.current()
+    }
+
+    /// Begins a move to another poller, on the thread of its own. `send` sends the connection there; no group takes it in
+    /// meanwhile, so a message of a group comes behind the connection. Returns false if the connection is in a group, or if
+    /// a message to it is in a mailbox.
+    pub(crate) fn depart(&self, to: &Arc<PollerHandle>, token: Token, send: impl FnOnce()) -> bool {
+        let groups = self.groups();
+        let departs = groups.as_ref().is_some_and(Vec::is_empty) && self.location.depart(to, token);
+        if departs {
+            send();
+        }
+        departs
     }
 
     /// Joins a group by `enter`; returns an error if the connection has ended.
@@ -244,7 +263,7 @@ impl Remote {
         self.max_output.store(options.max_output, Ordering::Relaxed);
     }
 
-    /// Notes that the poller took `n` bytes out of the mailbox.
+    /// Notes that the poller took `n` bytes of output out of the mailbox.
     pub(crate) fn arrived(&self, n: usize) {
         self.posted.fetch_sub(n, Ordering::Relaxed);
     }
@@ -260,6 +279,6 @@ impl Remote {
     }
 
     fn tell(&self, message: Message) -> Result<(), Error> {
-        self.handle.post(message).map_err(|_| Error::Closed)
+        self.location.post(message).map_err(|_| Error::Closed)
     }
 }

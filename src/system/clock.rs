@@ -58,6 +58,11 @@ pub(crate) fn system_seconds() -> u64 {
     u64::try_from(read(libc::CLOCK_REALTIME_COARSE).tv_sec).unwrap_or(0)
 }
 
+/// Nanoseconds of CPU time that the calling thread has used.
+pub(crate) fn thread_nanos() -> u64 {
+    nanos_of(read(libc::CLOCK_THREAD_CPUTIME_ID))
+}
+
 /// Nanoseconds since 1970.
 pub(crate) fn wall_nanos() -> u64 {
     nanos_of(read(libc::CLOCK_REALTIME))

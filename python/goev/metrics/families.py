@@ -100,6 +100,9 @@ POLLERS = [
     Family(
         "goev_connections_closed", "counter", "Connections that have ended, by reason.", each("closed_by", "reason")
     ),
+    Family(
+        "goev_connections_moved", "counter", "Connections that moved from one poller to another.", one("moved_here")
+    ),
     Family("goev_connections_refused", "counter", "Peers that a limit of an acceptor refused.", one("refused")),
     Family("goev_connections_open", "gauge", "Connections that are open.", current("open"), of_worker=True),
     Family(

@@ -140,14 +140,14 @@ fn a_read_takes_what_fits_and_counts_it() {
     assert_eq!(bench.connection.input.bytes(&bench.arena), b"0123456789");
     assert_eq!(&bench.arena[100..111], b"0123456789\0");
     assert_eq!(bench.connection.guards.last_heard(), NOW + 7);
-    assert_eq!(bench.connection.remote.handle.counters.bytes_in.get(), 10);
+    assert_eq!(bench.connection.remote.poller().counters.bytes_in.get(), 10);
     // The rest stays, and is known to be there.
     assert!(bench.connection.may_hold_input() && !bench.connection.wants_read());
     bench.consume(4);
     bench.connection.settle(&bench.arena);
     assert_eq!(bench.read(), 4);
     assert_eq!(bench.unread(), b"456789abcd");
-    assert_eq!(bench.connection.remote.handle.counters.bytes_in.get(), 14);
+    assert_eq!(bench.connection.remote.poller().counters.bytes_in.get(), 14);
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn the_rest_of_a_message_is_read_behind_its_beginning() {
     assert_eq!(bench.connection.receive(&mut bench.arena, 0, NOW + 3), 4);
     assert_eq!((bench.unread(), bench.arena[0]), (&b"abcdefg"[..], b'-'));
     assert_eq!(bench.connection.guards.last_heard(), NOW + 3);
-    assert_eq!(bench.connection.remote.handle.counters.bytes_in.get(), 7);
+    assert_eq!(bench.connection.remote.poller().counters.bytes_in.get(), 7);
     assert_eq!(lock(&rules).looks, [&b""[..], b"abc", b"abcdefg"]);
     assert!(bench.connection.may_hold_input());
     // No more than fits.

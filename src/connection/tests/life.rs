@@ -247,7 +247,7 @@ fn a_new_handler_begins_with_the_input_that_waits_and_with_its_own_pauses() {
     bench.connection.input_end = InputEnd::Told;
     bench.connection.pause();
     bench.connection.drain_due = true;
-    bench.connection.places = Places { listed: true, queued: true, touched: true };
+    bench.connection.places = Places { listed: true, queued: true, touched: true, ..Places::default() };
     let successor = remote(&bench.connection.options);
     bench.connection.hand_over(successor.clone(), Succession::Same);
     let connection = &mut bench.connection;
@@ -268,7 +268,7 @@ fn an_old_remote_knows_the_current_token_and_keeps_no_remote_alive() {
     let options = ConnectionOptions::default();
     let named = |n: u64| {
         let first = remote(&options);
-        Remote::new(first.handle.clone(), Slot::from_bits(n << 32), first.peer.clone(), &options)
+        Remote::new(first.location.shared_poller(), Slot::from_bits(n << 32), first.peer.clone(), &options)
     };
     let (old, mut current, mut passed) = (named(1), named(1), Vec::new());
     old.hand_over(&current);
@@ -277,7 +277,7 @@ fn an_old_remote_knows_the_current_token_and_keeps_no_remote_alive() {
         current.hand_over(&next);
         passed.push(Arc::downgrade(&current));
         current = next;
-        assert_eq!((old.current(), current.current()), (current.token, current.token));
+        assert_eq!((old.current(), current.current()), (current.token(), current.token()));
     }
     assert!(passed.iter().all(|passed| passed.upgrade().is_none()));
 }

@@ -17,7 +17,7 @@ mod secure;
 
 use std::any::Any;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mio::{Poll, Token, Waker};
 
@@ -149,6 +149,7 @@ fn remote(options: &ConnectionOptions) -> Arc<Remote> {
         birth: fork::generation(),
         stopping: AtomicBool::new(false),
         load: Arc::new(Load::new()),
+        siblings: OnceLock::new(),
     };
     Remote::new(Arc::new(handle), Slot::from_bits(1 << 32), Name::Unix, options)
 }

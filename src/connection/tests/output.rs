@@ -31,7 +31,7 @@ fn every_kind_of_data_goes_out_in_order() {
     assert_eq!((bench.connection.queued_memory(), bench.connection.queued()), (14, 16));
     assert_eq!(bench.flush(), Flushed::All);
     assert_eq!(bench.peer.take(), b"one two three ff");
-    assert_eq!(bench.connection.remote.handle.counters.bytes_out.get(), 16);
+    assert_eq!(bench.connection.remote.poller().counters.bytes_out.get(), 16);
     assert!(!bench.connection.has_output() && bench.connection.output.is_none());
     assert_eq!((bench.connection.queued_memory(), bench.connection.queued()), (0, 0));
     assert_eq!(bench.flush(), Flushed::All);

@@ -43,7 +43,8 @@ use crate::system::fork;
 ///         packets arrive (``SO_INCOMING_CPU``, socket(7)), unless it would hold more than a fifth above the mean; else the
 ///         one with the fewest. ``"round_robin"``: each in turn. ``"least"``: the one with the fewest. ``"incoming_cpu"``:
 ///         the one on that CPU, however many it holds. ``"source_address"``: the same one for all connections from one IP
-///         address. A connection stays where it was placed.
+///         address. With ``"auto"`` a busy connection may move to another poller later, between two of its callbacks
+///         (docs/threads.md says when); with the other ways it stays.
 ///     unix_mode: the permissions of the file of ``"unix:/path"``, ``0o660`` say, also while it is made; ``None``: those
 ///         that the umask leaves.
 ///     backlog: connections that the kernel queues until they are accepted, 1 to 65,535.

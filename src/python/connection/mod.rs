@@ -44,8 +44,8 @@ use timer::Timer;
 use crate::python::contexts::Later;
 use crate::python::protocols::FaceRef;
 use crate::python::running::logs::{self, About};
-use crate::python::running::offload::run_in_executor;
-use crate::python::tables::{CALL_SOON, PyTask, THEN, Tables, with_current, with_poller};
+use crate::python::running::offload::{Recipient, run_in_executor};
+use crate::python::tables::{CALL_SOON, PyTask, THEN, Tables, with_current, with_poller_of};
 use crate::python::tls::{session, stream};
 use crate::python::values::arguments::{
     self, address_object, bytes_of, inet_object, integer, nanoseconds, optional_integer, peer_text, period, size,
@@ -132,7 +132,7 @@ struct Local<'a> {
 
 impl Local<'_> {
     fn token(&self) -> Token {
-        self.remote.token
+        self.remote.token()
     }
 
     /// Calls `use_it` with the socket; returns `None` in a test.
@@ -221,14 +221,14 @@ impl Connection {
     /// The connection that it serves. Returns an error before `on_open`, and in a forked child.
     pub fn remote(&self) -> PyResult<&Arc<Remote>> {
         let remote = self.remote.get().ok_or_else(|| ConnectionClosed::new_err("the connection is not open yet"))?;
-        fork::check(remote.handle.birth, "connection")?;
+        fork::check(remote.poller().birth, "connection")?;
         Ok(remote)
     }
 
     /// Calls `work` with the connection, on its poller's thread only.
     fn local<R>(&self, method: &'static str, work: impl FnOnce(&Local<'_>) -> PyResult<R>) -> PyResult<R> {
         let remote = self.remote()?;
-        with_poller(&remote.handle, |poller, tables| work(&Local { poller, tables, remote }))
+        with_poller_of(remote, |poller, tables| work(&Local { poller, tables, remote }))
             .unwrap_or_else(|| Err(Error::WrongThread(method).into()))
     }
 
@@ -300,7 +300,7 @@ impl Connection {
     fn write_held(&self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
         let held = || Box::new(HeldBytes::new(data));
         let remote = self.remote()?;
-        let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Held(held())));
+        let written = with_poller_of(remote, |poller, _| poller.write(remote.token(), Data::Held(held())));
         Ok(written.unwrap_or_else(|| remote.write(Payload::Held(held())))?)
     }
 
@@ -328,9 +328,9 @@ impl Connection {
         if let Some(frame) = gather(&mut [0; SMALL_FRAME], parts) {
             return self.write_copied(frame);
         }
-        let written = with_poller(&remote.handle, |poller, _| {
+        let written = with_poller_of(remote, |poller, _| {
             let body = held.map_or(Data::Bytes(data), |bytes| Data::Held(Box::new(HeldBytes::new(bytes))));
-            poller.write_parts(remote.token, [Data::Bytes(head), body, Data::Bytes(tail)])
+            poller.write_parts(remote.token(), [Data::Bytes(head), body, Data::Bytes(tail)])
         });
         let whole = || Payload::Copied([head, data, tail].concat());
         Ok(written.unwrap_or_else(|| remote.write(whole()))?)
@@ -369,10 +369,10 @@ impl Connection {
         if data.len() > LARGE {
             let mut data = Some(copied(data)?);
             let mut take = || data.take().unwrap_or_default();
-            let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Own(take())));
+            let written = with_poller_of(remote, |poller, _| poller.write(remote.token(), Data::Own(take())));
             return Ok(written.unwrap_or_else(|| remote.write(Payload::Copied(take())))?);
         }
-        let written = with_poller(&remote.handle, |poller, _| poller.write(remote.token, Data::Bytes(data)));
+        let written = with_poller_of(remote, |poller, _| poller.write(remote.token(), Data::Bytes(data)));
         Ok(written.unwrap_or_else(|| remote.write(Payload::Copied(data.to_vec())))?)
     }
 }
@@ -381,7 +381,7 @@ impl Connection {
 pub fn hand_over(py: Python<'_>, remote: &Arc<Remote>, other: &Bound<'_, Connection>) -> PyResult<()> {
     let work = |poller: &Poller, tables: &Tables| {
         let argument = "hand_over(other): ";
-        let token = remote.token;
+        let token = remote.token();
         let Some(old) = tables.handler(py, token) else { return Err(Error::Closed.into()) };
         check_coroutines(&other.get_type(), &CALLBACKS, tables.event_loop().is_some())?;
         let face = other.get().face();
@@ -397,16 +397,16 @@ pub fn hand_over(py: Python<'_>, remote: &Arc<Remote>, other: &Bound<'_, Connect
         if let Some(face) = face {
             // Done here, so that the protocol sends its closing message even if the connection is closed before it
             // opens.
-            face.took_over(poller, remote.token, &old, other);
+            face.took_over(poller, remote.token(), &old, other);
         }
-        tables.move_observer(token, remote.token);
-        tables.contexts.hand_over(py, token, remote.token);
-        tables.put_handler(remote.token, other.clone().into_any().unbind(), face);
+        tables.move_observer(token, remote.token());
+        tables.contexts.hand_over(py, token, remote.token());
+        tables.put_handler(remote.token(), other.clone().into_any().unbind(), face);
         other.get().bind_to(remote);
         tables.forget_timers(timers);
         Ok(())
     };
-    with_poller(&remote.handle, work).unwrap_or_else(|| Err(Error::WrongThread("hand_over()").into()))
+    with_poller_of(remote, work).unwrap_or_else(|| Err(Error::WrongThread("hand_over()").into()))
 }
 
 /// Closes in order; `on_close` gets `error`, if there is one.
@@ -785,7 +785,7 @@ impl Connection {
     fn close(&self, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let mut error = arguments::exception("error", error)?;
         let remote = self.remote()?;
-        with_poller(&remote.handle, |poller, _| close_with(poller, remote.token, error.take()))
+        with_poller_of(remote, |poller, _| close_with(poller, remote.token(), error.take()))
             .unwrap_or_else(|| remote.close_with(None, error));
         Ok(())
     }
@@ -795,7 +795,7 @@ impl Connection {
     /// ``on_close`` gets ``ConnectionAbortedError``.
     fn abort(&self) -> PyResult<()> {
         let remote = self.remote()?;
-        with_poller(&remote.handle, |poller, _| poller.abort(remote.token)).unwrap_or_else(|| remote.abort());
+        with_poller_of(remote, |poller, _| poller.abort(remote.token())).unwrap_or_else(|| remote.abort());
         Ok(())
     }
 
@@ -846,7 +846,7 @@ impl Connection {
             let deadline = local.poller.now() + delay;
             let owner = Some(local.token());
             let id = local.tables.set_timer(local.poller, deadline, every, owner, callback)?;
-            Timer::new(slf.py(), local.remote.handle.clone(), id, delay)
+            Timer::new(slf.py(), local.poller.handle().clone(), id, delay)
         })
     }
 
@@ -862,7 +862,7 @@ impl Connection {
         }
         let (function, args) = (Later::new(r#fn)?, args.clone().unbind());
         let task = PyTask::Call { name: CALL_SOON, owner: Some(remote.clone()), function, args };
-        remote.handle.post_task(Box::new(task)).map_err(|_| Error::Closed.into())
+        Ok(remote.post_task(Box::new(task))?)
     }
 
     /// Run ``fn(*args)`` in ``executor`` and call ``then(future)`` on this connection's poller when it is done.
@@ -883,7 +883,7 @@ impl Connection {
         if remote.is_closed() {
             return Err(Error::Closed.into());
         }
-        run_in_executor(executor, r#fn, args, then, remote.handle.clone(), Some(remote.clone()))
+        run_in_executor(executor, r#fn, args, then, Recipient::Connection(remote.clone()))
     }
 
     /// Wait until the queued output has fallen to ``low_water``; return at once unless it rose above ``high_water``.
@@ -907,7 +907,13 @@ impl Connection {
     /// Whether this is the thread of its poller.
     fn _is_here(&self) -> PyResult<bool> {
         let remote = self.remote()?;
-        Ok(with_poller(&remote.handle, |_, _| ()).is_some())
+        Ok(with_poller_of(remote, |_, _| ()).is_some())
+    }
+
+    /// Asks a poller of the reactor to take the connection; returns whether it may move now. For tests: an acceptor with
+    /// ``placement="auto"`` moves its connections by itself.
+    fn _move_to(&self, poller: usize) -> PyResult<bool> {
+        self.local("_move_to()", |local| Ok(local.poller.move_to(local.token(), poller)))
     }
 
     /// Whether it may still be used: on its poller's thread only.

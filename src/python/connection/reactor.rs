@@ -26,7 +26,7 @@ use crate::python::connection::timer::Timer;
 use crate::python::contexts::Later;
 use crate::python::dispatch::PyDispatch;
 use crate::python::running::fairness::has_lock;
-use crate::python::running::offload::{run_in_executor, when_done};
+use crate::python::running::offload::{Recipient, run_in_executor, when_done};
 use crate::python::running::signals::{StopSignals, WakeupFd};
 use crate::python::running::stalls;
 use crate::python::tables::{CALL_SOON, Caller, PyTask, Tables, Task, is_dispatching, with_current};
@@ -193,7 +193,10 @@ impl Reactor {
     }
 
     fn current(&self, handles: &[Arc<PollerHandle>]) -> Option<Arc<PollerHandle>> {
-        let current = with_current(|poller, _| poller.handle().clone());
+        let current = with_current(|poller, _| {
+            poller.bind_current();
+            poller.handle().clone()
+        });
         current.filter(|current| handles.iter().any(|handle| Arc::ptr_eq(handle, current)))
     }
 
@@ -204,6 +207,7 @@ impl Reactor {
         let mut run = |poller: &Poller, tables: &Tables| work.take().map(|work| work(poller, tables));
         let in_callback = with_current(|poller, tables| {
             let ours = self.core.handles().iter().any(|handle| Arc::ptr_eq(handle, poller.handle()));
+            poller.bind_current();
             if ours { run(poller, tables) } else { None }
         });
         if let Some(result) = in_callback.flatten() {
@@ -535,7 +539,7 @@ impl Reactor {
         args: &Bound<'py, PyTuple>,
         then: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        run_in_executor(executor, r#fn, args, then, self.nearest()?, None)
+        run_in_executor(executor, r#fn, args, then, Recipient::Poller(self.nearest()?))
     }
 
     /// Run ``fn(*args)`` in ``executor``, as ``run_in_executor`` does, and wait for its result.
@@ -556,7 +560,7 @@ impl Reactor {
 
     /// Calls ``then(future)`` when the future is done, on the poller that ``run_in_executor`` would use.
     fn _when_done(&self, future: &Bound<'_, PyAny>, then: &Bound<'_, PyAny>) -> PyResult<()> {
-        when_done(future, Later::new(then)?, self.nearest()?, None)
+        when_done(future, Later::new(then)?, Recipient::Poller(self.nearest()?))
     }
 
     /// Set ``key`` in the cache of every poller, where ``connection.cache`` reads it without a lock.
@@ -577,7 +581,8 @@ impl Reactor {
 
     /// The counters of each poller: a list of dicts. Reading them costs the pollers nothing.
     ///
-    /// ``accepted`` + ``connected`` is ``open`` + ``closed`` at all times, and ``closed`` is the sum of ``closed_by``.
+    /// ``accepted`` + ``connected`` + ``moved_here`` is ``open`` + ``closed`` + ``moved_away`` at all times; a connection on its
+    /// way from one poller to another is in none. ``closed`` is the sum of ``closed_by``.
     /// That one counts by reason: ``in_order``, ``failed`` (a system call on the socket), ``aborted``, ``raised`` (a
     /// callback), ``framing`` (the input is no message), ``rejected`` (without a handler), and the limits by their
     /// names. ``refused`` counts peers that were closed at once because of a limit of the acceptor. ``proxy_refused``

@@ -20,14 +20,18 @@ fn failed_handshakes(counters: &Counters) -> impl Iterator<Item = (&'static str,
 /// The counters of one poller.
 pub fn stats_of<'py>(py: Python<'py>, handle: &PollerHandle) -> PyResult<Bound<'py, PyDict>> {
     let counters = &handle.counters;
-    // `closed` is read first: read later, it could exceed the number of opened connections.
+    // `closed` and `moved_away` are read first: read later, they could exceed the number of opened connections.
     let closed_by = counters.closed.each();
     let closed: u64 = closed_by.iter().map(|(_, count)| count).sum();
+    let moved_away = counters.moved_away.get();
     let (accepted, connected) = (counters.accepted.get(), counters.connected.get());
+    let moved_here = counters.moved_here.get();
     let stats = PyDict::new(py);
     stats.set_item("accepted", accepted)?;
     stats.set_item("connected", connected)?;
-    stats.set_item("open", (accepted + connected).saturating_sub(closed))?;
+    stats.set_item("moved_here", moved_here)?;
+    stats.set_item("moved_away", moved_away)?;
+    stats.set_item("open", (accepted + connected + moved_here).saturating_sub(closed + moved_away))?;
     stats.set_item("closed", closed)?;
     stats.set_item("closed_by", closed_by.into_py_dict(py)?)?;
     stats.set_item("refused", counters.refused.get())?;

@@ -19,17 +19,17 @@ use crate::slots::Token;
 impl PyDispatch {
     pub(super) fn accept(&self, py: Python<'_>, poller: &Poller, remote: &Arc<Remote>, acceptor: &Acceptor) {
         let Some(factory) = acceptor.factory.downcast_ref::<Py<PyAny>>() else {
-            return poller.reject(remote.token);
+            return poller.reject(remote.token());
         };
-        self.tables.contexts.enter(py, remote.token);
+        self.tables.contexts.enter(py, remote.token());
         match self.make_handler(factory.bind(py), remote) {
             Ok((handler, face)) => {
-                self.tables.put_handler(remote.token, handler, face);
-                self.begin(py, poller, remote.token);
+                self.tables.put_handler(remote.token(), handler, face);
+                self.begin(py, poller, remote.token());
             }
             Err(error) => {
-                self.tables.contexts.forget(remote.token);
-                poller.reject(remote.token);
+                self.tables.contexts.forget(remote.token());
+                poller.reject(remote.token());
                 acceptor.note_rejected();
                 let (peer, factory) = (peer_text(&remote.peer), factory.bind(py));
                 let text = format!("the factory for {peer} {}", text_of(factory));

@@ -8,11 +8,13 @@
 //! | `mod` | the batch, and the callbacks of connections |
 //! | `coroutines` | callbacks with `async def`, and the action on every answer that is not `None` |
 //! | `handlers` | new handlers: made by a factory, with the protocol of their face |
+//! | `moves` | the objects of a connection that moves to another poller |
 //! | `others` | callbacks of timers, tasks, datagrams and descriptors |
 //! | `report` | exceptions of callbacks: the log, and the end of the connection |
 
 mod coroutines;
 mod handlers;
+mod moves;
 mod others;
 mod report;
 
@@ -189,6 +191,8 @@ impl PyDispatch {
                 contexts.enter_nothing(py);
                 self.tell_of_slow(py, poller, &report);
             }
+            Call::Departure(ticket) => self.pack(py, poller, &ticket),
+            Call::Arrived(token, luggage) => self.unpack(py, poller, token, luggage),
             Call::Eof(token) => self.call_or(py, poller, token, names.on_eof.bind(py), Poller::finish),
             Call::Stopping(token) => {
                 self.call_or(py, poller, token, names.on_stopping.bind(py), Poller::finish_stopping);
@@ -292,7 +296,7 @@ impl PyDispatch {
     }
 
     fn call_open(&self, py: Python<'_>, poller: &Poller, remote: Arc<Remote>) {
-        let token = remote.token;
+        let token = remote.token();
         let Some(handler) = self.tables.handler(py, token) else { return };
         if let Ok(connection) = handler.cast::<Connection>() {
             connection.get().bind_to(remote);

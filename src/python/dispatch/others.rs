@@ -40,7 +40,7 @@ impl PyDispatch {
     pub(super) fn run_task(&self, py: Python<'_>, poller: &Poller, task: PyTask) {
         match task {
             PyTask::Call { name, owner, function, args } => {
-                poller.describe_task(name, owner.as_ref().map(|owner| owner.token));
+                poller.describe_task(name, owner.as_ref().map(|owner| owner.token()));
                 self.run_call(py, poller, name, owner, &function, &args);
             }
             PyTask::HandedOver(handler, marks) => {
@@ -64,7 +64,7 @@ impl PyDispatch {
         self.tables.contexts.enter(py, remote.current());
         // The coroutine that has handed over goes on.
         let last = (handler.clone().unbind(), Reason::Orderly);
-        if let Some((_, reason)) = self.tables.waiting.keep_last(remote.token, last) {
+        if let Some((_, reason)) = self.tables.waiting.keep_last(remote.token(), last) {
             self.call_close(py, poller, handler, reason);
         }
     }
@@ -78,12 +78,12 @@ impl PyDispatch {
         function: &Later,
         args: &Py<PyTuple>,
     ) {
-        if owner.as_ref().is_some_and(|owner| !poller.is_open(owner.token)) {
+        if owner.as_ref().is_some_and(|owner| !poller.is_open(owner.token())) {
             return;
         }
         let answer = function.call(py, &self.tables.contexts, args.bind(py));
         if !is_nothing(&answer) {
-            let (owner, name) = (owner.map(|owner| owner.token), PyString::new(py, name));
+            let (owner, name) = (owner.map(|owner| owner.token()), PyString::new(py, name));
             let asked = Asked::beside(Kind::Posted, owner, &name, function.function.bind(py));
             self.settle(py, poller, asked, answer);
         }

@@ -10,7 +10,7 @@ use pyo3::types::PyString;
 
 use crate::poller::Poller;
 use crate::python::running::logs::{About, log};
-use crate::python::tables::{Caller, PyTask, Task, with_poller};
+use crate::python::tables::{Caller, PyTask, Task, with_poller_of};
 use crate::python::values::arguments::peer_text;
 use crate::python::waiting::Owner;
 use crate::shared::remote::Remote;
@@ -32,18 +32,18 @@ struct Forgotten {
 pub fn warn(remote: &Arc<Remote>, head: &[u8], is_begun: bool) {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let line = line.iter().take(MOST_LINE).map(|byte| char::from(*byte)).collect();
-    let owner = Owner::Handler(remote.token);
-    if with_poller(&remote.handle, |_, tables| tables.waiting.are_cancelled(owner)).unwrap_or(false) {
+    let owner = Owner::Handler(remote.token());
+    if with_poller_of(remote, |_, tables| tables.waiting.are_cancelled(owner)).unwrap_or(false) {
         // The peer has gone away, and its requests were cancelled.
         return;
     }
-    let class = with_poller(&remote.handle, |_, tables| Python::attach(|py| class_of(py, remote, tables))).flatten();
+    let class = with_poller_of(remote, |_, tables| Python::attach(|py| class_of(py, remote, tables))).flatten();
     // A poller that has ended has no connection that waits for an answer.
-    let _ = remote.handle.post_task(PyTask::other(Forgotten { remote: remote.clone(), class, line, is_begun }));
+    let _ = remote.post_task(PyTask::other(Forgotten { remote: remote.clone(), class, line, is_begun }));
 }
 
 fn class_of(py: Python<'_>, remote: &Remote, tables: &crate::python::tables::Tables) -> Option<String> {
-    let handler = tables.handler(py, remote.token)?;
+    let handler = tables.handler(py, remote.token())?;
     let name = handler.get_type().qualname().ok()?;
     Some(name.to_string())
 }

@@ -410,7 +410,7 @@ fn site_of(poller: &Poller, token: Token) -> Option<Site> {
     let peer = remote.peer.inet().map(|address| (address.ip().to_string(), address.port()));
     let peer = peer.as_ref().map(|(address, port)| (address.as_str(), *port));
     let tls = poller.tls_facts(token).map(|facts| facts.version);
-    Some(Site::new(lane, peer, tls, remote.handle.index))
+    Some(Site::new(lane, peer, tls, remote.poller().index))
 }
 
 /// Has a connection speak HTTP, as its handler wants it.

@@ -64,6 +64,11 @@ pub trait Face: Sync {
         self.below()?.call(poller, names, contexts, token, handler)
     }
 
+    /// Goes on after a move to another poller: sets the timers of the protocol anew.
+    fn resume(&self, handler: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.below().map_or(Ok(()), |below| below.resume(handler))
+    }
+
     /// Calls the handler because the output before `mark`, of its protocol, was sent. `None` if it wants no call.
     fn passed<'a, 'py>(
         &self,

@@ -23,7 +23,7 @@ use crate::protocols::Wire;
 use crate::protocols::http::{Answer, Facts, Head, Http, NotNow, Part, Piece, Then, Unfit, Version};
 use crate::python::connection::held::{HeldBytes, held};
 use crate::python::connection::{Connection, hand_over};
-use crate::python::tables::with_poller;
+use crate::python::tables::with_poller_of;
 use crate::python::values::arguments::{bytes_of, integer, optional_integer};
 use crate::shared::remote::Remote;
 use crate::system::clock::http_date;
@@ -195,7 +195,7 @@ impl Request {
     }
 
     fn check_open(&self) -> Result<(), Error> {
-        fork::check(self.remote.handle.birth, "request")?;
+        fork::check(self.remote.poller().birth, "request")?;
         if self.remote.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
@@ -204,7 +204,7 @@ impl Request {
         let (remote, number) = (&self.remote, self.number);
         let answer = |http: &mut Http, wire: &mut dyn Wire| http.answer(number, [Data::Bytes(bytes)], then, wire);
         if !self.is_posted()
-            && let Some(given) = with_poller(&remote.handle, |poller, _| poller.with(remote.token, answer))
+            && let Some(given) = with_poller_of(remote, |poller, _| poller.with(remote.token(), answer))
         {
             let Some(given) = given else { return Err(Error::Closed) };
             return given;
@@ -218,9 +218,9 @@ impl Request {
         let given = if self.is_posted() {
             None
         } else {
-            with_poller(&remote.handle, |poller, _| {
+            with_poller_of(remote, |poller, _| {
                 let parts = parts.by_ref().map(Slice::into_data);
-                let given = poller.with::<Http, _>(remote.token, |http, wire| http.answer(number, parts, then, wire));
+                let given = poller.with::<Http, _>(remote.token(), |http, wire| http.answer(number, parts, then, wire));
                 let Some(given) = given else { return Err(Error::Closed) };
                 given
             })
@@ -475,8 +475,8 @@ impl Request {
 
     /// Whether only the answer to this request is due, so that another protocol may follow it.
     fn _is_alone(&self) -> PyResult<bool> {
-        let alone = with_poller(&self.remote.handle, |poller, _| {
-            poller.with::<Http, _>(self.remote.token, |http, _| http.is_alone(self.number)).unwrap_or(false)
+        let alone = with_poller_of(&self.remote, |poller, _| {
+            poller.with::<Http, _>(self.remote.token(), |http, _| http.is_alone(self.number)).unwrap_or(false)
         });
         Ok(alone.ok_or(Error::WrongThread("goev.websocket.upgrade()"))?)
     }

@@ -21,7 +21,7 @@ use crate::python::callbacks::Names;
 use crate::python::connection::held::held;
 use crate::python::connection::{Connection, close_with, used_twice};
 use crate::python::contexts::{Contexts, Later};
-use crate::python::tables::{Tables, with_poller};
+use crate::python::tables::{Tables, with_poller_of};
 use crate::python::values::arguments::{bytes_of, exception, integer, seconds, size_within, type_name};
 use crate::python::values::exceptions::ConnectionClosed;
 use crate::python::values::objects::{bytes_object, or_keep};
@@ -143,6 +143,10 @@ impl Face for Items {
         let socket = handler.cast::<WebSocketConnection>()?;
         speak(poller, token, socket.get().settings()?.clone())?;
         socket.call_method0("_keep_alive").map(drop)
+    }
+
+    fn resume(&self, handler: &Bound<'_, PyAny>) -> PyResult<()> {
+        handler.call_method0("_keep_alive").map(drop)
     }
 
     /// Takes the next message or pong, and calls the handler with it.
@@ -385,14 +389,14 @@ impl WebSocketConnection {
         size_within("the length of reason in bytes", reason.len() as i64, 0..=MOST_REASON)?;
         let remote = slf.as_super().get().remote()?;
         let farewell = Farewell { code: sendable, reason: reason.into() };
-        let closed = with_poller(&remote.handle, |poller, _| {
-            poller.with::<WebSocket, _>(remote.token, |socket, wire| match &error {
+        let closed = with_poller_of(remote, |poller, _| {
+            poller.with::<WebSocket, _>(remote.token(), |socket, wire| match &error {
                 None => socket.close(farewell.clone(), wire),
                 // The close follows.
                 Some(_) => drop(socket.receive(Box::new(farewell.clone()), wire)),
             });
             if error.is_some() {
-                close_with(poller, remote.token, error.take());
+                close_with(poller, remote.token(), error.take());
             }
         });
         closed.unwrap_or_else(|| remote.close_with(Some(Box::new(farewell)), error));
@@ -460,10 +464,10 @@ impl WebSocketConnection {
         let Some(interval) = time_of(slf, "ping_interval")? else { return Ok(()) };
         let timeout = time_of(slf, "ping_timeout")?;
         let remote = slf.as_super().get().remote()?;
-        let Some((now, heard)) = with_poller(&remote.handle, |poller, _| {
+        let Some((now, heard)) = with_poller_of(remote, |poller, _| {
             let now = poller.now();
             // While reading is paused, input may wait in the kernel. Then assume that the peer was heard just now.
-            (now, poller.last_heard(remote.token).unwrap_or(now))
+            (now, poller.last_heard(remote.token()).unwrap_or(now))
         }) else {
             return Ok(());
         };
@@ -482,13 +486,13 @@ impl WebSocketConnection {
         let callback = Later::internal(slf.getattr("_keep_alive")?.unbind());
         let set = |poller: &Poller, tables: &Tables| match given_up {
             Some(timeout) => {
-                poller.give_up(remote.token, Reason::Expired(Expired::Ping(timeout)));
+                poller.give_up(remote.token(), Reason::Expired(Expired::Ping(timeout)));
                 Ok(())
             }
-            None => tables.set_timer(poller, next, 0, Some(remote.token), callback).map(drop),
+            None => tables.set_upkeep(poller, next, remote.token(), callback),
         };
         // This is the poller's thread, as the call above has shown.
-        Ok(with_poller(&remote.handle, set).unwrap_or(Ok(()))?)
+        Ok(with_poller_of(remote, set).unwrap_or(Ok(()))?)
     }
 }
 
@@ -535,7 +539,7 @@ impl WebSocketConnection {
     fn ping_if_silent(&self, slf: &Bound<'_, Self>, now: u64, heard: u64, interval: Duration) -> PyResult<Pinged> {
         let connection = slf.as_super().get();
         let remote = connection.remote()?;
-        let progress = || with_poller(&remote.handle, |poller, _| poller.progress(remote.token)).flatten();
+        let progress = || with_poller_of(remote, |poller, _| poller.progress(remote.token())).flatten();
         let out = *lock(&self.pinged);
         if let Some(mut ping) = out.filter(|ping| ping.heard == heard) {
             if ping.look(now, ping.edge.and_then(|_| progress())) {

@@ -13,15 +13,20 @@ use crate::shared::handle::PollerHandle;
 use crate::shared::remote::Remote;
 use crate::system::fork;
 
-/// Submits `fn(*args)`, and has `then(future)` called on the poller when it is done. With an `owner`, only while that
-/// connection is open.
+/// The receiver of a finished future.
+pub enum Recipient {
+    Poller(Arc<PollerHandle>),
+    /// The poller of a connection, while that is open.
+    Connection(Arc<Remote>),
+}
+
+/// Submits `fn(*args)`, and has `then(future)` called on the poller when it is done.
 pub fn run_in_executor<'py>(
     executor: Option<&Bound<'py, PyAny>>,
     function: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
     then: &Bound<'py, PyAny>,
-    poller: Arc<PollerHandle>,
-    owner: Option<Arc<Remote>>,
+    recipient: Recipient,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = function.py();
     callable("fn", function)?;
@@ -36,27 +41,20 @@ pub fn run_in_executor<'py>(
     // Captured before the function begins, which may be done at once.
     let then = Later::new(then)?;
     let future = submit.call1(PyTuple::new(py, call)?)?;
-    when_done(&future, then, poller, owner)?;
+    when_done(&future, then, recipient)?;
     Ok(future)
 }
 
-/// Has `then(future)` called on the poller when the future is done. With an `owner`, only while that connection is
-/// open.
-pub fn when_done(
-    future: &Bound<'_, PyAny>,
-    then: Later,
-    poller: Arc<PollerHandle>,
-    owner: Option<Arc<Remote>>,
-) -> PyResult<()> {
-    let delivery = Delivery { poller, owner, then: Mutex::new(Some(then)) };
+/// Has `then(future)` called on the poller when the future is done.
+pub fn when_done(future: &Bound<'_, PyAny>, then: Later, recipient: Recipient) -> PyResult<()> {
+    let delivery = Delivery { recipient, then: Mutex::new(Some(then)) };
     future.call_method1("add_done_callback", (delivery,)).map(drop)
 }
 
 /// Brings a finished future to the poller. Called on the thread that finished it.
 #[pyclass(frozen)]
 struct Delivery {
-    poller: Arc<PollerHandle>,
-    owner: Option<Arc<Remote>>,
+    recipient: Recipient,
     /// Moved out together with the result. A future keeps its callbacks for ever, and a handler may keep its future,
     /// so a reference here would leak both.
     then: Mutex<Option<Later>>,
@@ -69,9 +67,12 @@ impl Delivery {
         let args = PyTuple::new(py, [future])?.unbind();
         let then = self.then.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(function) = then else { return Ok(()) };
-        let task = PyTask::Call { name: THEN, owner: self.owner.clone(), function, args };
+        let task = |owner| Box::new(PyTask::Call { name: THEN, owner, function, args });
         // Fails only on a poller that has ended, and that one runs no callbacks.
-        let _ = self.poller.post_task(Box::new(task));
+        match &self.recipient {
+            Recipient::Poller(poller) => drop(poller.post_task(task(None))),
+            Recipient::Connection(remote) => drop(remote.post_task(task(Some(remote.clone())))),
+        }
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use crate::protocols::http::add_trailer;
 use crate::python::protocols::fields::each_bytes_field;
 use crate::python::protocols::request::Request;
 use crate::python::protocols::request::steps::new_head;
-use crate::python::tables::with_poller;
+use crate::python::tables::with_poller_of;
 use crate::python::values::arguments::{bytes_of, integer, type_name};
 use crate::python::values::exceptions::ConnectionClosed;
 use crate::python::values::files;
@@ -106,7 +106,7 @@ impl Exchange {
     fn set_paused(&self, paused: bool) {
         let remote = self.request.get().remote();
         // Fails only if the connection has ended.
-        with_poller(&remote.handle, |poller, _| drop(poller.set_paused(remote.token, paused)));
+        with_poller_of(remote, |poller, _| drop(poller.set_paused(remote.token(), paused)));
     }
 
     fn next(&self, py: Python<'_>) -> Next {
@@ -292,7 +292,7 @@ impl Exchange {
     /// The wait behind a part of so many bytes.
     fn pace(&self, len: usize) -> Pace {
         let remote = self.request.get().remote();
-        let is_behind = with_poller(&remote.handle, |poller, _| poller.over_high_water(remote.token));
+        let is_behind = with_poller_of(remote, |poller, _| poller.over_high_water(remote.token()));
         let mut state = self.lock();
         state.unbroken += len + OVERHEAD;
         if is_behind != Some(true) && state.unbroken <= MOST_UNBROKEN {
@@ -420,7 +420,7 @@ impl Exchange {
     /// The connection; ``None`` after its end.
     fn _connection<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let remote = self.request.get().remote();
-        with_poller(&remote.handle, |_, tables| tables.handler(py, remote.token)).flatten()
+        with_poller_of(remote, |_, tables| tables.handler(py, remote.token())).flatten()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -35,7 +35,7 @@ use crate::poller::Poller;
 use crate::protocols::Protocol;
 use crate::protocols::http::Http;
 use crate::python::callbacks::Names;
-use crate::python::tables::with_poller;
+use crate::python::tables::with_poller_of;
 use crate::slots::Token;
 
 /// One connection of a server with an application of ASGI; ``goev.asgi.Connection`` has the attributes.
@@ -146,7 +146,7 @@ impl AsgiConnection {
     fn on_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.get().lose(slf.py());
         let remote = slf.as_super().as_super().get().remote()?;
-        with_poller(&remote.handle, |poller, _| poller.finish(remote.token));
+        with_poller_of(remote, |poller, _| poller.finish(remote.token()));
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::{BUFFER, Request, Slice, lock};
 use crate::protocols::http::{Framed, Head, Http, Version};
-use crate::python::tables::with_poller;
+use crate::python::tables::with_poller_of;
 use crate::python::values::files::Part as FilePart;
 use crate::system::clock::http_date;
 
@@ -20,8 +20,8 @@ impl Request {
     /// The body is wanted: asks the peer for it, if it waits for that.
     pub fn want_body(&self) {
         if self.facts.expects_continue && lock(&self.answer).ask_for_body() {
-            with_poller(&self.remote.handle, |poller, _| {
-                poller.with::<Http, _>(self.remote.token, |http, wire| http.continue_body(self.number, wire));
+            with_poller_of(&self.remote, |poller, _| {
+                poller.with::<Http, _>(self.remote.token(), |http, wire| http.continue_body(self.number, wire));
             });
         }
     }
@@ -55,8 +55,8 @@ impl Request {
         self.check_open()?;
         if self.facts.version == Version::Http11 {
             let (bytes, _) = head.finish(Framed::Empty, &http_date(), Version::Http11, true);
-            with_poller(&self.remote.handle, |poller, _| {
-                poller.with::<Http, _>(self.remote.token, |http, wire| http.interim(self.number, &bytes, wire));
+            with_poller_of(&self.remote, |poller, _| {
+                poller.with::<Http, _>(self.remote.token(), |http, wire| http.interim(self.number, &bytes, wire));
             });
         }
         Ok(())

@@ -1,0 +1,116 @@
+//! The busy connections of a poller, and the work of all pollers of its reactor between two looks at them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::shared::handle::PollerHandle;
+use crate::slots::Token;
+use crate::system::clock::thread_nanos;
+
+/// The time between two looks, in nanoseconds.
+pub(super) const PERIOD: u64 = 50_000_000;
+
+/// The time between two looks while no acceptor asks for them.
+const REST: u64 = 20 * PERIOD;
+
+/// The part of a period from which the work of a poller counts.
+const LEAST_WORK: u64 = PERIOD / 16;
+
+/// The result of a look.
+pub(super) struct Look {
+    pub pollers: Vec<Arc<PollerHandle>>,
+    /// The connections that this poller read since the last look.
+    pub active: Vec<Token>,
+    /// The CPU time of each poller since the last look.
+    pub work: Vec<u64>,
+}
+
+#[derive(Default)]
+pub(super) struct Balance {
+    /// Whether an acceptor has its connections moved.
+    is_on: bool,
+    /// The time of the next look.
+    due: u64,
+    active: Vec<Token>,
+    /// The CPU time of each poller at the last look.
+    spent: Vec<u64>,
+    /// Whether the last look found this poller working much more than another one.
+    was_heavy: bool,
+}
+
+impl Balance {
+    /// Whether it is time for a look.
+    #[inline]
+    pub fn is_due(&self, now: u64) -> bool {
+        now >= self.due
+    }
+
+    /// Whether busy connections are noted.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// Notes a connection that was read, once between two looks.
+    pub fn note(&mut self, token: Token) {
+        self.active.push(token);
+    }
+
+    /// Takes the connections that were noted.
+    pub fn take_active(&mut self) -> Vec<Token> {
+        std::mem::take(&mut self.active)
+    }
+
+    /// Looks at the work of all pollers. `None` if no acceptor asks for it, or after a time without work, because the figures
+    /// are those of another situation then.
+    pub fn look(&mut self, now: u64, handle: &PollerHandle, active: Vec<Token>) -> Option<Look> {
+        let is_late = now >= self.due + 3 * PERIOD;
+        self.is_on = handle.load.balances.load(Ordering::Relaxed);
+        self.due = now + if self.is_on { PERIOD } else { REST };
+        if !self.is_on {
+            return None;
+        }
+        handle.load.spent.store(thread_nanos(), Ordering::Relaxed);
+        handle.load.busy.store(active.len(), Ordering::Relaxed);
+        let pollers = handle.siblings();
+        let spent = pollers.iter().map(|poller| poller.load.spent.load(Ordering::Relaxed)).collect();
+        let before = std::mem::replace(&mut self.spent, spent);
+        if is_late || before.len() != pollers.len() {
+            self.was_heavy = false;
+            return None;
+        }
+        let work = self.spent.iter().zip(&before).map(|(after, before)| after - before).collect();
+        Some(Look { pollers, active, work })
+    }
+
+    /// Whether this poller works much more than the one of `least`, and did so at the last look.
+    pub fn is_lasting(&mut self, is_heavy: bool) -> bool {
+        std::mem::replace(&mut self.was_heavy, is_heavy) && is_heavy
+    }
+}
+
+impl Look {
+    /// The poller that works least.
+    pub fn least(&self) -> usize {
+        (0..self.work.len()).min_by_key(|index| self.work[*index]).unwrap_or_default()
+    }
+
+    /// The connections of poller `here` that would work alike for `least`: none unless `here` works much more.
+    pub fn surplus(&self, here: usize, least: usize) -> usize {
+        let (mine, theirs) = (self.work[here], self.work[least]);
+        if self.active.len() < 2 || mine < LEAST_WORK || mine <= 2 * theirs {
+            return 0;
+        }
+        let surplus = self.active.len() as u64 * (mine - theirs) / (2 * mine);
+        surplus.max(1) as usize
+    }
+
+    /// The number of busy connections of each poller. One without work has not looked since it had some.
+    pub fn busy(&self) -> Vec<usize> {
+        let busy = |(poller, work): (&Arc<PollerHandle>, &u64)| match work {
+            0 => 0,
+            _ => poller.load.busy.load(Ordering::Relaxed),
+        };
+        self.pollers.iter().zip(&self.work).map(busy).collect()
+    }
+}

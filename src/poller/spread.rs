@@ -1,0 +1,94 @@
+//! The choice of connections that move to another poller while they are served.
+//!
+//! A poller looks at its busy connections from time to time. It moves one for two reasons: this poller works much more than
+//! another one, or the packets of the connection arrive on the CPU of another poller. Both must last for two looks. A
+//! connection that moved stays for a while, so that none goes to and fro.
+
+use std::sync::Arc;
+
+use super::balance::Look;
+use super::state::{Source, State};
+use crate::shared::handle::PollerHandle;
+use crate::shared::placement::is_fair;
+use crate::slots::Token;
+use crate::system::steering;
+
+/// The time for which a connection stays where it moved, in nanoseconds.
+const STAY: u64 = 1_000_000_000;
+
+/// The most connections that one look moves, and the most that it asks for their CPU.
+const MOST_MOVES: usize = 16;
+const MOST_ASKED: usize = 256;
+
+impl State {
+    /// Looks at the busy connections, and has some of them move.
+    #[cold]
+    pub(super) fn spread(&mut self) {
+        let active = self.balance.take_active();
+        for token in &active {
+            if let Some(Source::Connection(connection)) = self.sources.get_mut(*token) {
+                connection.places.active = false;
+            }
+        }
+        if let Some(look) = self.balance.look(self.batch.now, &self.handle, active)
+            && self.stopping.is_none()
+            && !self.share_work(&look)
+        {
+            self.follow_packets(&look);
+        }
+    }
+
+    /// Moves busy connections to the poller that works least, if this one works much more. Returns whether it does.
+    fn share_work(&mut self, look: &Look) -> bool {
+        let least = look.least();
+        let surplus = look.surplus(self.handle.index, least);
+        if self.balance.is_lasting(surplus > 0) {
+            let mut left = surplus.min(MOST_MOVES);
+            for token in &look.active {
+                left -= usize::from(left > 0 && self.send_away(*token, &look.pollers[least]));
+            }
+            // The next figures are those of before the moves.
+            self.balance.is_lasting(false);
+        }
+        surplus > 0
+    }
+
+    /// Moves connections to the pollers on whose CPUs their packets arrive, while both all connections and the busy ones
+    /// stay evenly shared.
+    fn follow_packets(&mut self, look: &Look) {
+        let cpus: Vec<_> = look.pollers.iter().map(|poller| poller.load.cpu()).collect();
+        let mut all: Vec<_> = look.pollers.iter().map(|poller| poller.load.connections()).collect();
+        let mut busy = look.busy();
+        let (here, mut left) = (self.handle.index, MOST_MOVES);
+        for token in look.active.iter().take(MOST_ASKED) {
+            let Some(wanted) = self.strays_to(*token, &cpus).filter(|_| left > 0) else { continue };
+            if is_fair(&all, wanted) && is_fair(&busy, wanted) && self.send_away(*token, &look.pollers[wanted]) {
+                left -= 1;
+                for counts in [&mut all, &mut busy] {
+                    counts[wanted] += 1;
+                    counts[here] = counts[here].saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    /// The poller on whose CPU the packets of a connection arrive, if it is another one, and was at the last look.
+    fn strays_to(&mut self, token: Token, cpus: &[usize]) -> Option<usize> {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
+        let cpu = connection.transport.socket().and_then(steering::incoming_cpu);
+        let wanted = cpu
+            .filter(|cpu| cpus[self.handle.index] != *cpu)
+            .and_then(|cpu| cpus.iter().position(|other| *other == cpu));
+        let was_astray = std::mem::replace(&mut connection.places.astray, wanted.is_some());
+        wanted.filter(|_| was_astray)
+    }
+
+    /// Asks for the move of a connection, unless it moved a short time ago.
+    fn send_away(&mut self, token: Token, to: &Arc<PollerHandle>) -> bool {
+        let now = self.batch.now;
+        let is_settled = self.connection(token).is_some_and(|connection| {
+            connection.remote.location.moved_at().is_none_or(|moved_at| now >= moved_at + STAY)
+        });
+        is_settled && self.ask(token, to)
+    }
+}
