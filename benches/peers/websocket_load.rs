@@ -1,16 +1,19 @@
 //! Sends WebSocket messages to an echo server, and one more message for each echo.
 //!
-//! Usage: `websocket_load PORT SECONDS SIZE [tls]`. Prints one line of JSON: the echoes that came, and the seconds it took.
-//! Each of 16 connections has four binary messages of SIZE bytes under way, in one masked frame each. Every message has
-//! a number in its first eight bytes, so each echo must be the one frame that is due.
+//! Usage: `websocket_load PORT SECONDS SIZE [tls]`. Prints one line of JSON: the echoes that came, the seconds it took,
+//! and the median and the 99th percentile of the time to an echo. Each of 16 connections has four binary messages of
+//! SIZE bytes under way, in one masked frame each. Every message has a number in its first eight bytes, so each echo
+//! must be the one frame that is due.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use latencies::{Latencies, Sent};
 use stream::{Stream, Tls};
 
+mod latencies;
 mod stream;
 
 const CONNECTIONS: usize = 16;
@@ -64,6 +67,7 @@ struct Client {
     output: Vec<u8>,
     echoes: u64,
     sent: u64,
+    under_way: Sent,
 }
 
 impl Client {
@@ -75,13 +79,14 @@ impl Client {
         stream.socket().set_nonblocking(true)?;
         let (message, echo) = (Frame::new(size, Some(MASK)), Frame::new(size, None));
         let input = vec![0; IN_FLIGHT * echo.bytes.len()].into();
-        let mut client = Self { stream, message, echo, input, filled: 0, output: Vec::new(), echoes: 0, sent: 0 };
+        let (output, under_way) = (Vec::new(), Sent::default());
+        let mut client = Self { stream, message, echo, input, filled: 0, output, echoes: 0, sent: 0, under_way };
         client.send()?;
         Ok(client)
     }
 
     /// Takes the echoes that have arrived, and sends the next message for each.
-    fn exchange(&mut self) -> Result<()> {
+    fn exchange(&mut self, latencies: &mut Latencies) -> Result<()> {
         match self.stream.read(&mut self.input[self.filled..]) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => self.filled += count,
@@ -98,11 +103,13 @@ impl Client {
         }
         self.input.copy_within(whole..self.filled, 0);
         self.filled -= whole;
+        self.under_way.echoed((whole / size) as u64, latencies);
         self.send()
     }
 
     /// Sends as much as the socket takes; the rest waits in the output.
     fn send(&mut self) -> Result<()> {
+        self.under_way.sent(self.echoes + IN_FLIGHT as u64 - self.sent);
         while self.sent < self.echoes + IN_FLIGHT as u64 {
             self.output.extend_from_slice(self.message.numbered(self.sent));
             self.sent += 1;
@@ -161,18 +168,20 @@ fn main() -> Result<()> {
     let (time, size) = (Duration::from_secs(argument(2) as u64), argument(3));
     assert!(size >= 8, "SIZE is at least 8: a message has its number");
     let tls = std::env::args().nth(4).map(|_| Tls::new(false));
+    let mut latencies = Latencies::new();
     let begin = Instant::now();
     let mut clients = (0..CONNECTIONS).map(|_| Client::new(port, size, tls.as_ref())).collect::<Result<Vec<_>>>()?;
     while begin.elapsed() < time {
         let ready = wait(&clients)?;
         for (client, ready) in clients.iter_mut().zip(ready) {
             if ready {
-                client.exchange()?;
+                client.exchange(&mut latencies)?;
             }
         }
     }
     let seconds = begin.elapsed().as_secs_f64();
     let echoes: u64 = clients.iter().map(|client| client.echoes).sum();
-    println!(r#"{{"echoes": {echoes}, "seconds": {seconds:.6}}}"#);
+    let (p50, p99) = (latencies.quantile(0.5), latencies.quantile(0.99));
+    println!(r#"{{"echoes": {echoes}, "seconds": {seconds:.6}, "p50": {p50:.6}, "p99": {p99:.6}}}"#);
     Ok(())
 }
