@@ -40,6 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round to see that all works; writes nothing")
     parser.add_argument("--list", action="store_true", help="list the cases and their servers, and end")
     parser.add_argument("--render-only", action="store_true", help="write the report again from benches/results.json")
+    parser.add_argument("--check", action="store_true", help="say which tables are older than the code, and end")
     parser.add_argument(
         "--goev-python",
         type=Path,
@@ -75,6 +76,8 @@ def render(measured: dict[str, Result]) -> None:
     DOCUMENT.parent.mkdir(exist_ok=True)
     DOCUMENT.write_text(report.document(measured))
     print(f"wrote {DOCUMENT.relative_to(REPO)}")
+    for line in report.overdue(measured):
+        print(f"not up to date, {line}")
     try:
         venv.require("matplotlib")
     except Unavailable as unavailable:
@@ -86,11 +89,27 @@ def render(measured: dict[str, Result]) -> None:
     print(f"wrote {CHART.relative_to(REPO)}")
 
 
+def check(measured: dict[str, Result]) -> int:
+    """Say which tables are older than their cases or than the code; return 1 if there are any."""
+    lines = report.overdue(measured)
+    for name in (name for name in CASES if name in measured):
+        commit = measured[name].commit
+        changes = machine.changes_since(commit)
+        if changes is None:
+            lines.append(f"{CASES[name].title}: git does not know commit {commit}")
+        elif changes:
+            lines.append(f"{CASES[name].title}: {changes} commits have changed the code since {commit}")
+    print("\n".join(lines) or "no table is older than the code")
+    return 1 if lines else 0
+
+
 def main() -> int:
     arguments = parse_arguments()
     if arguments.list:
         list_cases()
         return 0
+    if arguments.check:
+        return check(results.load(RESULTS))
     venv.enter()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that servers are ended too
     names = arguments.case or list(CASES)

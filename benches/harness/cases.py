@@ -118,7 +118,7 @@ def _download(connections: int) -> Callable[[Bench, Peer], Run]:
 
 _STREAM = ("throughput", "byte_cpu")
 _REQUESTS = ("rate", "p50", "p99", "cpu")
-_ECHOES = ("echoes", "cpu")
+_ECHOES = ("echoes", "p50", "p99", "cpu")
 _SHAKING = ("goev", "goev-1", "nginx-x2", "uvloop", "aiofastnet")
 _HANDSHAKES = ("handshakes", "handshake_cpu")
 _HTTP_SERVERS = (

@@ -12,6 +12,8 @@ from pathlib import Path
 from harness import BENCHES, REPO
 from harness.programs import find_nginx, find_postgres
 
+CODE = ("src", "python", "benches/peers", "examples", "Cargo.lock")  # the parts of the repository that are measured
+
 
 def describe(goev_python: Path) -> dict[str, str]:
     """Names and values as the report shows them; a program that is not installed is left out."""
@@ -52,6 +54,13 @@ def describe(goev_python: Path) -> dict[str, str]:
 def commit() -> str:
     """The commit that was measured, marked when the work tree differs from it."""
     return _output("git", "-C", REPO, "describe", "--always", "--dirty=, with changes", "--exclude=*") or "unknown"
+
+
+def changes_since(commit: str) -> int | None:
+    """How many commits have changed the measured code since this one; ``None`` for a commit that git does not know."""
+    start = commit.partition(",")[0]  # without the mark of a work tree that differed
+    count = _output("git", "-C", REPO, "rev-list", "--count", f"{start}..HEAD", "--", *CODE)
+    return int(count) if count else None
 
 
 def _cpu() -> str:

@@ -142,7 +142,7 @@ def idle_connections(bench: Bench) -> int:
 
 
 def echo_load(bench: Bench, running: Server, program: str, *arguments: str) -> tuple[Run, Run]:
-    """Echoes per second and the server's CPU time for each; and the counts of the program that made the load."""
+    """Echoes per second, the server's CPU time for each and the latencies, and all that the load's program counted."""
     load = bench.programs.command(program)
     before = running.cpu_seconds()
     tls = ["tls"] if running.tls else []
@@ -150,7 +150,8 @@ def echo_load(bench: Bench, running: Server, program: str, *arguments: str) -> t
     cpu = running.cpu_seconds() - before
     if not seen["echoes"]:
         raise Unavailable("no echo came")
-    return {"echoes": seen["echoes"] / seen["seconds"], "cpu": cpu / seen["echoes"]}, seen
+    latencies: Run = {name: seen[name] for name in ("p50", "p99") if name in seen}
+    return {"echoes": seen["echoes"] / seen["seconds"], "cpu": cpu / seen["echoes"], **latencies}, seen
 
 
 def run_program(command: Command, environment: dict[str, str] | None = None) -> Run:

@@ -9,6 +9,11 @@ class Peer:
     program: str  # a name in harness.programs
     arguments: tuple[str, ...] = ()
 
+    @property
+    def command(self) -> str:
+        """The program and its arguments, by which a later report knows that they have changed."""
+        return " ".join([self.program, *self.arguments])
+
 
 _ONE = ("--pollers", "1")
 _TWO = ("--pollers", "2")

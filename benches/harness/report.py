@@ -1,10 +1,12 @@
 """Tables of the measurements, for the terminal and for docs/benchmarks.md."""
 
+from harness import age
 from harness.cases import CASES, METRICS, Case, Goal
 from harness.peers import PEERS
 from harness.results import Outcome, Result, outcome
 
 Table = list[list[str]]  # the first row is the heading
+MISSING = "–"  # a figure that the case has got since its measurement
 
 HOW_MEASURED = """\
 Every plaintext server does the same work: for every complete request head in what arrived, one response of the same
@@ -17,7 +19,11 @@ medians over the rounds, with the least and the greatest round in parentheses. A
 same case; in parentheses are the least and the greatest ratio within one round. CPU per request is the user and system
 time of all threads and processes of the server during the run, divided by its requests; on a machine with few cores it
 moves far less than requests/s do. Latencies are those that `wrk` measured, without those that it adds on presumption
-(its correction for coordinated omission, which is wrong where requests are pipelined).
+(its correction for coordinated omission, which is wrong where requests are pipelined). Latencies of echoes are those
+of our own clients in Rust: from the sending of a message to its echo, with the others of its connection under way.
+
+Each table ends with a verdict. A table says so when it is older than its case: when the case has got a server or a
+metric since the measurement, or when a server was started by another command then.
 
 In the cases named HTTP every server parses the requests in full and answers each with the same status, body,
 `Content-Type` and `Content-Length`; `Date`, `Server` and the like are as each sends them. WebSocket servers echo each
@@ -63,7 +69,17 @@ def text(case: Case, result: Result) -> str:
     parts = [f"== {case.title} ==", _aligned(_figures(case, result))]
     if case.goals:
         parts.append(_aligned(_goals(case, result)))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *_verdict(case, result)]) + "\n"
+
+
+def overdue(results: dict[str, Result]) -> list[str]:
+    """A line for each table that is older than its case, each case without a table, and each table without a case."""
+    lines = [f"{name}: the results hold this case, and there is none" for name in results if name not in CASES]
+    for name, case in CASES.items():
+        found = age.mismatches(case, results[name]) if name in results else ["it is not measured yet"]
+        if found:
+            lines.append(f"{case.title}: {'; '.join(found)}")
+    return lines
 
 
 def _summary(results: dict[str, Result]) -> str:
@@ -75,8 +91,11 @@ def _summary(results: dict[str, Result]) -> str:
         if (measured := outcome(goal, results[name])) is not None
     ]
     missed = [(title, measured) for title, measured in outcomes if not measured.reached]
-    lines = [f"{len(outcomes) - len(missed)} of the {len(outcomes)} figures to reach were reached."]
-    lines += [f"- Missed, {title}: {_subject(one.goal)}; it is {_show(one.goal, one.value)}" for title, one in missed]
+    unknown = sum(len(case.goals) for case in CASES.values()) - len(outcomes)
+    sentence = f"{len(outcomes) - len(missed)} of the {len(outcomes) + unknown} figures to reach were reached"
+    lines = [f"{sentence}; {unknown} are not measured." if unknown else f"{sentence}."]
+    lines += [f"- Missed, {title}: {_subject(one.goal)}; it is {_missed(one)}" for title, one in missed]
+    lines += [f"- Not up to date, {line}" for line in overdue(results)]
     return "\n".join(lines)
 
 
@@ -86,7 +105,7 @@ def _section(case: Case, result: Result, newest: Result) -> list[str]:
         parts.append(_markdown(_goals(case, result)))
     if result.skipped:
         parts.append("\n".join(f"- {peer} was skipped: {reason}." for peer, reason in result.skipped.items()))
-    return parts
+    return parts + _verdict(case, result)
 
 
 def _when(case: Case, result: Result, newest: Result) -> str:
@@ -102,24 +121,47 @@ def _figures(case: Case, result: Result) -> Table:
     rows = [["server", *(METRICS[metric].title for metric in case.metrics)]]
     for peer in case.peers:
         if peer in result.runs:
-            medians = [METRICS[metric].show(result.median(peer, metric)) for metric in case.metrics]
-            medians[0] += _range(case.metrics[0], [run[case.metrics[0]] for run in result.runs[peer]])
+            medians = [_median(result, peer, metric) for metric in case.metrics]
+            medians[0] += _range(result, peer, case.metrics[0])
             rows.append([peer, *medians])
     return rows
 
 
-def _range(metric: str, values: list[float]) -> str:
-    show = METRICS[metric].show
-    return f" ({show(min(values))}–{show(max(values))})" if len(values) > 1 else ""
+def _median(result: Result, peer: str, metric: str) -> str:
+    return METRICS[metric].show(result.median(peer, metric)) if result.has(metric) else MISSING
+
+
+def _range(result: Result, peer: str, metric: str) -> str:
+    if result.rounds == 1 or not result.has(metric):
+        return ""
+    show, values = METRICS[metric].show, [run[metric] for run in result.runs[peer]]
+    return f" ({show(min(values))}–{show(max(values))})"
 
 
 def _goals(case: Case, result: Result) -> Table:
     rows = [["to reach", "measured", ""]]
     for goal in case.goals:
         measured = outcome(goal, result)
-        verdict = ["", "not measured"] if measured is None else [_measured(measured), _verdict(measured)]
-        rows.append([_subject(goal), *verdict])
+        if measured is None:
+            rows.append([_subject(goal), "", "not measured"])
+        else:
+            rows.append([_subject(goal), _measured(measured), "reached" if measured.reached else "missed"])
     return rows
+
+
+def _verdict(case: Case, result: Result) -> list[str]:
+    """The last paragraphs of a table: whether it is older than its case, and which figures were reached."""
+    found = age.mismatches(case, result)
+    older = [f"Older than its case: {'; '.join(found)}."] if found else []
+    if not case.goals:
+        return [*older, "Verdict: there is no figure to reach."]
+    outcomes = [(goal, outcome(goal, result)) for goal in case.goals]
+    missed = [f"{_subject(goal)} is {_missed(seen)}" for goal, seen in outcomes if seen and not seen.reached]
+    unknown = [_subject(goal) for goal, seen in outcomes if seen is None]
+    verdict = f"Verdict: {len(outcomes) - len(missed) - len(unknown)} of {len(outcomes)} reached."
+    verdict += f" Missed: {'; '.join(missed)}." if missed else ""
+    verdict += f" Not measured: {'; '.join(unknown)}." if unknown else ""
+    return [*older, verdict]
 
 
 def _subject(goal: Goal) -> str:
@@ -135,8 +177,10 @@ def _measured(measured: Outcome) -> str:
     return f"{value} ({least}–{greatest})"
 
 
-def _verdict(measured: Outcome) -> str:
-    return "reached" if measured.reached else "missed"
+def _missed(measured: Outcome) -> str:
+    """The median that missed its limit, with one more digit for a ratio that looks like the limit otherwise."""
+    value, limit = _show(measured.goal, measured.value), _show(measured.goal, measured.goal.limit)
+    return f"{measured.value:.3f}" if value == limit and measured.goal.against else value
 
 
 def _show(goal: Goal, value: float) -> str:

@@ -11,7 +11,10 @@ from harness.measure import Run
 
 @dataclass
 class Result:
-    """One case: its time and machine, every run of every peer by round, and each skipped peer with the reason."""
+    """One case: its time and machine, every run of every peer by round, and each skipped peer with the reason.
+
+    ``commands`` are those of the peers at that time; results from before they were kept have none.
+    """
 
     when: str
     commit: str
@@ -19,10 +22,15 @@ class Result:
     machine: dict[str, str] = field(default_factory=dict)
     runs: dict[str, list[Run]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    commands: dict[str, str] = field(default_factory=dict)
 
     @property
     def rounds(self) -> int:
         return max(map(len, self.runs.values()), default=0)
+
+    def has(self, metric: str) -> bool:
+        """Whether every run measured this metric; it does not if the case got the metric later."""
+        return all(metric in run for runs in self.runs.values() for run in runs)
 
     def median(self, peer: str, metric: str) -> float:
         return statistics.median(run[metric] for run in self.runs[peer])
@@ -43,8 +51,8 @@ class Outcome:
 
 
 def outcome(goal: Goal, result: Result) -> Outcome | None:
-    """The outcome of a goal; ``None`` if one of its peers was not measured."""
-    if goal.peer not in result.runs or (goal.against or goal.peer) not in result.runs:
+    """The outcome of a goal; ``None`` if one of its peers or its metric was not measured."""
+    if not {goal.peer, goal.against or goal.peer} <= result.runs.keys() or not result.has(goal.metric):
         return None
     values = [run[goal.metric] for run in result.runs[goal.peer]]
     median = result.median(goal.peer, goal.metric)

@@ -65,6 +65,7 @@ def _run_peer(peer: str, case: Case, bench: Bench, progress: Progress, result: R
         progress.say(f"skipping {peer}: {unavailable.reason}\n{unavailable.detail}".rstrip())
     else:
         result.runs.setdefault(peer, []).append(run)
+        result.commands[peer] = PEERS[peer].command
 
 
 def _last_round(case: Case, result: Result) -> str:
