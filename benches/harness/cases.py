@@ -80,8 +80,8 @@ class Case:
     timed: bool = False  # a run lasts for the seconds that ``--seconds`` gives
 
 
-def _wrk(connections: int, depth: int = 1) -> Callable[[Bench, Peer], Run]:
-    return lambda bench, peer: measure.requests(bench, peer, connections, depth)
+def _wrk(connections: int, depth: int = 1, *, one_cpu: bool = False) -> Callable[[Bench, Peer], Run]:
+    return lambda bench, peer: measure.requests(bench, peer, connections, depth, one_cpu=one_cpu)
 
 
 def _http(connections: int, depth: int = 1) -> Callable[[Bench, Peer], Run]:
@@ -116,6 +116,7 @@ def _download(connections: int) -> Callable[[Bench, Peer], Run]:
     return lambda bench, peer: streams.download(bench, peer, connections)
 
 
+_NOT_SLOWER = 0.95  # a ratio that says "as fast as" on a machine where two runs of one server differ by as much
 _STREAM = ("throughput", "byte_cpu")
 _REQUESTS = ("rate", "p50", "p99", "cpu")
 _ECHOES = ("echoes", "p50", "p99", "cpu")
@@ -143,8 +144,7 @@ CASES = {
         measure=_wrk(2),
         timed=True,
         goals=(
-            Goal("goev-steered", "rate", 2.0, "go-goev"),
-            Goal("goev", "rate", 1.0, "go-goev"),
+            Goal("goev", "rate", 2.0, "go-goev"),
             Goal("goev-steered", "rate", 0.9, "core-steered"),
         ),
         least_rounds=9,
@@ -158,14 +158,15 @@ CASES = {
         timed=True,
         goals=(
             Goal("goev", "rate", 1.4, "go-goev"),
-            Goal("goev", "rate", 1.1, "gnet"),
+            Goal("goev", "rate", 1.2, "gnet"),
             Goal("goev", "rate", 1.35, "uvloop"),
             Goal("goev-1", "rate", 1.05, "uvloop"),
             Goal("goev", "rate", 1.15, "uvloop-x2"),
             Goal("goev", "rate", 0.9, "core"),
+            Goal("goev", "p99", 0.35, "gnet", at_least=False),
             Goal("goev", "cpu", 0.75, "go-goev", at_least=False),
             Goal("goev", "cpu", 1.0, "gnet", at_least=False),
-            Goal("goev", "cpu", 1.1, "core", at_least=False),
+            Goal("goev", "cpu", 1.05, "core", at_least=False),
         ),
     ),
     "c1000": Case(
@@ -177,7 +178,7 @@ CASES = {
         timed=True,
         goals=(
             Goal("goev", "rate", 1.5, "go-goev"),
-            Goal("goev", "rate", 1.15, "gnet"),
+            Goal("goev", "rate", 1.2, "gnet"),
             Goal("goev", "rate", 0.9, "core"),
         ),
     ),
@@ -202,11 +203,11 @@ CASES = {
         measure=_http(64),
         timed=True,
         goals=(
-            Goal("goev", "rate", 2.0, "granian"),
+            Goal("goev", "rate", 3.0, "granian"),
             Goal("goev", "rate", 2.0, "granian-x2"),
             Goal("goev", "rate", 1.2, "socketify"),
             Goal("goev", "rate", 1.2, "socketify-x2"),
-            Goal("goev", "rate", 1.0, "gnet"),
+            Goal("goev", "rate", 1.15, "gnet"),
         ),
     ),
     "http-pipelined": Case(
@@ -219,10 +220,10 @@ CASES = {
         goals=(
             Goal("goev", "rate", 8.0, "granian"),
             Goal("goev", "rate", 8.0, "granian-x2"),
-            Goal("goev", "rate", 8.0, "granian-gather"),
+            Goal("goev", "rate", 10.0, "granian-gather"),
             Goal("goev", "rate", 2.5, "socketify"),
             Goal("goev", "rate", 2.5, "socketify-x2"),
-            Goal("goev", "rate", 0.6, "gnet"),
+            Goal("goev", "rate", 0.9, "gnet"),
         ),
     ),
     "churn": Case(
@@ -232,7 +233,7 @@ CASES = {
         metrics=("connects", "lost", "cpu"),
         measure=measure.churn,
         goals=(
-            Goal("goev", "connects", 1.0, "gnet"),
+            Goal("goev", "connects", 1.1, "gnet"),
             Goal("goev", "lost", 0, at_least=False),
         ),
     ),
@@ -243,6 +244,30 @@ CASES = {
         metrics=("rate", "p50", "p99"),
         measure=_wrk(64),
         timed=True,
+    ),
+    "one-cpu": Case(
+        title="Every connection from one CPU",
+        description=(
+            "`taskset` keeps `wrk -c 64 -t 2` on one CPU, so all packets arrive there, as from a card with a single "
+            "queue. By default a poller gets the connections of its CPU up to its share."
+        ),
+        peers=("goev", "goev-round-robin", "core"),
+        metrics=_REQUESTS,
+        measure=_wrk(64, one_cpu=True),
+        timed=True,
+        goals=(Goal("goev", "rate", _NOT_SLOWER, "goev-round-robin"),),
+    ),
+    "two-servers": Case(
+        title="Two servers on one machine",
+        description=(
+            "Two processes of the server at once, each under `wrk -c 32 -t 2` of its own. Requests and CPU time are "
+            "those of both, latencies those of the slower one."
+        ),
+        peers=("goev", "goev-round-robin", "core"),
+        metrics=_REQUESTS,
+        measure=lambda bench, peer: measure.two_servers(bench, peer, connections=32),
+        timed=True,
+        goals=(Goal("goev", "rate", _NOT_SLOWER, "goev-round-robin"),),
     ),
     "timers": Case(
         title="1 million timers",
@@ -266,7 +291,7 @@ CASES = {
         peers=("goev", "go-goev", "gnet", "rloop", "uvloop", "asyncio"),
         metrics=("bytes",),
         measure=measure.idle,
-        goals=(Goal("goev", "bytes", 600, at_least=False),),
+        goals=(Goal("goev", "bytes", 450, at_least=False),),
     ),
     "relay": Case(
         title="Relay",
@@ -278,7 +303,10 @@ CASES = {
         peers=("goev-1", "gnet-1", "gnet-256k"),
         metrics=_STREAM,
         measure=streams.relay,
-        goals=(Goal("goev-1", "throughput", 0.9, "gnet-1"),),
+        goals=(
+            Goal("goev-1", "throughput", 0.9, "gnet-1"),
+            Goal("goev-1", "throughput", 1.3, "gnet-256k"),
+        ),
         timed=True,
     ),
     "udp": Case(
@@ -306,7 +334,7 @@ CASES = {
             Goal("goev-1", "echoes", 5.0, "asyncio-streams"),
             Goal("goev-1", "echoes", 2.5, "uvloop"),
             Goal("goev-batches", "echoes", 5.0, "asyncio-streams"),
-            Goal("goev-batches", "echoes", 2.5, "uvloop"),
+            Goal("goev-batches", "echoes", 3.2, "uvloop"),
         ),
         timed=True,
     ),
@@ -329,7 +357,7 @@ CASES = {
         metrics=_ECHOES,
         measure=_websocket(65_536),
         timed=True,
-        goals=(Goal("goev-1", "echoes", 1.0, "picows"),),
+        goals=(Goal("goev-1", "echoes", 1.4, "picows"),),
     ),
     "broadcast": Case(
         title="Broadcast to 5,000 members",
@@ -374,7 +402,7 @@ CASES = {
         peers=("goev-1", "nginx"),
         metrics=_STREAM,
         measure=_download(8),
-        goals=(Goal("goev-1", "throughput", 0.9, "nginx"),),
+        goals=(Goal("goev-1", "throughput", 1.0, "nginx"),),
     ),
     "pool": Case(
         title="Connection pool",
@@ -451,7 +479,7 @@ CASES = {
         metrics=_ECHOES,
         measure=_echo(64),
         timed=True,
-        goals=(Goal("goev-loop", "echoes", 0.95, "goev-1"),),
+        goals=(Goal("goev-loop", "echoes", _NOT_SLOWER, "goev-1"),),
     ),
     "on-loop-http": Case(
         title="asyncio: HTTP of plain handlers on an event loop",
@@ -460,7 +488,7 @@ CASES = {
         metrics=_REQUESTS,
         measure=_http(64),
         timed=True,
-        goals=(Goal("goev-loop", "rate", 0.95, "goev-1"),),
+        goals=(Goal("goev-loop", "rate", _NOT_SLOWER, "goev-1"),),
     ),
     "loop": Case(
         title="asyncio: its own work on goev's event loop",
@@ -473,9 +501,9 @@ CASES = {
         metrics=("chains", "one_chain", "sleeps", "streams"),
         measure=measure.loop,
         goals=(
-            Goal("goev-loop", "chains", 0.95),
-            Goal("goev-loop", "sleeps", 0.95),
-            Goal("goev-loop", "streams", 0.95),
+            Goal("goev-loop", "chains", _NOT_SLOWER),
+            Goal("goev-loop", "sleeps", _NOT_SLOWER),
+            Goal("goev-loop", "streams", _NOT_SLOWER),
         ),
     ),
     "asgi": Case(

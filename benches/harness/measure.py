@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -67,16 +68,31 @@ class Bench:
             yield running
 
 
-def requests(bench: Bench, peer: Peer, connections: int, depth: int) -> Run:
-    """Requests per second of plaintext."""
-    bench.programs.command("wrk")  # before a server has to wait for it
+def requests(bench: Bench, peer: Peer, connections: int, depth: int, *, one_cpu: bool = False) -> Run:
+    """Requests per second of plaintext; ``one_cpu`` keeps the client on a single CPU."""
+    client = "wrk on one CPU" if one_cpu else "wrk"
+    bench.programs.command(client)  # before a server has to wait for it
     with bench.serve(peer) as running:
-        return wrk(bench, running, connections, depth)
+        return wrk(bench, running, connections, depth, client)
 
 
-def wrk(bench: Bench, running: Server, connections: int, depth: int) -> Run:
+def two_servers(bench: Bench, peer: Peer, connections: int) -> Run:
+    """Requests per second of two processes of one server at once, and the latencies of the slower one."""
+    bench.programs.command("wrk")
+    with bench.serve(peer) as first, bench.serve(peer) as second, ThreadPoolExecutor(2) as loads:
+        runs = list(loads.map(lambda running: wrk(bench, running, connections, depth=1), (first, second)))
+    rate = sum(run["rate"] for run in runs)
+    return {
+        "rate": rate,
+        "p50": max(run["p50"] for run in runs),
+        "p99": max(run["p99"] for run in runs),
+        "cpu": sum(run["cpu"] * run["rate"] for run in runs) / rate,
+    }
+
+
+def wrk(bench: Bench, running: Server, connections: int, depth: int, client: str = "wrk") -> Run:
     """Requests per second by wrk, and the server's CPU time for each."""
-    load = [*bench.programs.command("wrk"), "-t", "2", "-c", str(connections), "-d", str(bench.effort.seconds)]
+    load = [*bench.programs.command(client), "-t", "2", "-c", str(connections), "-d", str(bench.effort.seconds)]
     environment = {"CONNECTIONS": str(connections), "DEPTH": str(depth)}
     url = f"{'https' if running.tls else 'http'}://127.0.0.1:{running.port}/"
     before = running.cpu_seconds()

@@ -23,6 +23,11 @@ _BUSY = "--busy-thread"
 PEERS = {
     "goev": Peer("goev with a Python handler, two pollers", "goev", _TWO),
     "goev-steered": Peer("the same with `reuse_port` and `cpu_steering`", "goev", _STEERED),
+    "goev-round-robin": Peer(
+        'goev with a Python handler, two pollers that take connections in turn (`placement="round_robin"`)',
+        "goev",
+        (*_TWO, "--placement", "round_robin"),
+    ),
     "goev-1": Peer("goev with a Python handler, one poller", "goev", _ONE),
     "goev-loop": Peer("goev with the same handler on a `goev.asyncio.EventLoop`", "goev", ("--event-loop",)),
     "goev-coroutine": Peer("goev with `async def on_request`, one event loop", "goev", (*_ONE, "--coroutine")),

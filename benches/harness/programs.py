@@ -91,6 +91,7 @@ class Programs:
             "upload load": lambda: [_cargo_build("upload_load")],
             "storm load": lambda: [_cargo_build("storm_load")],
             "wrk": lambda: [_wrk()],
+            "wrk on one CPU": lambda: [_taskset(), "--cpu-list", str(min(os.sched_getaffinity(0))), _wrk()],
         }
         for loop in ("asyncio", "uvloop", "rloop"):
             self._recipes[loop] = partial(_event_loop, "asyncio_peer.py", loop)
@@ -170,6 +171,13 @@ def _wrk() -> str:
     found = shutil.which("wrk")
     if found is None:
         raise Unavailable("wrk is not installed (Debian: apt-get install wrk)")
+    return found
+
+
+def _taskset() -> str:
+    found = shutil.which("taskset")
+    if found is None:
+        raise Unavailable("taskset is not installed (Debian: apt-get install util-linux)")
     return found
 
 

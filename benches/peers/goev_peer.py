@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--pollers", type=int, default=2)
     parser.add_argument("--reuse-port", action="store_true", help="one listener per poller")
     parser.add_argument("--cpu-steering", action="store_true", help="a connection goes to the poller of its CPU")
+    parser.add_argument("--placement", default="auto", help="how a connection gets its poller (%(default)s)")
     parser.add_argument("--busy-thread", action="store_true", help="compute in pure Python beside it")
     secure.add_arguments(parser)
     arguments = parser.parse_args()
@@ -36,6 +37,7 @@ def main() -> None:
         Plain,
         reuse_port=arguments.reuse_port,
         cpu_steering=arguments.cpu_steering,
+        placement=arguments.placement,
         tls=secure.goev_context(arguments),
     )
     if arguments.busy_thread:
