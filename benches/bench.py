@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness import BENCHES, REPO, Unavailable, machine, report, results, rounds, venv
+from harness import BENCHES, REPO, chart, machine, report, results, rounds, venv
 from harness.cases import CASES
 from harness.measure import QUICK, Bench, Effort
 from harness.programs import Programs
@@ -76,17 +76,10 @@ def render(measured: dict[str, Result]) -> None:
     DOCUMENT.parent.mkdir(exist_ok=True)
     DOCUMENT.write_text(report.document(measured))
     print(f"wrote {DOCUMENT.relative_to(REPO)}")
+    CHART.write_text(chart.draw(measured))
+    print(f"wrote {CHART.relative_to(REPO)}")
     for line in report.overdue(measured):
         print(f"not up to date, {line}")
-    try:
-        venv.require("matplotlib")
-    except Unavailable as unavailable:
-        print(f"skipping the chart: {unavailable.reason}\n{unavailable.detail}")
-        return
-    from harness import chart  # after matplotlib is installed
-
-    chart.draw(measured, CHART)
-    print(f"wrote {CHART.relative_to(REPO)}")
 
 
 def check(measured: dict[str, Result]) -> int:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 
@@ -9,13 +10,14 @@ from support import ROOT
 
 sys.path.insert(0, str(ROOT / "benches"))
 
-from harness import age, machine, report, results
+from harness import age, chart, machine, report, results
 from harness.cases import CASES, METRICS, Case, Goal
 from harness.peers import PEERS
 from harness.results import Result
 
 MEASURED = results.load(ROOT / "benches" / "results.json")
 DOCUMENT = (ROOT / "docs" / "benchmarks.md").read_text()
+CHART = (ROOT / "docs" / "benchmarks.svg").read_text()
 RENDER = "write it again by: make bench ARGS=--render-only"
 
 
@@ -46,6 +48,10 @@ def test_a_goal_is_about_figures_of_its_case_and_has_no_second_limit(name):
 
 def test_the_document_is_the_one_that_the_results_give():
     assert report.document(MEASURED) == DOCUMENT, RENDER
+
+
+def test_the_chart_is_the_one_that_the_results_give():
+    assert chart.draw(MEASURED) == CHART, RENDER
 
 
 def test_every_table_of_the_document_ends_with_its_verdict():
@@ -117,3 +123,57 @@ def test_the_summary_names_cases_without_a_table_and_tables_without_a_case():
 def test_changes_of_the_code_are_counted_from_a_commit_that_git_knows():
     assert machine.changes_since("HEAD, with changes") == 0
     assert machine.changes_since("no-commit") is None
+
+
+@pytest.mark.parametrize("panel", chart.PANELS, ids=lambda panel: panel.case)
+def test_a_panel_shows_servers_and_metrics_of_its_case(panel):
+    charted = CASES[panel.case]
+    assert set(panel.bars) <= set(charted.peers)
+    assert {panel.rate, "p99"} <= set(charted.metrics)
+
+
+def test_the_chart_begins_with_what_users_build_and_ends_with_the_plain_echo_and_its_limits():
+    *built, echo = (panel.case for panel in chart.PANELS)
+    assert built == ["messages", "http", "websocket", "tls-c64", "redis"]
+    assert echo == "c64"
+    assert {PEERS[peer].program for peer in chart.PANELS[-1].bars} >= set(chart.LIMITS)
+
+
+def messages(**latencies: float) -> dict[str, Result]:
+    """The results of the first panel, as if some of its servers had been measured."""
+    runs = {peer: [{"echoes": rate, **latencies}] for peer, rate in {"goev-1": 1e6, "uvloop": 5e5}.items()}
+    return {"messages": Result("2026-01-02 03:04 UTC", "1234567", 2, runs=runs)}
+
+
+def drawn(measured: dict[str, Result]) -> list[ElementTree.Element]:
+    """All elements of the panels of a chart."""
+    root = ElementTree.fromstring(chart.draw(measured))
+    return [element for group in root.iter("{http://www.w3.org/2000/svg}g") for element in group.iter()]
+
+
+def test_the_chart_shows_throughput_and_p99():
+    texts = [element.text for element in drawn(messages(p99=1e-3)) if element.tag.endswith("text")]
+    title, first, second = chart.PANELS[0].title, *(chart.PANELS[0].bars[peer] for peer in ("goev-1", "uvloop"))
+    assert texts == [title, "p99", first, "1.00 M", "1.0 ms", second, "500 k", "1.0 ms"]
+
+
+def test_the_chart_has_no_p99_where_none_was_measured():
+    assert "p99" not in [element.text for element in drawn(messages())]
+
+
+def test_goev_has_a_colour_of_its_own_in_the_chart():
+    bars = [element.get("class") for element in drawn(messages(p99=1e-3)) if element.tag.endswith("rect")]
+    assert bars == ["goev", "goev", "other", "other"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [(4_072_764, "4.07 M"), (999_600, "1.00 M"), (626_900, "627 k"), (62_093, "62.1 k"), (548, "0.55 k")],
+)
+def test_a_rate_has_three_digits(rate, shown):
+    assert chart.show_rate(rate) == shown
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(901e-6, "901 µs"), (999.7e-6, "1.0 ms"), (9.96e-3, "10 ms")])
+def test_a_time_has_its_unit(seconds, shown):
+    assert chart.show_time(seconds) == shown

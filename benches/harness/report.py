@@ -49,7 +49,7 @@ def document(results: dict[str, Result]) -> str:
     parts = [
         "# Benchmarks",
         "Written by `make bench`.",
-        "![Requests per second of goev and the others](benchmarks.svg)",
+        "![Throughput and p99 of goev and other servers](benchmarks.svg)",
         _summary(results),
         "## Machine",
         _markdown([["", ""], *(list(item) for item in newest.machine.items())]),
