@@ -1,16 +1,16 @@
-//! A slab with keys that carry a generation, so that a key kept too long finds nothing instead of another value.
+//! Tables with keys that carry a generation, so that a key kept too long finds nothing instead of another value.
 //!
 //! This module uses no sockets, no clock and no Python. A key matches only the value it was made for. The generation
 //! is one counter over all insertions, so a stale key could match again only after 2^32 of them.
+//!
+//! The values lie in chunks. A table that grows copies none of them, and leaves no smaller copy of itself in the heap.
 //!
 //! A table that a flood made large gives its memory back when three quarters of the values are gone. A value cannot
 //! move, so a value of the flood that stays keeps the memory of the slots below it.
 
 use std::num::NonZeroU32;
 
-use slab::Slab;
-
-/// The name of one value of a [`Slots`]: its slot in the slab, and the generation of the value in that slot.
+/// The name of one value of a [`Slots`]: its slot in the table, and the generation of the value in that slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
     slot: u32,
@@ -67,9 +67,32 @@ impl LowMark {
     }
 }
 
+/// Number of slots in a chunk.
+const CHUNK: usize = 64;
+
+/// One slot.
+enum Slot<T> {
+    Taken(Entry<T>),
+    /// Free, and before this slot in the list of the free ones; [`NO_SLOT`] ends the list.
+    Free(u32),
+}
+
+const NO_SLOT: u32 = u32::MAX;
+
+type Chunk<T> = Box<[Slot<T>; CHUNK]>;
+
+/// A chunk of free slots, each listed before the next one. The first one has the number `first`.
+fn new_chunk<T>(first: u32) -> Chunk<T> {
+    let last = CHUNK - 1;
+    Box::new(std::array::from_fn(|at| Slot::Free(if at == last { NO_SLOT } else { first + at as u32 + 1 })))
+}
+
 /// A table of values that are found by [`Token`].
 pub struct Slots<T> {
-    slab: Slab<Entry<T>>,
+    chunks: Vec<Chunk<T>>,
+    /// The first free slot.
+    free: u32,
+    len: usize,
     generations: u32,
     low: LowMark,
     /// The number of values that memory was reserved for.
@@ -84,68 +107,116 @@ impl<T> Slots<T> {
 
     /// An empty table with memory for `capacity` values.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { slab: Slab::with_capacity(capacity), generations: 0, low: LowMark::default(), reserved: capacity }
+        let (low, reserved) = (LowMark::default(), capacity);
+        let mut slots = Self { chunks: Vec::new(), free: NO_SLOT, len: 0, generations: 0, low, reserved };
+        slots.chunks.extend((0..capacity.div_ceil(CHUNK)).map(|number| new_chunk((number * CHUNK) as u32)));
+        slots.list_free();
+        slots
     }
 
     /// The number of values.
     pub fn len(&self) -> usize {
-        self.slab.len()
+        self.len
     }
 
     /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
-        self.slab.is_empty()
+        self.len == 0
     }
 
     /// Calls `make` with the new token, and stores the value that it returns.
     pub fn insert_with(&mut self, make: impl FnOnce(Token) -> T) -> Token {
-        let generation = self.next_generation();
-        if self.slab.len() == self.slab.capacity() {
-            self.low.grows(self.slab.len());
+        if self.free == NO_SLOT {
+            self.grow();
         }
-        let entry = self.slab.vacant_entry();
-        let token = Token { slot: entry.key() as u32, generation };
-        entry.insert(Entry { generation: token.generation, value: make(token) });
+        let token = Token { slot: self.free, generation: self.next_generation() };
+        let taken = Slot::Taken(Entry { generation: token.generation, value: make(token) });
+        if let Some(slot) = self.slot_mut(token.slot())
+            && let Slot::Free(next) = std::mem::replace(slot, taken)
+        {
+            self.free = next;
+            self.len += 1;
+        }
         token
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.low.grows(self.len);
+        self.free = (self.chunks.len() * CHUNK) as u32;
+        self.chunks.push(new_chunk(self.free));
+    }
+
+    #[inline]
+    fn slot(&self, slot: usize) -> Option<&Slot<T>> {
+        Some(&self.chunks.get(slot / CHUNK)?[slot % CHUNK])
+    }
+
+    #[inline]
+    fn slot_mut(&mut self, slot: usize) -> Option<&mut Slot<T>> {
+        Some(&mut self.chunks.get_mut(slot / CHUNK)?[slot % CHUNK])
+    }
+
+    #[inline]
+    fn entry_mut(&mut self, token: Token) -> Option<&mut Entry<T>> {
+        match self.slot_mut(token.slot()) {
+            Some(Slot::Taken(entry)) if entry.generation == token.generation => Some(entry),
+            _ => None,
+        }
     }
 
     /// The value of `token`; `None` if the token is stale.
     pub fn get(&self, token: Token) -> Option<&T> {
-        match self.slab.get(token.slot()) {
-            Some(entry) if entry.generation == token.generation => Some(&entry.value),
+        match self.slot(token.slot()) {
+            Some(Slot::Taken(entry)) if entry.generation == token.generation => Some(&entry.value),
             _ => None,
         }
     }
 
     /// The value of `token`; `None` if the token is stale.
     pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
-        match self.slab.get_mut(token.slot()) {
-            Some(entry) if entry.generation == token.generation => Some(&mut entry.value),
-            _ => None,
-        }
+        self.entry_mut(token).map(|entry| &mut entry.value)
     }
 
     /// Removes the value of `token` and returns it; the token is stale afterwards.
     pub fn remove(&mut self, token: Token) -> Option<T> {
         self.get(token)?;
-        let removed = self.slab.remove(token.slot()).value;
-        if self.low.is_due(self.slab.len()) {
+        let free = Slot::Free(self.free);
+        let Slot::Taken(removed) = std::mem::replace(self.slot_mut(token.slot())?, free) else { return None };
+        self.free = token.slot;
+        self.len -= 1;
+        if self.low.is_due(self.len) {
             self.shrink();
         }
-        Some(removed)
+        Some(removed.value)
     }
 
+    /// Frees the chunks behind the last value.
     #[cold]
     fn shrink(&mut self) {
-        self.slab.shrink_to_fit();
-        self.slab.reserve(self.reserved.saturating_sub(self.slab.len()));
+        let last = self.chunks.iter().rposition(|chunk| chunk.iter().any(|slot| matches!(slot, Slot::Taken(_))));
+        let kept = last.map_or(0, |last| last + 1);
+        self.chunks.truncate(kept.max(self.reserved.div_ceil(CHUNK)));
+        self.chunks.shrink_to_fit();
+        self.list_free();
+    }
+
+    /// Lists the free slots. The lowest are taken first, so that the memory behind them can be freed again.
+    fn list_free(&mut self) {
+        self.free = NO_SLOT;
+        for number in (0..self.chunks.len() * CHUNK).rev() {
+            let next = self.free;
+            if let Some(Slot::Free(before)) = self.slot_mut(number) {
+                *before = next;
+                self.free = number as u32;
+            }
+        }
     }
 
     /// Gives the value of `token` a new generation in the same slot; the old token is stale afterwards.
     pub fn renew(&mut self, token: Token) -> Option<Token> {
         let generation = self.next_generation();
-        let entry = self.slab.get_mut(token.slot()).filter(|entry| entry.generation == token.generation)?;
-        entry.generation = generation;
+        self.entry_mut(token)?.generation = generation;
         Some(Token { slot: token.slot, generation })
     }
 
@@ -158,12 +229,19 @@ impl<T> Slots<T> {
 
     /// All values, in slot order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.slab.iter().map(|(_, entry)| &entry.value)
+        self.entries().map(|(_, entry)| &entry.value)
     }
 
     /// The tokens of all values, in slot order.
     pub fn tokens(&self) -> Vec<Token> {
-        self.slab.iter().map(|(slot, entry)| Token { slot: slot as u32, generation: entry.generation }).collect()
+        self.entries().map(|(slot, entry)| Token { slot: slot as u32, generation: entry.generation }).collect()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (usize, &Entry<T>)> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).enumerate().filter_map(|(number, slot)| match slot {
+            Slot::Taken(entry) => Some((number, entry)),
+            Slot::Free(_) => None,
+        })
     }
 }
 
@@ -232,7 +310,17 @@ impl<T> Default for Table<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    impl<T> Slots<T> {
+        fn capacity(&self) -> usize {
+            self.chunks.len() * CHUNK
+        }
+    }
 
     fn token_of(slot: u32, generation: u32) -> Token {
         Token { slot, generation: NonZeroU32::new(generation).expect("a generation is never 0") }
@@ -300,17 +388,46 @@ mod tests {
             let (mut slots, mut table) = (Slots::new(), Table::default());
             let mut tokens: Vec<_> = (0..100_000).map(|n| slots.insert_with(|_| n)).collect();
             tokens.iter().for_each(|token| assert_eq!(table.put(*token, 'x'), None));
-            assert!(slots.slab.capacity() >= 100_000 && table.entries.capacity() >= 100_000);
+            assert!(slots.capacity() >= 100_000 && table.entries.capacity() >= 100_000);
             if last_first {
                 tokens.reverse();
             }
             for token in tokens {
                 assert_eq!((slots.remove(token).is_some(), table.take(token)), (true, Some('x')));
             }
-            assert!(slots.slab.capacity() <= SHRINK_AT_LEAST, "{}", slots.slab.capacity());
+            assert!(slots.capacity() <= SHRINK_AT_LEAST, "{}", slots.capacity());
             assert!(table.entries.capacity() <= SHRINK_AT_LEAST, "{}", table.entries.capacity());
             let token = slots.insert_with(|_| 1);
             assert_eq!((token.slot(), table.put(token, 'y'), table.get(token)), (0, None, Some(&'y')));
+        }
+    }
+
+    #[test]
+    fn a_table_that_grows_moves_no_value() {
+        let mut slots = Slots::new();
+        let first = slots.insert_with(|n| n);
+        let before = std::ptr::from_ref(slots.get(first).expect("present"));
+        (0..10_000).for_each(|_| _ = slots.insert_with(|n| n));
+        assert!(std::ptr::eq(before, slots.get(first).expect("present")));
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_map(steps in proptest::collection::vec((0..800_usize, 1..800_usize), 1..8)) {
+            let (mut slots, mut model) = (Slots::new(), BTreeMap::new());
+            for (added, removed) in steps {
+                for number in 0..added {
+                    let token = slots.insert_with(|_| number);
+                    prop_assert_eq!(model.insert(token, number), None);
+                }
+                let gone: Vec<_> = model.keys().copied().step_by(1 + 7 % removed).take(removed).collect();
+                for token in gone {
+                    prop_assert_eq!(slots.remove(token), model.remove(&token));
+                }
+                prop_assert_eq!(slots.len(), model.len());
+                prop_assert_eq!(slots.tokens(), model.keys().copied().collect::<Vec<_>>());
+                prop_assert!(slots.values().eq(model.values()));
+            }
         }
     }
 
@@ -319,7 +436,7 @@ mod tests {
         let mut slots = Slots::with_capacity(5000);
         let tokens: Vec<_> = (0..50_000).map(|n| slots.insert_with(|_| n)).collect();
         tokens.into_iter().for_each(|token| assert!(slots.remove(token).is_some()));
-        assert!((5000..10_000).contains(&slots.slab.capacity()), "{}", slots.slab.capacity());
+        assert!((5000..10_000).contains(&slots.capacity()), "{}", slots.capacity());
     }
 
     #[test]
