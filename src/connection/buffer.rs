@@ -50,27 +50,29 @@ pub(crate) struct Sent {
 #[derive(Default)]
 pub struct Input {
     own: Vec<u8>,
+    /// The first unread byte, in the arena if some are there; [`LOST`] if there was no memory.
     start: u32,
-    arena_start: u32,
+    /// The number of unread bytes in the arena.
     arena_len: u32,
-    is_lost: bool,
 }
+
+const LOST: u32 = u32::MAX;
 
 impl Input {
     /// Whether there was no memory for the unread bytes. Then they are lost.
     pub fn is_lost(&self) -> bool {
-        self.is_lost
+        self.start == LOST
     }
 
     /// Frees the memory of all bytes, because there is none for more.
     #[cold]
     fn lose(&mut self) {
-        *self = Self { is_lost: true, ..Self::default() };
+        *self = Self { start: LOST, ..Self::default() };
     }
 
     /// The number of unread bytes.
     pub fn len(&self) -> usize {
-        if self.arena_len > 0 { self.arena_len as usize } else { self.own.len() - self.start as usize }
+        if self.arena_len > 0 { self.arena_len as usize } else { self.own.len().saturating_sub(self.start as usize) }
     }
 
     /// Whether there is no unread byte.
@@ -81,18 +83,18 @@ impl Input {
     /// The unread bytes.
     pub fn bytes<'a>(&'a self, arena: &'a [u8]) -> &'a [u8] {
         if self.arena_len > 0 {
-            &arena[self.arena_start as usize..][..self.arena_len as usize]
+            &arena[self.start as usize..][..self.arena_len as usize]
         } else {
-            &self.own[self.start as usize..]
+            self.own.get(self.start as usize..).unwrap_or_default()
         }
     }
 
     /// The unread bytes, to be changed in place.
     pub fn bytes_mut<'a>(&'a mut self, arena: &'a mut [u8]) -> &'a mut [u8] {
         if self.arena_len > 0 {
-            &mut arena[self.arena_start as usize..][..self.arena_len as usize]
+            &mut arena[self.start as usize..][..self.arena_len as usize]
         } else {
-            &mut self.own[self.start as usize..]
+            self.own.get_mut(self.start as usize..).unwrap_or_default()
         }
     }
 
@@ -101,7 +103,7 @@ impl Input {
     /// Copies nothing, unless older input waits; then the new bytes must follow it in memory.
     pub fn receive(&mut self, arena: &[u8], received: Range<usize>) {
         if self.is_empty() {
-            self.arena_start = received.start as u32;
+            self.start = received.start as u32;
             self.arena_len = received.len() as u32;
             return;
         }
@@ -117,7 +119,7 @@ impl Input {
     /// Removes the first `n` bytes.
     pub fn consume(&mut self, n: usize) {
         if self.arena_len > 0 {
-            self.arena_start += n as u32;
+            self.start += n as u32;
             self.arena_len -= n as u32;
         } else if n == self.len() {
             *self = Self::default();
@@ -161,6 +163,10 @@ impl Input {
         if self.own.try_reserve(most.min(MOST_ROOM)).is_err() {
             self.lose();
             return Ok(0);
+        }
+        if self.own.is_empty() {
+            // The input that was read last lay in the arena.
+            self.start = 0;
         }
         let spare = self.own.spare_capacity_mut();
         let room = spare.len().min(most);

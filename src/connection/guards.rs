@@ -69,55 +69,85 @@ impl Part {
     }
 }
 
+/// The window of `min_rate`.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    begin: u64,
+    /// The value of `received` then.
+    before: u64,
+}
+
+/// The facts that most connections never need.
+#[derive(Debug, Default)]
+struct Rare {
+    /// The last time at which the silence of the peer was found not to be its fault.
+    excused: u64,
+    /// `None` if it began with the opening.
+    window: Option<Window>,
+    stuck: Option<Box<Stuck>>,
+    /// The part that the peer has begun to send.
+    part: Option<Box<Part>>,
+    /// Whether input that was not read because of a pause has come.
+    held_input: bool,
+    /// Whether a limit was exceeded; then only `write_timeout` still counts.
+    over: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Guards {
     opened: u64,
     /// The last time at which a byte moved, either way.
     moved: u64,
-    /// Whether the peer has sent anything, and the last time.
-    heard: bool,
+    /// The last time at which the peer sent anything, or the time of the opening.
     last_heard: u64,
-    /// The last time at which the silence of the peer was found not to be its fault.
-    excused: u64,
     /// Bytes that came in and went out since the opening.
     received: u64,
     sent: u64,
-    stuck: Option<Box<Stuck>>,
-    /// Whether a limit was exceeded; then only `write_timeout` still counts.
-    over: bool,
-    /// The begin of the window of `min_rate`, and the value of `received` then.
-    window: u64,
-    window_began_at: u64,
-    /// The part that the peer has begun to send.
-    part: Option<Box<Part>>,
+    /// In a box, since an idle connection is to be small.
+    rare: Option<Box<Rare>>,
     /// The timer that is set, and its deadline.
     pub timer: Option<(TimerId, u64)>,
 }
 
 impl Guards {
     pub fn new(now: u64) -> Self {
-        Self {
-            opened: now,
-            moved: now,
-            heard: false,
-            last_heard: now,
-            excused: now,
-            received: 0,
-            sent: 0,
-            stuck: None,
-            over: false,
-            window: now,
-            window_began_at: 0,
-            part: None,
-            timer: None,
-        }
+        Self { opened: now, moved: now, last_heard: now, received: 0, sent: 0, rare: None, timer: None }
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn stuck(&self) -> Option<&Stuck> {
+        self.rare.as_ref()?.stuck.as_deref()
+    }
+
+    fn stuck_mut(&mut self) -> Option<&mut Stuck> {
+        self.rare.as_mut()?.stuck.as_deref_mut()
+    }
+
+    fn part(&self) -> Option<&Part> {
+        self.rare.as_ref()?.part.as_deref()
+    }
+
+    fn is_over(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.over)
+    }
+
+    /// Whether the peer has sent anything.
+    fn has_heard(&self) -> bool {
+        self.received > 0 || self.rare.as_ref().is_some_and(|rare| rare.held_input)
+    }
+
+    fn window(&self) -> Window {
+        let window = self.rare.as_ref().and_then(|rare| rare.window);
+        window.unwrap_or(Window { begin: self.opened, before: 0 })
     }
 
     /// Notes that bytes came in.
     pub fn received(&mut self, now: u64, bytes: usize) {
         self.moved = now;
         self.last_heard = now;
-        self.heard = true;
         self.received += bytes as u64;
     }
 
@@ -140,7 +170,7 @@ impl Guards {
     pub fn sent(&mut self, now: u64, bytes: usize) {
         self.moved = now;
         self.sent += bytes as u64;
-        if let Some(stuck) = self.stuck.as_mut() {
+        if let Some(stuck) = self.stuck_mut() {
             (stuck.since, stuck.looked, stuck.unsent) = (now, now, usize::MAX);
             stuck.owed = stuck.owed.map(|owed| owed + bytes as u64);
         }
@@ -148,68 +178,73 @@ impl Guards {
 
     /// Notes that the socket takes no more. Returns whether it took output until now, so that a deadline begins.
     pub fn blocked(&mut self, now: u64) -> bool {
-        let began = self.stuck.is_none();
+        let began = self.stuck().is_none();
         // The bytes in the kernel's queue are not known yet, so the first look cannot find that none were taken. The
         // limit may come late, never early.
-        self.stuck.get_or_insert_with(|| Box::new(Stuck::new(now)));
+        self.rare().stuck.get_or_insert_with(|| Box::new(Stuck::new(now)));
         began
     }
 
     /// Notes that no output waits any more.
+    #[inline]
     pub fn flushed(&mut self) {
-        self.stuck = None;
+        if let Some(rare) = &mut self.rare {
+            rare.stuck = None;
+        }
     }
 
     /// Starts a new window of the rate; earlier bytes count no more.
     pub fn restart_window(&mut self, now: u64) {
-        (self.window, self.window_began_at) = (now, self.received);
+        self.rare().window = Some(Window { begin: now, before: self.received });
     }
 
     /// Notes the part that the peer has begun to send, if any. True if its time begins now.
     pub fn note_part(&mut self, now: u64, part: Option<Unfinished>) -> bool {
         let Some(part) = part else {
-            self.part = None;
+            if let Some(rare) = &mut self.rare {
+                rare.part = None;
+            }
             return false;
         };
-        if self.part.as_ref().is_some_and(|known| known.part.id == part.id) {
+        if self.part().is_some_and(|known| known.part.id == part.id) {
             return false;
         }
-        self.part = Some(Box::new(Part { part, since: now, before: self.received }));
+        self.rare().part = Some(Box::new(Part { part, since: now, before: self.received }));
         true
     }
 
     /// Whether the peer has begun to send a part.
     #[inline]
     pub fn has_part(&self) -> bool {
-        self.part.is_some()
+        self.part().is_some()
     }
 
     /// Whether the peer took too long for the part that it sends.
     pub fn is_part_late(&self, now: u64) -> bool {
-        self.part.as_ref().is_some_and(|part| now >= part.deadline(self.received))
+        self.part().is_some_and(|part| now >= part.deadline(self.received))
     }
 
     /// Notes that the connection closes because of a limit; queued output still goes out.
     pub fn overstepped(&mut self) {
-        self.over = true;
+        self.rare().over = true;
     }
 
     /// The time of the next check.
     pub fn next(&self, options: &ConnectionOptions) -> Option<u64> {
-        let write = options.write_timeout.zip(self.stuck.as_deref());
+        let write = options.write_timeout.zip(self.stuck());
         let write = write.map(|(limit, stuck)| (stuck.looked + nanos(limit) / LOOKS).min(stuck.since + nanos(limit)));
-        let rate = options.min_write_rate.zip(self.stuck.as_deref());
+        let rate = options.min_write_rate.zip(self.stuck());
         let rate = rate.map(|(rate, stuck)| stuck.window + nanos(rate.window));
-        if self.over {
+        if self.is_over() {
             return write.into_iter().chain(rate).min();
         }
         [
             options.idle_timeout.map(|limit| self.moved + nanos(limit)),
             options.receive_timeout.map(|limit| self.silent_since() + nanos(limit)),
-            options.first_byte_timeout.filter(|_| !self.heard).map(|limit| self.opened + nanos(limit)),
+            options.first_byte_timeout.filter(|_| !self.has_heard()).map(|limit| self.opened + nanos(limit)),
             options.lifetime.map(|limit| self.opened + nanos(limit)),
-            options.min_rate.map(|rate| self.window + nanos(rate.window)),
-            self.part.as_ref().map(|part| part.deadline(self.received)),
+            options.min_rate.map(|rate| self.window().begin + nanos(rate.window)),
+            self.part().map(|part| part.deadline(self.received)),
             write,
             rate,
         ]
@@ -221,26 +256,29 @@ impl Guards {
     /// The limit that was exceeded, if any.
     pub fn check(&mut self, now: u64, options: &ConnectionOptions, facts: Facts) -> Option<Expired> {
         if facts.unread || facts.is_waited_for {
-            (self.moved, self.excused) = (now, now);
+            (self.moved, self.rare().excused) = (now, now);
             self.restart_window(now);
         }
-        if let Some(part) = self.part.as_mut().filter(|_| facts.unread) {
-            (part.since, part.before) = (now, self.received);
+        if facts.unread {
+            let received = self.received;
+            // Input that is not read because of a pause has come in time.
+            self.rare().held_input = true;
+            if let Some(part) = &mut self.rare().part {
+                (part.since, part.before) = (now, received);
+            }
         }
-        // Input that is not read because of a pause has come in time.
-        self.heard |= facts.unread;
         self.look(now, facts.unsent);
         let too_slow = self.judge_taking(now, options);
         let over = |since: u64, limit: Duration| now >= since + nanos(limit);
-        let stuck = self.stuck.as_deref().copied();
+        let stuck = self.stuck().copied();
         let write = options.write_timeout.filter(|limit| stuck.is_some_and(|stuck| over(stuck.since, *limit)));
-        if self.over {
+        if self.is_over() {
             return write.map(Expired::Write).or(too_slow);
         }
         if let Some(limit) = options.lifetime.filter(|limit| over(self.opened, *limit)) {
             return Some(Expired::Lifetime(limit));
         }
-        if let Some(limit) = options.first_byte_timeout.filter(|limit| !self.heard && over(self.opened, *limit)) {
+        if let Some(limit) = options.first_byte_timeout.filter(|limit| !self.has_heard() && over(self.opened, *limit)) {
             return Some(Expired::FirstByte(limit));
         }
         if let Some(expired) = write.map(Expired::Write).or(too_slow) {
@@ -252,8 +290,9 @@ impl Guards {
         if let Some(limit) = options.receive_timeout.filter(|limit| over(self.silent_since(), *limit)) {
             return Some(Expired::Receive(limit));
         }
-        let rate = options.min_rate.filter(|rate| over(self.window, rate.window))?;
-        let bytes = self.received - self.window_began_at;
+        let window = self.window();
+        let rate = options.min_rate.filter(|rate| over(window.begin, rate.window))?;
+        let bytes = self.received - window.before;
         self.restart_window(now);
         let slow = (bytes as f64) < rate.bytes_per_second * rate.window.as_secs_f64();
         slow.then_some(Expired::TooSlow { bytes, rate: rate.bytes_per_second, window: rate.window })
@@ -261,14 +300,15 @@ impl Guards {
 
     /// The time since which the peer has sent nothing, by its own fault.
     fn silent_since(&self) -> u64 {
-        self.last_heard.max(self.excused)
+        self.last_heard.max(self.rare.as_ref().map_or(0, |rare| rare.excused))
     }
 
     /// Notes the number of bytes in the kernel's queue. If it shrank since the last look, the peer took some.
     fn look(&mut self, now: u64, unsent: usize) {
-        if let Some(stuck) = self.stuck.as_mut() {
+        let Self { rare, moved, .. } = self;
+        if let Some(stuck) = rare.as_mut().and_then(|rare| rare.stuck.as_mut()) {
             if unsent < stuck.unsent {
-                (stuck.since, self.moved) = (now, now);
+                (stuck.since, *moved) = (now, now);
             }
             (stuck.looked, stuck.unsent) = (now, unsent);
             let owed = stuck.owed.replace(unsent as u64);
@@ -278,7 +318,7 @@ impl Guards {
 
     /// At the end of a window of `min_write_rate`: whether the peer took too little of the waiting output.
     fn judge_taking(&mut self, now: u64, options: &ConnectionOptions) -> Option<Expired> {
-        let (rate, stuck) = options.min_write_rate.zip(self.stuck.as_deref_mut())?;
+        let (rate, stuck) = options.min_write_rate.zip(self.stuck_mut())?;
         let Rate { bytes_per_second, window } = rate;
         if now < stuck.window + nanos(window) {
             return None;

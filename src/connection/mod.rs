@@ -163,6 +163,17 @@ impl From<&Event> for Readiness {
     }
 }
 
+/// The parts that few connections have.
+#[derive(Default)]
+struct Rare {
+    /// Timers that its handler set.
+    timers: Vec<TimerId>,
+    /// The callbacks that have returned and have not ended.
+    waits: Option<Box<Waits>>,
+    /// The reason with which the connection ends right after `on_open`, in [`Phase::Doomed`].
+    early_end: Option<Box<Reason>>,
+}
+
 pub(crate) struct Connection {
     pub transport: Transport,
     pub remote: Arc<Remote>,
@@ -174,15 +185,10 @@ pub(crate) struct Connection {
     /// The rules that cut the input; `None` if the handler reads bytes.
     protocol: Option<Box<dyn Protocol>>,
     pub output: Option<Box<Output>>,
-    /// Timers that its handler set. In a box, since most connections have none.
-    #[allow(clippy::box_collection, reason = "a vector has three words, and an idle connection is to be small")]
-    timers: Option<Box<Vec<TimerId>>>,
-    /// The callbacks that have returned and have not ended. In a box, since most handlers have none.
-    waits: Option<Box<Waits>>,
+    /// In a box, since most connections have none of it, and an idle one is to be small.
+    rare: Option<Box<Rare>>,
     /// The reason with which the connection ends after the remaining input is delivered.
     pub reason: Option<Box<Reason>>,
-    /// The reason with which it ends right after `on_open`, in [`Phase::Doomed`].
-    pub early_end: Option<Box<Reason>>,
     /// The bytes of input when `on_read` was last called.
     offered: u32,
     phase: Phase,
@@ -223,10 +229,8 @@ impl Connection {
             input: Input::default(),
             protocol: None,
             output: None,
-            timers: None,
-            waits: None,
+            rare: None,
             reason: None,
-            early_end: None,
             offered: 0,
             phase: Phase::Accepted,
             peer: Peer::Present,
@@ -480,7 +484,7 @@ impl Connection {
 
     #[inline(always)]
     fn due(&self) -> Option<Due> {
-        match &self.waits {
+        match self.waits() {
             None => self.due_alone(),
             Some(waits) => self.due_beside(waits, || self.due_alone()),
         }
@@ -547,7 +551,7 @@ impl Connection {
 
     /// Notes a timer, which ends with the connection. Timers that are not set any more are forgotten when there are many.
     pub fn add_timer(&mut self, id: TimerId, is_set: impl Fn(TimerId) -> bool) {
-        let timers = self.timers.get_or_insert_default();
+        let timers = &mut self.rare.get_or_insert_default().timers;
         if timers.len() == timers.capacity() {
             timers.retain(|id| is_set(*id));
             timers.shrink_to(2 * timers.len());
@@ -564,10 +568,20 @@ impl Connection {
 
     /// Takes all timers out.
     pub fn take_timers(&mut self) -> Vec<TimerId> {
-        self.timers.take().map_or_else(Vec::new, |timers| *timers)
+        self.rare.as_mut().map_or_else(Vec::new, |rare| std::mem::take(&mut rare.timers))
     }
 
     // ---- ends -----------------------------------------------------------------------------------------------------
+
+    /// Sets the reason with which it ends right after `on_open`; returns an earlier one.
+    pub fn set_early_end(&mut self, reason: Reason) -> Option<Reason> {
+        self.rare.get_or_insert_default().early_end.replace(Box::new(reason)).map(|earlier| *earlier)
+    }
+
+    /// Takes that reason out.
+    pub fn take_early_end(&mut self) -> Option<Reason> {
+        self.rare.as_mut()?.early_end.take().map(|reason| *reason)
+    }
 
     /// The reason for `on_close`: the exception of a callback or an exceeded time limit, else the `given` reason, else
     /// the socket's error. The second value was not reported to the handler, and may hold a value of the layer above.
@@ -589,7 +603,8 @@ impl Connection {
         self.step(phase::Event::HandOver);
         self.places = Places::default();
         (self.news, self.offered) = (!self.input.is_empty(), 0);
-        (self.paused, self.drain_due, self.waits) = (false, false, None);
+        (self.paused, self.drain_due) = (false, false);
+        self.drop_waits();
         if self.has_eof() {
             self.input_end = InputEnd::Seen;
         }

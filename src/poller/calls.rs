@@ -168,8 +168,8 @@ impl State {
     /// Returns `on_open`. An end that was asked for before takes place now, so it follows right after `on_open`.
     fn call_open(&mut self, token: Token) -> Option<Call> {
         let (remote, early_end) =
-            self.with(token, |connection, _| (connection.remote.clone(), connection.early_end.take()))?;
-        match early_end.map(|reason| *reason) {
+            self.with(token, |connection, _| (connection.remote.clone(), connection.take_early_end()))?;
+        match early_end {
             None => {}
             Some(Reason::Orderly) => self.close(token),
             Some(reason) => self.end(token, reason),

@@ -37,7 +37,7 @@ impl State {
             connection.remote.mark_closed();
             connection.step(Event::Close);
             if connection.phase() == Phase::Doomed {
-                connection.early_end = Some(Box::new(Reason::Orderly));
+                connection.set_early_end(Reason::Orderly);
             }
             (connection.phase(), connection.output.is_none())
         });
@@ -123,7 +123,7 @@ impl State {
                 return (connection.phase(), None);
             }
             let untold = match connection.phase() {
-                Phase::Doomed => connection.early_end.replace(Box::new(reason)).map(|earlier| *earlier),
+                Phase::Doomed => connection.set_early_end(reason),
                 Phase::Ended => {
                     let (reason, untold) = connection.take_reason(Some(reason));
                     connection.reason = Some(Box::new(reason));

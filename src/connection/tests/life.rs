@@ -322,3 +322,8 @@ fn a_connection_keeps_its_permit_as_long_as_it_lives() {
     drop(connection);
     assert!(gate.reserve().is_some());
 }
+
+#[test]
+fn an_idle_connection_is_small() {
+    assert!(size_of::<Connection>() <= 216, "{}", size_of::<Connection>());
+}
