@@ -42,7 +42,7 @@ impl Behind {
         let reactor = Handlers::reactor(1).expect("a reactor");
         let ((sender, peers), (teller, told)) = (channel(), channel());
         let factory: Factory = Box::new(move |remote: &Arc<Remote>| {
-            let _ = sender.send(remote.peer.inet());
+            let _ = sender.send(remote.peer().inet());
             Box::new(Reads(teller.clone()))
         });
         let proxies = Some(Trusted::parse([trusted]).expect("an address"));

@@ -184,7 +184,7 @@ impl State {
         }
         self.queues.current = None;
         if self.batch.reports_slow()
-            && let Some(peer) = self.connection(token).map(|connection| connection.remote.peer.clone())
+            && let Some(peer) = self.connection(token).map(|connection| connection.remote.peer())
         {
             self.batch.keep_closed(token, peer);
         }

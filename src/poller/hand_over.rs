@@ -36,7 +36,7 @@ impl State {
         let handed = self.with(renewed, |connection, supplies| {
             let old = connection.remote.clone();
             let is_secure = connection.transport.is_secure();
-            let new = Remote::over(handle, renewed, old.peer.clone(), &connection.options, is_secure);
+            let new = Remote::over(handle, renewed, old.peer(), &connection.options, is_secure);
             connection.hand_over(new.clone(), succession);
             old.hand_over(&new);
             old.leave_all();

@@ -25,7 +25,7 @@ impl State {
     fn peer_of_last(&mut self) -> Option<Peer> {
         let token = self.batch.source()?;
         match self.sources.get(token) {
-            Some(Source::Connection(connection)) => Some(connection.remote.peer.clone()),
+            Some(Source::Connection(connection)) => Some(connection.remote.peer()),
             _ => self.batch.take_closed(token),
         }
     }

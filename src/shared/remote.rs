@@ -3,8 +3,8 @@
 //! Every operation goes through the poller's mailbox, so the order of each calling thread is kept. Nothing here
 //! blocks or touches a socket.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use socket2::SockAddr;
@@ -54,29 +54,53 @@ impl Peer {
     }
 }
 
+/// A [`Peer`] in half as many bytes, for most peers.
+enum Kept {
+    V4(SocketAddrV4),
+    Other(Box<Peer>),
+}
+
+impl Kept {
+    fn new(peer: Peer) -> Self {
+        match peer {
+            Peer::Inet(SocketAddr::V4(address)) => Self::V4(address),
+            other => Self::Other(Box::new(other)),
+        }
+    }
+
+    fn get(&self) -> Peer {
+        match self {
+            Self::V4(address) => Peer::Inet((*address).into()),
+            Self::Other(peer) => Peer::clone(peer),
+        }
+    }
+}
+
 /// The states of a connection as other threads see it: each state allows fewer operations.
 const OPEN: u8 = 0;
 const WRITE_SHUT: u8 = 1;
 const CLOSED: u8 = 2;
+/// It may join no group any more.
+const ENDED: u8 = 3;
 
 /// One connection as other threads see it.
 pub struct Remote {
     pub(crate) location: Location,
-    /// The peer's address.
-    pub peer: Peer,
+    peer: Kept,
     /// Whether TLS protects its bytes from the first one that its handler got: between the client and us, or between
     /// the client and a proxy that we trust.
     pub is_secure: bool,
     /// The limits of waiting input and of waiting output, bytes.
-    max_input: AtomicUsize,
+    max_input: AtomicU32,
     max_output: AtomicUsize,
     /// Bytes in the mailbox.
     posted: AtomicUsize,
     /// Bytes in the output queue, as the poller last reported.
     queued: AtomicUsize,
     state: AtomicU8,
-    /// The groups of the connection; `None` after its end, when it may join no group.
-    groups: Mutex<Option<Vec<Weak<Group>>>>,
+    /// The groups of the connection. In a box, since most connections have none, and an idle one is to be small.
+    #[allow(clippy::box_collection, reason = "a vector has three words")]
+    groups: Mutex<Option<Box<Vec<Weak<Group>>>>>,
 }
 
 impl Remote {
@@ -95,15 +119,20 @@ impl Remote {
         let is_secure = is_secure || peer.proxied().is_some_and(|proxied| proxied.header.tls().is_some());
         Arc::new(Self {
             location: Location::new(handle, token),
-            peer,
+            peer: Kept::new(peer),
             is_secure,
-            max_input: AtomicUsize::new(options.max_input),
+            max_input: AtomicU32::new(options.max_input as u32),
             max_output: AtomicUsize::new(options.max_output),
             posted: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             state: AtomicU8::new(OPEN),
-            groups: Mutex::new(Some(Vec::new())),
+            groups: Mutex::default(),
         })
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> Peer {
+        self.peer.get()
     }
 
     /// Its poller. A connection may move to another one.
@@ -176,11 +205,11 @@ impl Remote {
 
     /// Whether it has ended or is being closed.
     pub fn is_closed(&self) -> bool {
-        self.state.load(Ordering::Acquire) == CLOSED
+        self.state.load(Ordering::Acquire) >= CLOSED
     }
 
     pub(crate) fn mark_closed(&self) {
-        self.state.store(CLOSED, Ordering::Release);
+        self.state.fetch_max(CLOSED, Ordering::AcqRel);
     }
 
     /// Marks the write side as shut down: a later `write` is refused.
@@ -204,7 +233,8 @@ impl Remote {
     /// a message to it is in a mailbox.
     pub(crate) fn depart(&self, to: &Arc<PollerHandle>, token: Token, send: impl FnOnce()) -> bool {
         let groups = self.groups();
-        let departs = groups.as_ref().is_some_and(Vec::is_empty) && self.location.depart(to, token);
+        let is_alone = groups.as_ref().is_none_or(|joined| joined.is_empty());
+        let departs = is_alone && self.location.depart(to, token);
         if departs {
             send();
         }
@@ -214,10 +244,12 @@ impl Remote {
     /// Joins a group by `enter`; returns an error if the connection has ended.
     pub(crate) fn join(&self, group: &Arc<Group>, enter: impl FnOnce() -> bool) -> Result<bool, Error> {
         let mut groups = self.groups();
-        let joined = groups.as_mut().ok_or(Error::Closed)?;
+        if self.state.load(Ordering::Acquire) == ENDED {
+            return Err(Error::Closed);
+        }
         let is_new = enter();
         if is_new {
-            joined.push(Arc::downgrade(group));
+            groups.get_or_insert_default().push(Arc::downgrade(group));
         }
         Ok(is_new)
     }
@@ -231,20 +263,27 @@ impl Remote {
 
     /// Leaves all groups; it can join none afterwards.
     pub(crate) fn leave_all(&self) {
-        let left = self.groups().take();
-        for group in left.iter().flatten().filter_map(Weak::upgrade) {
+        for group in self.end_joining().iter().filter_map(Weak::upgrade) {
             group.forget(self);
         }
     }
 
-    fn groups(&self) -> MutexGuard<'_, Option<Vec<Weak<Group>>>> {
+    /// Takes the groups out. A thread that joins one holds the lock, so it comes before or finds the end.
+    fn end_joining(&self) -> Vec<Weak<Group>> {
+        let mut groups = self.groups();
+        self.state.store(ENDED, Ordering::Release);
+        groups.take().map_or_else(Vec::new, |groups| *groups)
+    }
+
+    #[allow(clippy::box_collection, reason = "as the field")]
+    fn groups(&self) -> MutexGuard<'_, Option<Box<Vec<Weak<Group>>>>> {
         // A panic while the lock is held cannot leave the list half changed.
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The most bytes of input that may wait.
     pub fn max_input(&self) -> usize {
-        self.max_input.load(Ordering::Relaxed)
+        self.max_input.load(Ordering::Relaxed) as usize
     }
 
     /// Bytes of output that wait in memory: those in the mailbox, and those in the queue as of the last report.
@@ -259,7 +298,7 @@ impl Remote {
 
     /// Replaces the limits of waiting input and output.
     pub(crate) fn set_limits(&self, options: &ConnectionOptions) {
-        self.max_input.store(options.max_input, Ordering::Relaxed);
+        self.max_input.store(options.max_input as u32, Ordering::Relaxed);
         self.max_output.store(options.max_output, Ordering::Relaxed);
     }
 

@@ -268,7 +268,7 @@ fn an_old_remote_knows_the_current_token_and_keeps_no_remote_alive() {
     let options = ConnectionOptions::default();
     let named = |n: u64| {
         let first = remote(&options);
-        Remote::new(first.location.shared_poller(), Slot::from_bits(n << 32), first.peer.clone(), &options)
+        Remote::new(first.location.shared_poller(), Slot::from_bits(n << 32), first.peer(), &options)
     };
     let (old, mut current, mut passed) = (named(1), named(1), Vec::new());
     old.hand_over(&current);

@@ -195,13 +195,13 @@ impl Connection {
 
     /// The address of the peer, for the attribute of log records.
     pub fn peer(&self) -> Option<String> {
-        self.remote.get().map(|remote| peer_text(&remote.peer))
+        self.remote.get().map(|remote| peer_text(&remote.peer()))
     }
 
     /// The addresses of the peer and of our own; `None` if one is that of a Unix socket.
     pub fn ends(&self) -> PyResult<Option<(SocketAddr, SocketAddr)>> {
         self.local("proxy_for", |local| {
-            let own = match named_ends(&local.remote.peer) {
+            let own = match named_ends(&local.remote.peer()) {
                 Some((_, Place::Inet(destination))) => Some(*destination),
                 Some((_, Place::Unix(_))) => None,
                 None => match local.socket(Socket::local_addr)? {
@@ -209,7 +209,7 @@ impl Connection {
                     None => Some(LOCAL_IN_TESTS),
                 },
             };
-            Ok(local.remote.peer.inet().zip(own.map(unmapped)))
+            Ok(local.remote.peer().inet().zip(own.map(unmapped)))
         })
     }
 
@@ -968,7 +968,7 @@ impl Connection {
     /// a listener for both versions of IP (``"*:8080"``) is shown as IPv4.
     #[getter]
     fn local_address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if let Some((_, destination)) = named_ends(&self.remote()?.peer) {
+        if let Some((_, destination)) = named_ends(&self.remote()?.peer()) {
             return self.local("local_address", |_| place_object(py, destination));
         }
         self.local("local_address", |local| match local.socket(Socket::local_addr)? {
@@ -1028,7 +1028,7 @@ impl Connection {
     /// Behind a proxy (``proxy_protocol``) both are the client's.
     #[getter]
     fn remote_address(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let peer = &self.remote()?.peer;
+        let peer = &self.remote()?.peer();
         match (named_ends(peer), peer.inet()) {
             (Some((source, _)), _) => place_object(py, source),
             (None, Some(address)) => inet_object(py, &address),
@@ -1040,7 +1040,7 @@ impl Connection {
     /// From any thread, also after the end.
     #[getter]
     fn proxy(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.remote()?.peer.proxied().map(|proxied| proxy_object(py, proxied)).transpose()
+        self.remote()?.peer().proxied().map(|proxied| proxy_object(py, proxied)).transpose()
     }
 
     /// The socket's descriptor, or -1 after the end. The reactor owns it: do not close it.

@@ -31,7 +31,7 @@ impl PyDispatch {
                 self.tables.contexts.forget(remote.token());
                 poller.reject(remote.token());
                 acceptor.note_rejected();
-                let (peer, factory) = (peer_text(&remote.peer), factory.bind(py));
+                let (peer, factory) = (peer_text(&remote.peer()), factory.bind(py));
                 let text = format!("the factory for {peer} {}", text_of(factory));
                 let about = About { peer: Some(peer), callback: Some("factory"), ..About::default() };
                 self.report_about(py, poller, factory, &about, &text, error);

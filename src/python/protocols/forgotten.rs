@@ -66,7 +66,7 @@ impl Forgotten {
         } else {
             "%s dropped the request '%s' of %s without an answer: the peer gets 500"
         };
-        let peer = peer_text(&self.remote.peer);
+        let peer = peer_text(&self.remote.peer());
         let about = About { peer: Some(peer.clone()), ..About::default() };
         log(py, "warning", &about, (text, class, &self.line, peer), None)
     }

@@ -407,7 +407,7 @@ impl Face for Requests {
 /// The place for records of the requests of a connection, if there is an access log.
 fn site_of(poller: &Poller, token: Token) -> Option<Site> {
     let (lane, remote) = (poller.lane(token)?, poller.remote(token)?);
-    let peer = remote.peer.inet().map(|address| (address.ip().to_string(), address.port()));
+    let peer = remote.peer().inet().map(|address| (address.ip().to_string(), address.port()));
     let peer = peer.as_ref().map(|(address, port)| (address.as_str(), *port));
     let tls = poller.tls_facts(token).map(|facts| facts.version);
     Some(Site::new(lane, peer, tls, remote.poller().index))

@@ -128,7 +128,7 @@ fn report(py: Python<'_>, job: &Job, error: &PyErr) {
     }
     let line = job.head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let line: String = line.iter().take(MOST_LINE).map(|byte| char::from(*byte)).collect();
-    let peer = peer_text(&job.exchange.line.remote.peer);
+    let peer = peer_text(&job.exchange.line.remote.peer());
     let about = About { peer: Some(peer.clone()), callback: Some("app"), ..About::default() };
     let text = "the WSGI application failed in the request '%s' of %s";
     let logged = log(py, "error", &about, (text, line, peer), Some(error));
