@@ -119,8 +119,10 @@ pub struct Connection {
     claimed: AtomicBool,
     /// The face of the protocol's class; `None` for messages and bytes.
     face: Option<FaceRef>,
-    /// The framing of messages, and whether `on_messages` takes them; unset for a framing in Python.
-    messages: OnceLock<(Arc<Framing>, bool)>,
+    /// The framing of messages; unset for a framing in Python.
+    framing: OnceLock<Arc<Framing>>,
+    /// Whether `on_messages` takes the messages.
+    in_batches: AtomicBool,
 }
 
 /// The connection on its own poller, on which a method works.
@@ -155,7 +157,8 @@ impl Connection {
     /// Makes the base object of a protocol's handler.
     pub fn with_face(class: &Bound<'_, PyType>, face: Option<FaceRef>) -> PyResult<Self> {
         check_callbacks(class, &CALLBACKS)?;
-        Ok(Self { remote: OnceLock::new(), claimed: AtomicBool::new(false), face, messages: OnceLock::new() })
+        let (claimed, in_batches) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { remote: OnceLock::new(), claimed, face, framing: OnceLock::new(), in_batches })
     }
 
     /// The face of its protocol's class.
@@ -180,12 +183,15 @@ impl Connection {
 
     /// Sets the framing that `send` uses from now on.
     pub fn set_framing(&self, framing: Arc<Framing>, in_batches: bool) {
-        self.messages.get_or_init(|| (framing, in_batches));
+        self.framing.get_or_init(|| {
+            self.in_batches.store(in_batches, Ordering::Release);
+            framing
+        });
     }
 
     /// Whether `on_messages` is called instead of `on_message`.
     pub fn takes_batches(&self) -> bool {
-        self.messages.get().is_some_and(|(_, in_batches)| *in_batches)
+        self.in_batches.load(Ordering::Acquire)
     }
 
     /// The peer's name in log lines.
@@ -696,7 +702,7 @@ impl Connection {
     /// before the opening and after the end.
     fn send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<()> {
         let this = slf.get();
-        if let Some((framing, _)) = this.messages.get() {
+        if let Some(framing) = this.framing.get() {
             return this.send_framed(framing, message);
         }
         let framing = slf.getattr("framing")?;
@@ -715,7 +721,7 @@ impl Connection {
 
     /// ``send`` each of ``messages`` in order, cheaper than by single calls. Messages before a refused one are sent.
     fn send_messages(slf: &Bound<'_, Self>, messages: &Bound<'_, PyAny>) -> PyResult<()> {
-        if let Some((framing, _)) = slf.get().messages.get() {
+        if let Some(framing) = slf.get().framing.get() {
             return slf.get().send_all_framed(framing, messages);
         }
         messages.try_iter()?.try_for_each(|message| Self::send(slf, &message?))
