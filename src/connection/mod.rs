@@ -561,8 +561,8 @@ impl Connection {
 
     /// Forgets the timers that are not set any more.
     pub fn forget_timers(&mut self, is_set: impl Fn(TimerId) -> bool) {
-        if let Some(timers) = &mut self.timers {
-            timers.retain(|id| is_set(*id));
+        if let Some(rare) = &mut self.rare {
+            rare.timers.retain(|id| is_set(*id));
         }
     }
 

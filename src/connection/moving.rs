@@ -13,8 +13,8 @@ impl Connection {
     /// end that has begun.
     pub fn may_move(&self, is_upkeep: impl Fn(TimerId) -> bool) -> bool {
         let placed = self.permit.as_ref().is_some_and(|permit| permit.moves());
-        let is_free =
-            self.waits.is_none() && self.timers.iter().flat_map(|timers| timers.iter()).all(|timer| is_upkeep(*timer));
+        let mut timers = self.rare.iter().flat_map(|rare| rare.timers.iter());
+        let is_free = self.waits().is_none() && timers.all(|timer| is_upkeep(*timer));
         let goes_on = self.phase == Phase::Open && self.reason.is_none() && !self.stopping_due && !self.draining;
         let is_whole = self.input_end == InputEnd::None && self.output_end == OutputEnd::Open && !self.cut;
         let flows = self.peer == Peer::Present && !self.over_high && !self.paused && !self.transport.is_upgrading();
