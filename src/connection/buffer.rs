@@ -233,16 +233,23 @@ impl Output {
     /// Appends a copy of `data`.
     #[inline]
     pub fn push_copy(&mut self, data: &[u8], pool: &mut Pool) {
-        self.memory += data.len();
+        self.push_copies([data], pool);
+    }
+
+    /// Appends a copy of each part.
+    #[inline]
+    pub fn push_copies<const N: usize>(&mut self, parts: [&[u8]; N], pool: &mut Pool) {
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        self.memory += len;
         if let Some(Chunk::Own { bytes, .. }) = self.chunks.back_mut()
-            && bytes.len() + data.len() <= CHUNK
+            && bytes.len() + len <= CHUNK
         {
-            bytes.extend_from_slice(data);
+            parts.iter().for_each(|part| bytes.extend_from_slice(part));
             return;
         }
-        if !data.is_empty() {
+        if len > 0 {
             let mut bytes = pool.take_buffer();
-            bytes.extend_from_slice(data);
+            parts.iter().for_each(|part| bytes.extend_from_slice(part));
             self.chunks.push_back(Chunk::Own { bytes, start: 0 });
         }
     }
@@ -617,6 +624,23 @@ mod tests {
         pool.buffers.clear();
         output.sent(3 * CHUNK + 31, &mut pool);
         assert_eq!((pool.buffers.len(), pool.take_released().len(), output.memory()), (2, 1, 0));
+    }
+
+    #[test]
+    fn parts_lie_in_one_chunk_behind_the_bytes_before_them() {
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        output.push_copies([b"", b"", b""], &mut pool);
+        assert_eq!(chunks(&output), [0; 0]);
+        output.push_copies([b"head", b"body", b""], &mut pool);
+        output.push_copies([b"", b"more", b"tail"], &mut pool);
+        assert_eq!((chunks(&output), output.memory()), (vec![16], 16));
+        output.push_copies([b"x", &[7; CHUNK - 17], b"y"], &mut pool);
+        assert_eq!(chunks(&output), [16, CHUNK - 15], "a chunk grows to its limit and not beyond");
+        let sent = output.with_head(&mut pool, |head| match head {
+            Head::Bytes(slices) => slices[0].to_vec(),
+            Head::File(_) => panic!("there is no file"),
+        });
+        assert_eq!(sent.as_deref(), Some(&b"headbodymoretail"[..]));
     }
 
     #[test]

@@ -27,6 +27,12 @@ impl Connection {
         }
     }
 
+    /// Queues a copy of each part, as [`Self::push`] does with one.
+    #[inline(always)]
+    pub fn push_copies<const N: usize>(&mut self, parts: [&[u8]; N], pool: &mut Pool) {
+        self.output.get_or_insert_with(|| pool.take()).push_copies(parts, pool);
+    }
+
     /// Notes that the write side is to be shut down when the output is sent.
     pub fn end_output(&mut self) {
         if self.output_end == OutputEnd::Open {

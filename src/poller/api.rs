@@ -164,6 +164,11 @@ impl Poller {
         self.state.borrow_mut().write(token, data)
     }
 
+    /// Queues a copy of each part. They count as a single write.
+    pub fn write_copies(&self, token: Token, parts: [&[u8]; 3]) -> Result<(), Error> {
+        self.state.borrow_mut().write_copies(token, parts)
+    }
+
     /// The progress of the output of a connection that has not ended.
     pub fn progress(&self, token: Token) -> Option<Progress> {
         self.look(token, Connection::progress)

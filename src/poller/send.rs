@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::deadlines::set_guard;
 use super::state::{Source, State};
 use super::token::mio_token;
+use crate::connection::buffer::Pool;
 use crate::connection::phase::Phase;
 use crate::connection::{Connection, Flushed};
 use crate::data::{Data, Payload};
@@ -129,31 +130,14 @@ impl State {
         }
     }
 
-    /// Queues output. Like [`Self::write_parts`] for a single part, the most frequent case.
+    /// Queues output.
     pub(super) fn write(&mut self, token: Token, data: Data<'_>) -> Result<(), Error> {
-        let (supplies, connection) = match self.sources.get_mut(token) {
-            Some(Source::Connection(connection)) if connection.is_open() && connection.takes_output() => {
-                (&mut self.supplies, connection)
-            }
-            _ => {
-                self.supplies.pool.refuse(data);
-                return Err(Error::Closed);
-            }
-        };
-        if connection.cannot_write() {
-            supplies.pool.refuse(data);
-            return Ok(());
-        }
-        let before = connection.queued_or_posted();
-        connection.push(data, &mut supplies.pool);
-        let queued = Queued::of(connection, before);
-        self.queues.place(token, connection);
-        match queued {
-            Queued::Low => {}
-            Queued::High => self.flush_above_high_water(token),
-            Queued::TooMuch => self.overflow(token),
-        }
-        Ok(())
+        self.queue(token, data, |data, connection, pool| connection.push(data, pool), |data, pool| pool.refuse(data))
+    }
+
+    /// Queues a copy of each part. They count as a single write.
+    pub(super) fn write_copies(&mut self, token: Token, parts: [&[u8]; 3]) -> Result<(), Error> {
+        self.queue(token, parts, |parts, connection, pool| connection.push_copies(parts, pool), |_, _| {})
     }
 
     /// Queues several parts. They count as a single write, which always fits if the queue is empty.
@@ -162,35 +146,48 @@ impl State {
         token: Token,
         parts: impl IntoIterator<Item = Data<'a>>,
     ) -> Result<(), Error> {
-        let mut parts = parts.into_iter();
-        let queued = self.with_open(token, |connection, supplies| {
-            if !connection.takes_output() {
-                return None;
+        self.queue(
+            token,
+            parts,
+            |parts, connection, pool| parts.into_iter().for_each(|part| connection.push(part, pool)),
+            |parts, pool| parts.into_iter().for_each(|part| pool.refuse(part)),
+        )
+    }
+
+    /// Has `push` queue output, as a single write. If the connection takes none, `refuse` gets it instead: the owner of held
+    /// bytes can be dropped only by the dispatch.
+    #[inline(always)]
+    fn queue<T>(
+        &mut self,
+        token: Token,
+        output: T,
+        push: impl FnOnce(T, &mut Connection, &mut Pool),
+        refuse: impl FnOnce(T, &mut Pool),
+    ) -> Result<(), Error> {
+        let (supplies, connection) = match self.sources.get_mut(token) {
+            Some(Source::Connection(connection)) if connection.is_open() && connection.takes_output() => {
+                (&mut self.supplies, connection)
             }
-            if connection.cannot_write() {
-                // The peer is gone; `on_close` reports that after the input is delivered.
-                return Some(Queued::Low);
+            _ => {
+                refuse(output, &mut self.supplies.pool);
+                return Err(Error::Closed);
             }
-            let before = connection.queued_or_posted();
-            for part in parts.by_ref() {
-                connection.push(part, &mut supplies.pool);
-            }
-            Some(Queued::of(connection, before))
-        });
-        // Only a refused write leaves parts over.
-        self.refuse(parts);
-        match queued.flatten() {
-            Some(Queued::Low) => Ok(()),
-            Some(Queued::High) => {
-                self.flush_above_high_water(token);
-                Ok(())
-            }
-            Some(Queued::TooMuch) => {
-                self.overflow(token);
-                Ok(())
-            }
-            None => Err(Error::Closed),
+        };
+        if connection.cannot_write() {
+            // The peer is gone; `on_close` reports that after the input is delivered.
+            refuse(output, &mut supplies.pool);
+            return Ok(());
         }
+        let before = connection.queued_or_posted();
+        push(output, connection, &mut supplies.pool);
+        let queued = Queued::of(connection, before);
+        self.queues.place(token, connection);
+        match queued {
+            Queued::Low => {}
+            Queued::High => self.flush_above_high_water(token),
+            Queued::TooMuch => self.overflow(token),
+        }
+        Ok(())
     }
 
     /// Queues a message for the members of a group on this poller. It is sent when the batch is over.
@@ -221,13 +218,6 @@ impl State {
         self.handle.counters.group_skipped.add(skipped);
         for token in behind {
             self.overflow(token);
-        }
-    }
-
-    /// Keeps refused parts for the dispatch, because their owner can be dropped only there.
-    fn refuse<'a>(&mut self, parts: impl Iterator<Item = Data<'a>>) {
-        for part in parts {
-            self.supplies.pool.refuse(part);
         }
     }
 

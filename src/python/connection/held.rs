@@ -1,4 +1,4 @@
-//! `bytes` objects that are sent without a copy, and small ones that are gathered into one.
+//! `bytes` objects that are sent without a copy.
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -34,16 +34,4 @@ impl Held for HeldBytes {
 /// The `bytes` object, if holding it is cheaper than copying.
 pub fn held<'a, 'py>(data: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyBytes>> {
     data.cast_exact::<PyBytes>().ok().filter(|bytes| bytes.as_bytes().len() >= HELD_FROM)
-}
-
-/// Copies all parts into `space`, if they fit.
-pub fn gather<'a>(space: &'a mut [u8], parts: [&[u8]; 3]) -> Option<&'a [u8]> {
-    let len = parts.iter().map(|part| part.len()).sum();
-    let mut rest = space.get_mut(..len)?;
-    for part in parts {
-        let (here, behind) = rest.split_at_mut(part.len());
-        here.copy_from_slice(part);
-        rest = behind;
-    }
-    Some(&space[..len])
 }

@@ -18,7 +18,7 @@ pub mod stop_report;
 pub mod testing;
 pub mod timer;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,7 @@ use crate::protocols::framing::Framing;
 use crate::proxy::Place;
 use crate::python::asyncio::bridge::is_coroutine;
 use crate::python::callbacks::{CALLBACKS, check_callbacks, check_coroutines, goes_on, is_inherited_from};
-use held::{HeldBytes, gather, held};
+use held::{HeldBytes, held};
 use timer::Timer;
 
 use crate::python::contexts::Later;
@@ -64,12 +64,6 @@ use crate::system::fork;
 
 /// From this size on there may be no memory for a copy of the data.
 const LARGE: usize = 64 * 1024;
-
-/// Up to this size a message is joined with its frame into one write.
-const SMALL_FRAME: usize = 512;
-
-/// Up to this size less memory is cleared for that. Most messages of games and devices are that small.
-const TINY_FRAME: usize = 128;
 
 /// The local address of a connection in a test: an address for documentation (RFC 5737).
 const LOCAL_IN_TESTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 80);
@@ -145,6 +139,15 @@ impl Local<'_> {
     fn set(&self, what: &str, set: impl FnOnce(SockRef<'_>) -> std::io::Result<()>) -> PyResult<()> {
         let done = self.socket(|socket| set(SockRef::from(socket)))?;
         Ok(done.unwrap_or(Ok(())).map_err(Error::io(format!("cannot set {what}")))?)
+    }
+}
+
+/// The error of a connection that this process cannot use.
+#[cold]
+fn no_remote(remote: Option<&Arc<Remote>>) -> PyErr {
+    match remote.map(|remote| fork::check(remote.poller().birth, "connection")) {
+        Some(Err(error)) => error.into(),
+        _ => ConnectionClosed::new_err("the connection is not open yet"),
     }
 }
 
@@ -225,10 +228,12 @@ impl Connection {
     }
 
     /// The connection that it serves. Returns an error before `on_open`, and in a forked child.
+    #[inline]
     pub fn remote(&self) -> PyResult<&Arc<Remote>> {
-        let remote = self.remote.get().ok_or_else(|| ConnectionClosed::new_err("the connection is not open yet"))?;
-        fork::check(remote.poller().birth, "connection")?;
-        Ok(remote)
+        match self.remote.get() {
+            Some(remote) if !fork::is_foreign(remote.poller().birth) => Ok(remote),
+            other => Err(no_remote(other)),
+        }
     }
 
     /// Calls `work` with the connection, on its poller's thread only.
@@ -303,11 +308,21 @@ impl Connection {
         })
     }
 
+    /// Has `write` queue output on the poller's thread. Any other thread posts the `payload`.
+    #[inline]
+    fn put(
+        &self,
+        payload: impl FnOnce() -> Payload,
+        write: impl FnOnce(&Poller, Token) -> Result<(), Error>,
+    ) -> PyResult<()> {
+        let remote = self.remote()?;
+        let written = with_poller_of(remote, |poller, _| write(poller, remote.token()));
+        Ok(written.unwrap_or_else(|| remote.write(payload()))?)
+    }
+
     fn write_held(&self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
         let held = || Box::new(HeldBytes::new(data));
-        let remote = self.remote()?;
-        let written = with_poller_of(remote, |poller, _| poller.write(remote.token(), Data::Held(held())));
-        Ok(written.unwrap_or_else(|| remote.write(Payload::Held(held())))?)
+        self.put(|| Payload::Held(held()), |poller, token| poller.write(token, Data::Held(held())))
     }
 
     /// Writes a message with its frame.
@@ -326,42 +341,23 @@ impl Connection {
         tail: &[u8],
         held: Option<&Bound<'_, PyBytes>>,
     ) -> PyResult<()> {
-        let remote = self.remote()?;
-        let parts = [head, data, tail];
-        if let Some(frame) = gather(&mut [0; TINY_FRAME], parts) {
-            return self.write_copied(frame);
-        }
-        if let Some(frame) = gather(&mut [0; SMALL_FRAME], parts) {
-            return self.write_copied(frame);
-        }
-        let written = with_poller_of(remote, |poller, _| {
-            let body = held.map_or(Data::Bytes(data), |bytes| Data::Held(Box::new(HeldBytes::new(bytes))));
-            poller.write_parts(remote.token(), [Data::Bytes(head), body, Data::Bytes(tail)])
-        });
         let whole = || Payload::Copied([head, data, tail].concat());
-        Ok(written.unwrap_or_else(|| remote.write(whole()))?)
+        self.put(whole, |poller, token| match held {
+            None => poller.write_copies(token, [head, data, tail]),
+            Some(bytes) => {
+                let body = Data::Held(Box::new(HeldBytes::new(bytes)));
+                poller.write_parts(token, [Data::Bytes(head), body, Data::Bytes(tail)])
+            }
+        })
     }
 
     /// Writes messages as `send_framed` does, and joins small ones. Messages before a refused one are sent.
     fn send_all_framed(&self, framing: &Framing, messages: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut frames = FRAMES.take();
         frames.clear();
-        let mut push = |message: &Bound<'_, PyAny>| {
-            if held(message).is_some() {
-                self.write_copied(&frames)?;
-                frames.clear();
-                return self.send_framed(framing, message);
-            }
-            bytes_of(message, |data| Ok(framing.append(data, &mut frames)?))?;
-            if frames.len() >= MOST_TOGETHER {
-                self.write_copied(&frames)?;
-                frames.clear();
-            }
-            Ok(())
-        };
         let result = match messages.cast_exact::<PyList>() {
-            Ok(list) => list.iter().try_for_each(|message| push(&message)),
-            Err(_) => messages.try_iter()?.try_for_each(|message| push(&message?)),
+            Ok(list) => list.iter().try_for_each(|message| self.join_framed(framing, &message, &mut frames)),
+            Err(_) => messages.try_iter()?.try_for_each(|message| self.join_framed(framing, &message?, &mut frames)),
         };
         self.write_copied(&frames)?;
         if frames.capacity() <= MOST_KEPT {
@@ -370,16 +366,32 @@ impl Connection {
         result
     }
 
-    pub fn write_copied(&self, data: &[u8]) -> PyResult<()> {
-        let remote = self.remote()?;
-        if data.len() > LARGE {
-            let mut data = Some(copied(data)?);
-            let mut take = || data.take().unwrap_or_default();
-            let written = with_poller_of(remote, |poller, _| poller.write(remote.token(), Data::Own(take())));
-            return Ok(written.unwrap_or_else(|| remote.write(Payload::Copied(take())))?);
+    /// Appends a message with its frame to `frames`, which are written first if they are many, or the message is large.
+    #[inline(always)]
+    fn join_framed(&self, framing: &Framing, message: &Bound<'_, PyAny>, frames: &mut Vec<u8>) -> PyResult<()> {
+        let is_held = held(message).is_some();
+        if is_held || frames.len() >= MOST_TOGETHER {
+            self.write_copied(frames)?;
+            frames.clear();
         }
-        let written = with_poller_of(remote, |poller, _| poller.write(remote.token(), Data::Bytes(data)));
-        Ok(written.unwrap_or_else(|| remote.write(Payload::Copied(data.to_vec())))?)
+        if is_held {
+            return self.send_framed(framing, message);
+        }
+        bytes_of(message, |data| Ok(framing.append(data, frames)?))
+    }
+
+    pub fn write_copied(&self, data: &[u8]) -> PyResult<()> {
+        if data.len() > LARGE {
+            return self.write_large(data);
+        }
+        self.put(|| Payload::Copied(data.to_vec()), |poller, token| poller.write(token, Data::Bytes(data)))
+    }
+
+    #[inline(never)]
+    fn write_large(&self, data: &[u8]) -> PyResult<()> {
+        self.remote()?;
+        let copy = Cell::new(copied(data)?);
+        self.put(|| Payload::Copied(copy.take()), |poller, token| poller.write(token, Data::Own(copy.take())))
     }
 }
 

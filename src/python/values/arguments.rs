@@ -132,10 +132,16 @@ pub fn exception(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Optio
 }
 
 /// Calls `use_it` with the bytes of a bytes-like object.
+#[inline]
 pub fn bytes_of<R>(data: &Bound<'_, PyAny>, use_it: impl FnOnce(&[u8]) -> PyResult<R>) -> PyResult<R> {
-    if let Ok(bytes) = data.cast_exact::<PyBytes>() {
-        return use_it(bytes.as_bytes());
+    match data.cast_exact::<PyBytes>() {
+        Ok(bytes) => use_it(bytes.as_bytes()),
+        Err(_) => bytes_in(data, use_it),
     }
+}
+
+#[inline(never)]
+fn bytes_in<R>(data: &Bound<'_, PyAny>, use_it: impl FnOnce(&[u8]) -> PyResult<R>) -> PyResult<R> {
     let buffer = PyUntypedBuffer::get(data)
         .map_err(|_| PyTypeError::new_err(format!("data must be a bytes-like object, not {}", type_name(data))))?;
     if !buffer.is_c_contiguous() {
