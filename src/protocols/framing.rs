@@ -165,6 +165,7 @@ impl Framing {
     }
 
     /// The first frame of `input`; its first `looked` bytes were searched before without success.
+    #[inline(always)]
     fn first(&self, input: &[u8], looked: usize) -> Result<Option<Frame>, FramingError> {
         let (width, size) = match &self.kind {
             Kind::Delimited(delimiter) => return self.first_delimited(delimiter, input, looked),
@@ -174,9 +175,10 @@ impl Framing {
                 None => return Ok(None),
             },
         };
-        let too_long = || FramingError::TooLong { size, limit: self.max_size };
-        let message = usize::try_from(size).ok().filter(|size| *size <= self.max_size).ok_or_else(too_long)?;
-        let end = width + message;
+        if size > self.max_size as u64 {
+            return Err(FramingError::TooLong { size, limit: self.max_size });
+        }
+        let end = width + size as usize;
         Ok((input.len() >= end).then_some(Frame { message: width..end, end }))
     }
 
@@ -210,6 +212,7 @@ impl Framing {
     }
 
     /// Appends `message` to `out`, with its head and its delimiter.
+    #[inline(always)]
     pub fn append(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), FramingError> {
         let (head, tail) = self.wrap(message)?;
         out.reserve(head.bytes.len() + message.len() + tail.len());
@@ -225,27 +228,44 @@ impl Framing {
     }
 
     /// The bytes before and after `message` in the stream.
+    #[inline(always)]
     pub fn wrap(&self, message: &[u8]) -> Result<(Head, &[u8]), FramingError> {
         let size = message.len();
         if size > self.max_size {
             return Err(FramingError::TooLong { size: size as u64, limit: self.max_size });
         }
         match &self.kind {
-            Kind::Prefixed(length) => Ok((head_of(*length, size as u64)?, &[])),
-            Kind::Delimited(delimiter) if ends_early(delimiter, message) => {
-                let needle = delimiter.needle().escape_ascii();
-                Err(FramingError::Unfit(format!("the message would end at the delimiter b'{needle}' in it")))
-            }
+            Kind::Prefixed(length) => match head_of(*length, size as u64) {
+                Some(head) => Ok((head, &[])),
+                None => Err(self.unfit(size)),
+            },
+            Kind::Delimited(delimiter) if ends_early(delimiter, message) => Err(self.unfit(size)),
             Kind::Delimited(delimiter) => Ok((Head::default(), delimiter.needle())),
-            Kind::Fixed if size < self.max_size => {
-                Err(FramingError::Unfit(format!("a message must have exactly {} bytes, not {size}", self.max_size)))
-            }
+            Kind::Fixed if size < self.max_size => Err(self.unfit(size)),
             Kind::Fixed => Ok((Head::default(), &[])),
         }
+    }
+
+    /// The error of a message of this size that the peer would read as something else.
+    #[cold]
+    fn unfit(&self, size: usize) -> FramingError {
+        FramingError::Unfit(match &self.kind {
+            Kind::Prefixed(Length::Fixed { width, .. }) => {
+                format!("a message of {size} bytes: its length does not fit into {width} bytes")
+            }
+            Kind::Delimited(delimiter) => {
+                format!("the message would end at the delimiter b'{}' in it", delimiter.needle().escape_ascii())
+            }
+            // A varint has room for any length.
+            Kind::Fixed | Kind::Prefixed(Length::Varint) => {
+                format!("a message must have exactly {} bytes, not {size}", self.max_size)
+            }
+        })
     }
 }
 
 /// The width of the length at the beginning of `input`, and the number of bytes that follow it.
+#[inline(always)]
 fn length_of(length: Length, input: &[u8]) -> Result<Option<(usize, u64)>, FramingError> {
     match length {
         Length::Varint => varint_of(input),
@@ -263,6 +283,7 @@ fn length_of(length: Length, input: &[u8]) -> Result<Option<(usize, u64)>, Frami
 
 /// The number in `bytes`, 1 to 8 bytes long. `chunk` is the eight bytes that begin with them, if the input holds so
 /// many.
+#[inline]
 fn number_in(bytes: &[u8], chunk: Option<&[u8; 8]>, little: bool) -> u64 {
     let unused = 64 - 8 * bytes.len();
     match chunk {
@@ -290,23 +311,24 @@ fn varint_of(input: &[u8]) -> Result<Option<(usize, u64)>, FramingError> {
     Ok(None)
 }
 
-fn head_of(length: Length, size: u64) -> Result<Head, FramingError> {
-    let Length::Fixed { width, little, includes_itself } = length else { return Ok(Head::varint(size)) };
+/// The head of a message of that size; `None` if its length has no room there.
+#[inline(always)]
+fn head_of(length: Length, size: u64) -> Option<Head> {
+    let Length::Fixed { width, little, includes_itself } = length else { return Some(Head::varint(size)) };
     let value = size + if includes_itself { width as u64 } else { 0 };
-    if width < 8 && value >> (8 * width) > 0 {
-        let text = format!("a message of {size} bytes: its length does not fit into {width} bytes");
-        return Err(FramingError::Unfit(text));
-    }
-    let bytes = if little { value.to_le_bytes() } else { (value << (64 - 8 * width)).to_be_bytes() };
-    Ok(Head::of(bytes, width))
+    let unused = 64 - 8 * width;
+    let aligned = value << unused;
+    let bytes = if little { value.to_le_bytes() } else { aligned.to_be_bytes() };
+    (aligned >> unused == value).then(|| Head::of(bytes, width))
 }
 
 /// Whether the peer would find the delimiter before the end of `message`: it lies in the message, or begins in it.
+#[inline(never)]
 fn ends_early(delimiter: &Finder<'_>, message: &[u8]) -> bool {
     let needle = delimiter.needle();
     let seam = message.len().saturating_sub(needle.len() - 1);
-    let behind = [&message[seam..], needle].concat();
-    delimiter.find(message).is_some() || delimiter.find(&behind) != Some(message.len() - seam)
+    let begins_in_it = || delimiter.find(&[&message[seam..], needle].concat()) != Some(message.len() - seam);
+    delimiter.find(message).is_some() || (needle.len() > 1 && begins_in_it())
 }
 
 impl From<&FramingError> for Violation {
@@ -336,17 +358,31 @@ impl Frames {
     /// Hands the next message to `show`, if a whole one is there, and removes it from the input.
     #[inline]
     pub fn take<R>(&mut self, wire: &mut dyn Wire, show: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        let frame = self.next.take()?;
-        self.looked = 0;
-        let (taken, rest) = wire.input().split_at(frame.end);
-        let value = show(&taken[frame.message]);
-        self.find(rest);
-        wire.consume(frame.end);
-        Some(value)
+        let (mut show, mut value) = (Some(show), None);
+        self.take_each(wire, |message| {
+            value = show.take().map(|show| show(message));
+            false
+        });
+        value
+    }
+
+    /// Hands the messages that are there to `show`, one after the other, until it returns `false`, and removes them from
+    /// the input.
+    #[inline]
+    pub fn take_each(&mut self, wire: &mut dyn Wire, mut show: impl FnMut(&[u8]) -> bool) {
+        let (input, mut at, mut goes_on) = (&*wire.input(), 0, true);
+        while goes_on && let Some(frame) = self.next.take() {
+            let (taken, rest) = input[at..].split_at(frame.end);
+            goes_on = show(&taken[frame.message]);
+            self.looked = 0;
+            self.find(rest);
+            at += frame.end;
+        }
+        wire.consume(at);
     }
 
     /// Searches all the input for the next message.
-    #[inline]
+    #[inline(always)]
     fn find(&mut self, input: &[u8]) {
         if self.next.is_some() || self.error.is_some() {
             return;
@@ -432,6 +468,24 @@ mod tests {
         .prop_map(|framing| framing.expect("it is valid"))
     }
 
+    /// The messages of a stream that arrives in the given pieces. Those of a piece are taken in groups of `most`.
+    fn cut_in_groups(framing: &Arc<Framing>, pieces: &[&[u8]], most: usize) -> Vec<Vec<u8>> {
+        let (mut frames, mut wire, mut messages) = (Frames::new(framing.clone()), FakeWire::default(), Vec::new());
+        for piece in pieces {
+            wire.receive(&mut frames, piece);
+            let mut before = usize::MAX;
+            while before != messages.len() {
+                before = messages.len();
+                frames.take_each(&mut wire, |message| {
+                    messages.push(message.to_vec());
+                    messages.len() < before + most
+                });
+                assert!(messages.len() <= before + most);
+            }
+        }
+        messages
+    }
+
     /// The messages of a stream that arrives in the given pieces.
     fn cut(framing: &Arc<Framing>, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Option<FramingError>) {
         let (mut frames, mut wire, mut messages) = (Frames::new(framing.clone()), FakeWire::default(), Vec::new());
@@ -478,6 +532,15 @@ mod tests {
             let framing = Arc::new(framing);
             let bytes: Vec<&[u8]> = stream.chunks(1).collect();
             prop_assert_eq!(cut(&framing, &bytes), cut(&framing, &[&stream]));
+        }
+
+        #[test]
+        fn messages_that_are_taken_in_groups_are_those_that_are_taken_one_by_one(
+            framing in framings(), stream in prop::collection::vec(0..4_u8, 0..200), at in 0..200_usize, most in 1..5_usize,
+        ) {
+            let framing = Arc::new(framing);
+            let (left, right) = stream.split_at(at.min(stream.len()));
+            prop_assert_eq!(cut_in_groups(&framing, &[left, right], most), cut(&framing, &[left, right]).0);
         }
 
         #[test]

@@ -186,36 +186,57 @@ impl Face for Messages {
     ) -> Option<Called<'a, 'py>> {
         let py = handler.py();
         contexts.enter(py, token);
-        // Making bytes runs no Python code, so the input may stay borrowed. Making a list may run some, by a garbage
-        // collection.
-        if handler.cast::<Connection>().is_ok_and(|connection| connection.get().takes_batches()) {
-            let messages = poller.with::<Frames, _>(token, |frames, wire| {
-                let mut messages = Vec::with_capacity(USUAL_BATCH);
-                let mut failed = None;
-                while let Some(message) = frames.take(wire, |message| or_keep(bytes_object(py, message), &mut failed)) {
-                    match message {
-                        Some(message) => messages.push(message),
-                        None => break,
-                    }
-                }
-                failed.map_or(Ok(messages), PyResult::Err)
-            });
-            let messages = messages.filter(|messages| !messages.as_ref().is_ok_and(Vec::is_empty))?;
-            let name = &names.on_messages;
-            let messages = messages.and_then(|messages| PyList::new(py, messages));
-            let answer = messages.and_then(|messages| handler.call_method1(name, (messages,)));
-            return Some(Called { name, answer, about: None, holds: true });
+        let in_batches = handler.cast::<Connection>().is_ok_and(|connection| connection.get().takes_batches());
+        if in_batches {
+            call_with_all(poller, names, token, handler)
+        } else {
+            call_with_next(poller, names, token, handler)
         }
-        let mut failed = None;
-        let made = |message: &[u8]| or_keep(bytes_object(py, message), &mut failed);
-        let message = poller.with(token, |frames: &mut Frames, wire| frames.take(wire, made))??;
-        let name = &names.on_message;
-        let answer = match message {
-            Some(message) => handler.call_method1(name.bind(py), (message,)),
-            None => Err(failed?),
-        };
-        Some(Called { name, answer, about: None, holds: true })
     }
+}
+
+fn call_with_next<'a, 'py>(
+    poller: &Poller,
+    names: &'a Names,
+    token: Token,
+    handler: &Bound<'py, PyAny>,
+) -> Option<Called<'a, 'py>> {
+    let py = handler.py();
+    let mut failed = None;
+    // Making bytes runs no Python code, so the input may stay borrowed.
+    let made = |message: &[u8]| or_keep(bytes_object(py, message), &mut failed);
+    let message = poller.with(token, |frames: &mut Frames, wire| frames.take(wire, made))??;
+    let name = &names.on_message;
+    let answer = match message {
+        Some(message) => handler.call_method1(name.bind(py), (message,)),
+        None => Err(failed?),
+    };
+    Some(Called { name, answer, about: None, holds: true })
+}
+
+fn call_with_all<'a, 'py>(
+    poller: &Poller,
+    names: &'a Names,
+    token: Token,
+    handler: &Bound<'py, PyAny>,
+) -> Option<Called<'a, 'py>> {
+    let py = handler.py();
+    let (mut messages, mut failed) = (Vec::with_capacity(USUAL_BATCH), None);
+    // As above. Making a list may run some, by a garbage collection.
+    poller.with(token, |frames: &mut Frames, wire| {
+        frames.take_each(wire, |message| {
+            let made = or_keep(bytes_object(py, message), &mut failed);
+            made.map(|message| messages.push(message)).is_some()
+        });
+    })?;
+    let messages = match failed {
+        None if messages.is_empty() => return None,
+        None => PyList::new(py, messages),
+        Some(error) => Err(error),
+    };
+    let name = &names.on_messages;
+    let answer = messages.and_then(|messages| handler.call_method1(name, (messages,)));
+    Some(Called { name, answer, about: None, holds: true })
 }
 
 /// The framing that a handler wants.
