@@ -482,6 +482,19 @@ impl Connection {
         Some(due)
     }
 
+    /// As [`Self::settle_callback`] and [`Self::take_due`], if the protocol has another part after the one that the handler has
+    /// just got, and nothing else is due. Otherwise nothing changes.
+    #[inline]
+    pub fn take_news(&mut self) -> bool {
+        let len = self.input.len();
+        // A part that took nothing from the input may be a broken rule.
+        let has_news = self.protocol.is_some() && len < self.offered as usize && self.due() == Some(Due::Read);
+        if has_news {
+            self.offered = len as u32;
+        }
+        has_news
+    }
+
     #[inline(always)]
     fn due(&self) -> Option<Due> {
         match self.waits() {

@@ -94,6 +94,7 @@ impl Batch {
 
     /// Notes that the dispatch asks for a call, so the call before it is over; that one may have been long. `is_over` if
     /// the batch's time or size is used up.
+    #[inline(always)]
     pub fn clock_in(&mut self, now: u64, counters: &Counters, measures: Option<&Measures>) -> Clocked {
         let mut long = None;
         if self.began.is_none() {
@@ -104,10 +105,17 @@ impl Batch {
         if let Some(measures) = measures {
             self.measure(now, measures);
         }
+        let is_over = self.ends_at(now);
         self.calls += 1;
         self.latest = now;
-        let began = *self.began.get_or_insert(now);
-        Clocked { is_over: now - began > self.most_time || self.is_full(), slow: long }
+        self.began.get_or_insert(now);
+        Clocked { is_over, slow: long }
+    }
+
+    /// Whether the batch has no time or no room for another call.
+    #[inline(always)]
+    pub fn ends_at(&self, now: u64) -> bool {
+        now - self.began.unwrap_or(now) > self.most_time || self.calls >= self.most_calls
     }
 
     /// Counts a callback that took so many nanoseconds; returns them if it is to be reported.

@@ -42,6 +42,15 @@ impl State {
         }
     }
 
+    /// The callback for the next part of the protocol, if that is due on the connection whose turn it is.
+    pub(super) fn next_news(&mut self, token: Token) -> Option<&'static &'static str> {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
+        if self.queues.current == Some(token) && connection.take_news() {
+            return connection.protocol().map(|protocol| protocol.callback());
+        }
+        None
+    }
+
     fn next_turn(&mut self) -> Option<Call> {
         while !self.batch.is_full() {
             if let Some((token, mark)) = self.queues.passed.pop_front() {

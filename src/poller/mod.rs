@@ -334,11 +334,8 @@ impl Poller {
         }
         let now = self.clock.now();
         let state = &mut *self.state.borrow_mut();
-        let clocked = state.batch.clock_in(now, &self.handle.counters, self.handle.measures.as_deref());
-        if let Some(took) = clocked.slow {
-            state.note_slow(took, now);
-        }
-        let call = state.next_call(clocked.is_over);
+        let is_over = self.clock_in(state, now);
+        let call = state.next_call(is_over);
         match &call {
             Some(call) => {
                 state.batch.note_call(&self.handle.counters);
@@ -354,6 +351,34 @@ impl Poller {
             }
         }
         call
+    }
+
+    /// Whether the next call is [`Call::News`] again, for the connection of the last one. If so, the caller makes it, without
+    /// [`Self::next_call`]. So a dispatch finds the handler of many messages once.
+    pub fn has_more_news(&self, token: Token) -> bool {
+        if fork::is_foreign(self.handle.birth) {
+            return false;
+        }
+        let now = self.clock.now();
+        let state = &mut *self.state.borrow_mut();
+        if state.batch.ends_at(now) {
+            return false;
+        }
+        let Some(callback) = state.next_news(token) else { return false };
+        self.clock_in(state, now);
+        state.batch.note_call(&self.handle.counters);
+        self.handle.pulse.begin(now, callback);
+        true
+    }
+
+    /// Notes that the dispatch asks for a call. True if the batch's time or size is used up.
+    #[inline(always)]
+    fn clock_in(&self, state: &mut State, now: u64) -> bool {
+        let clocked = state.batch.clock_in(now, &self.handle.counters, self.handle.measures.as_deref());
+        if let Some(took) = clocked.slow {
+            state.note_slow(took, now);
+        }
+        clocked.is_over
     }
 
     /// Tells the watchdog more about the task that runs: its name, and its connection.

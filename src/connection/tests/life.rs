@@ -142,6 +142,40 @@ fn a_protocol_decides_on_callbacks_for_its_input_and_may_hold_the_end_back() {
 }
 
 #[test]
+fn a_part_follows_the_last_one_at_once_if_it_would_be_next_anyway() {
+    let taken = |consumed: usize, change: fn(&mut Connection)| {
+        let mut bench = Bench::open(ConnectionOptions::default());
+        let rules = bench.speak();
+        lock(&rules).has_news = true;
+        bench.come(b"abc");
+        assert_eq!(bench.connection.take_due(), Some(Due::Read));
+        bench.consume(consumed);
+        change(&mut bench.connection);
+        let follows = bench.connection.take_news();
+        if !follows {
+            // Nothing has changed: the usual way decides.
+            assert_eq!(bench.connection.offered, 3);
+        }
+        (follows, follows && bench.connection.take_news())
+    };
+    // The second part has taken nothing.
+    assert_eq!(taken(1, |_| {}), (true, false));
+    // A part that took nothing may be a broken rule.
+    assert_eq!(taken(0, |_| {}), (false, false));
+    assert_eq!(taken(1, Connection::pause), (false, false));
+    assert_eq!(taken(1, |connection| connection.drain_due = true), (false, false));
+    assert_eq!(taken(1, |connection| connection.stopping_due = true), (false, false));
+    assert_eq!(taken(1, |connection| _ = connection.step(Event::Close)), (false, false));
+    assert_eq!(taken(1, |connection| _ = connection.step(Event::End)), (false, false));
+
+    let mut bytes = Bench::open(ConnectionOptions::default());
+    bytes.come(b"abc");
+    assert_eq!(bytes.connection.take_due(), Some(Due::Read));
+    bytes.consume(1);
+    assert!(!bytes.connection.take_news(), "on_read has its own rules");
+}
+
+#[test]
 fn on_read_comes_again_while_it_consumes_something_and_input_remains() {
     let mut bench = Bench::open(ConnectionOptions::default());
     bench.come(b"abc");

@@ -259,18 +259,21 @@ impl PyDispatch {
         }
     }
 
-    /// Calls a callback of the connection's protocol through its face.
+    /// Calls a callback of the connection's protocol through its face, and again while the next call is one of these.
     fn call_face(&self, py: Python<'_>, poller: &Poller, token: Token) {
         let Some((handler, face)) = self.tables.handler_and_face(py, token) else { return };
         let face = or_messages(face);
         let (names, contexts) = (&self.tables.names, &self.tables.contexts);
-        let Some(Called { name, answer, about, holds }) = face.call(poller, names, contexts, token, &handler) else {
-            return;
-        };
-        if !is_nothing(&answer) {
-            let (about, holds) = (about.map(Bound::unbind), holds);
-            let asked = Asked::of(Kind::Protocol(face), token, name.bind(py), &handler);
-            self.settle(py, poller, Asked { about, holds, ..asked }, answer);
+        while let Some(called) = face.call(poller, names, contexts, token, &handler) {
+            let Called { name, answer, about, holds, more } = called;
+            if !is_nothing(&answer) {
+                let (about, holds) = (about.map(Bound::unbind), holds);
+                let asked = Asked::of(Kind::Protocol(face), token, name.bind(py), &handler);
+                self.settle(py, poller, Asked { about, holds, ..asked }, answer);
+            }
+            if !more || !poller.has_more_news(token) {
+                return;
+            }
         }
     }
 

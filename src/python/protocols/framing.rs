@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyType};
 use super::{Called, Face};
 use crate::error::Error;
 use crate::poller::Poller;
+use crate::protocols::Protocol;
 use crate::protocols::framing::{Frames, Framing as Core, FramingError, Length};
 use crate::python::callbacks::{Names, is_inherited_from};
 use crate::python::connection::Connection;
@@ -205,13 +206,14 @@ fn call_with_next<'a, 'py>(
     let mut failed = None;
     // Making bytes runs no Python code, so the input may stay borrowed.
     let made = |message: &[u8]| or_keep(bytes_object(py, message), &mut failed);
-    let message = poller.with(token, |frames: &mut Frames, wire| frames.take(wire, made))??;
+    let (message, more) =
+        poller.with(token, |frames: &mut Frames, wire| (frames.take(wire, made), frames.has_news()))?;
     let name = &names.on_message;
-    let answer = match message {
+    let answer = match message? {
         Some(message) => handler.call_method1(name.bind(py), (message,)),
         None => Err(failed?),
     };
-    Some(Called { name, answer, about: None, holds: true })
+    Some(Called { name, answer, about: None, holds: true, more })
 }
 
 fn call_with_all<'a, 'py>(
@@ -236,7 +238,7 @@ fn call_with_all<'a, 'py>(
     };
     let name = &names.on_messages;
     let answer = messages.and_then(|messages| handler.call_method1(name, (messages,)));
-    Some(Called { name, answer, about: None, holds: true })
+    Some(Called { name, answer, about: None, holds: true, more: false })
 }
 
 /// The framing that a handler wants.

@@ -335,7 +335,10 @@ impl Face for Requests {
                 Event::End => Some(Came::End),
             };
         };
-        poller.with::<Http, _>(token, |http, wire| http.take(wire, &mut show))?;
+        let more = poller.with::<Http, _>(token, |http, wire| {
+            http.take(wire, &mut show);
+            http.has_news()
+        })?;
         let name = &names.on_request;
         match came {
             Some(Came::Request(number, parts)) => {
@@ -344,13 +347,13 @@ impl Face for Requests {
                     observer.expect(number, poller.now(), parts.clone_ref(py));
                 }
                 Some(match Request::object(py, remote, number, parts, observer.cloned()) {
-                    Ok(request) => call_on_request(poller, names, contexts, token, http, request),
-                    Err(error) => Called { name, answer: Err(error), about: None, holds: true },
+                    Ok(request) => Called { more, ..call_on_request(poller, names, contexts, token, http, request) },
+                    Err(error) => Called { name, answer: Err(error), about: None, holds: true, more: false },
                 })
             }
             Some(Came::Body(piece)) => call_on_body(names, contexts, token, http, &piece),
             Some(Came::End) => call_on_body(names, contexts, token, http, &PyBytes::new(py, b"")),
-            None => Some(Called { name, answer: Err(failed?), about: None, holds: true }),
+            None => Some(Called { name, answer: Err(failed?), about: None, holds: true, more: false }),
         }
     }
 
@@ -368,7 +371,7 @@ impl Face for Requests {
         let name = &names.on_answered;
         let answer = object_of(http, number, expected)
             .and_then(|request| handler.call_method1(name.bind(handler.py()), (request, status, bytes, seconds)));
-        Some(Called { name, answer, about: None, holds: true })
+        Some(Called { name, answer, about: None, holds: true, more: false })
     }
 
     fn end(&self, handler: &Bound<'_, PyAny>, _protocol: Option<Box<dyn Protocol>>) {
@@ -453,7 +456,7 @@ fn call_on_request<'a, 'py>(
     }
     // Requests that are whole run side by side; their answers leave in order.
     let holds = request.get().is_streamed();
-    Called { name, answer, about: Some(request.into_any()), holds }
+    Called { name, answer, about: Some(request.into_any()), holds, more: false }
 }
 
 /// The object of a request whose answer was sent. If it was dropped without an answer, it is made once more.
@@ -492,7 +495,7 @@ fn call_on_body<'a, 'py>(
         handler.get().receive(None);
     }
     let answer = handler.call_method1(name.bind(py), (&request, piece));
-    Some(Called { name, answer, about: Some(request.into_any()), holds: true })
+    Some(Called { name, answer, about: Some(request.into_any()), holds: true, more: false })
 }
 
 /// Whether the coroutines of a handler go on when its peer has gone away: by its `on_disconnect`.

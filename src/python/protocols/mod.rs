@@ -36,6 +36,8 @@ pub struct Called<'a, 'py> {
     pub about: Option<Bound<'py, PyAny>>,
     /// Whether the next callback waits for the end of this one, if it is a coroutine.
     pub holds: bool,
+    /// Whether the protocol had found another part when this one was taken. Most are followed by none.
+    pub more: bool,
 }
 
 /// A face as each handler and its connection hold it: one word, unlike a reference to the trait.

@@ -164,8 +164,8 @@ impl Face for Items {
         let mut failed = None;
         let mut made = |object: PyResult<Bound<'py, PyAny>>| or_keep(object, &mut failed);
         // Making bytes and text runs no Python code, so the input may stay borrowed.
-        let came = poller.with::<WebSocket, _>(token, |machine, wire| {
-            machine.take(wire, |item| match item {
+        let (came, more) = poller.with::<WebSocket, _>(token, |machine, wire| {
+            let came = machine.take(wire, |item| match item {
                 Item::Text(text) => {
                     let text = PyString::from_bytes(py, text.as_bytes());
                     Some((&names.on_message, made(text.map(Bound::into_any))))
@@ -178,14 +178,15 @@ impl Face for Items {
                     None
                 }
                 Item::Ping(_) => None,
-            })
-        });
-        let (name, message) = came???;
+            });
+            (came, machine.has_news())
+        })?;
+        let (name, message) = came??;
         let answer = match message {
             Some(message) => handler.call_method1(name.bind(py), (message,)),
             None => Err(failed?),
         };
-        Some(Called { name, answer, about: None, holds: true })
+        Some(Called { name, answer, about: None, holds: true, more })
     }
 
     /// The handshake: an HTTP connection.
