@@ -1,7 +1,7 @@
 """A TCP relay: it passes all bytes to the upstream and back, with back-pressure in both directions.
 
-Each connection feeds the other one of its pair, and pauses while the output of the other is above its high-water mark.
-So a slow reader slows the sender down, and memory stays bounded. ``auto_pause=False`` leaves the other direction alone.
+``pipe_to`` joins two connections of one poller. The bytes go from socket to socket inside the kernel, without Python. A
+slow reader slows the sender down, a half-close goes through, and when one side ends, the other one ends alike.
 """
 
 import argparse
@@ -10,40 +10,15 @@ from contextlib import suppress
 import goev
 
 
-class Side(goev.Connection):
-    """One end of a relayed pair. Both live on one poller, so each may call any method of the other."""
-
-    other: "Side | None" = None  # only while both ends are open
-
-    def on_read(self) -> None:
-        if self.other:
-            self.other.write(self.read())  # held by reference, not copied
-            if self.other.over_high_water:
-                self.pause_reading()
-
-    def on_drain(self) -> None:
-        if self.other:
-            self.other.resume_reading()
-
-    def on_eof(self) -> None:
-        if self.other:
-            self.other.shutdown_write()  # after the queued output; the other direction goes on
-
-    def on_close(self, error: BaseException | None) -> None:
-        if other := self.other:
-            other.other = self.other = None
-            # A cut stream must not look complete on the other side: a reset becomes a reset.
-            (other.close if error is None else other.abort)()
-
-
-class Upstream(Side):
-    def __init__(self, client: Side) -> None:
+class Upstream(goev.Connection):
+    def __init__(self, client: goev.Connection) -> None:
         self.client = client
 
     def on_open(self) -> bool:
         if self.client.fileno() == -1:  # the client has gone meanwhile
             return False
-        self.other, self.client.other = self.client, self
+        self.pipe_to(self.client)
+        self.client.pipe_to(self)
         self.client.resume_reading()
         return True
 
@@ -52,7 +27,7 @@ class Upstream(Side):
         self.client.close()
 
 
-class Client(Side):
+class Client(goev.Connection):
     def __init__(self, connector: goev.Connector, args: argparse.Namespace) -> None:
         self.connector, self.args = connector, args
 
@@ -69,8 +44,8 @@ def main() -> None:
     parser.add_argument("--pollers", type=int, help="threads, each with its own event loop (default: 1)")
     args = parser.parse_args()
     with goev.Reactor(args.pollers) as reactor, suppress(KeyboardInterrupt):
-        connector = goev.Connector(reactor, auto_pause=False)
-        acceptor = goev.Acceptor(reactor, f"127.0.0.1:{args.port}", lambda: Client(connector, args), auto_pause=False)
+        connector = goev.Connector(reactor)
+        acceptor = goev.Acceptor(reactor, f"127.0.0.1:{args.port}", lambda: Client(connector, args))
         print("serving on {}:{}".format(*acceptor.address), flush=True)
         reactor.run()
 

@@ -129,6 +129,7 @@ MOVING = re.compile(r"(SYS_)?((send|recv)(to|from|file|file64|msg|mmsg)?|p?(read
 MAY_MOVE = {
     TRANSPORT: {"sendfile"},
     RAW: {"SYS_recvfrom", "SYS_sendto"},
+    "src/system/pipe.rs": {"splice"},
     # The sockets are asyncio's own.
     "src/python/asyncio/transports.rs": {"recv", "send"},
     # Files are no streams.
@@ -345,6 +346,7 @@ PLANTED: dict[Rule, list[dict[str, str]]] = {
         {"src/poller/planted.rs": "fn f() { ::libc::write(a, b, c) } // here"},
         {RAW: "fn f() { libc::syscall(libc::SYS_writev) } // here"},
         {"src/sources/datagram.rs": "fn f() { libc::recvfrom(a) } // here"},
+        {"src/poller/relay.rs": "fn f() { libc::splice(a) } // here"},
         {TRANSPORT: "fn f() { libc::recv(a) } // here"},
     ],
     pyo3_is_named_in_the_python_layer_only: [

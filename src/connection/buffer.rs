@@ -1,6 +1,6 @@
 //! The waiting bytes of one connection: unread input and unsent output; and the pool of output memory.
 //!
-//! Pure: no sockets, no clock, no Python. Input is always one contiguous slice. Output is a queue of chunks. An idle
+//! No sockets, no clock, no Python. Input is always one contiguous slice. Output is a queue of chunks. An idle
 //! connection owns no chunk: sent chunks return to the poller's pool. A mark is a chunk without bytes: the pool keeps it
 //! for the dispatch when everything before it was sent.
 
@@ -10,8 +10,10 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::pipes::Pipes;
 use crate::data::{Data, FileRange, Held, Note};
 use crate::error::Foreign;
+use crate::system::pipe::Pipe;
 
 /// Small writes are gathered into chunks of about this many bytes.
 const CHUNK: usize = 16 * 1024;
@@ -178,10 +180,21 @@ impl Input {
 }
 
 enum Chunk {
-    Own { bytes: Vec<u8>, start: usize },
-    Held { bytes: Box<dyn Held>, start: usize },
-    Shared { bytes: Arc<[u8]>, start: usize },
+    Own {
+        bytes: Vec<u8>,
+        start: usize,
+    },
+    Held {
+        bytes: Box<dyn Held>,
+        start: usize,
+    },
+    Shared {
+        bytes: Arc<[u8]>,
+        start: usize,
+    },
     File(FileRange),
+    /// Bytes of another connection, in the kernel.
+    Piped(Pipe),
     Mark(Foreign),
     Note(Box<dyn Note>),
 }
@@ -193,17 +206,19 @@ impl Chunk {
             Self::Own { bytes, start } => &bytes[*start..],
             Self::Held { bytes, start } => &bytes.bytes()[*start..],
             Self::Shared { bytes, start } => &bytes[*start..],
-            Self::File(_) | Self::Mark(_) | Self::Note(_) => &[],
+            Self::File(_) | Self::Piped(_) | Self::Mark(_) | Self::Note(_) => &[],
         }
     }
 }
 
 /// The first item of an output queue; its kind decides the system call.
-pub enum Head<'a> {
+pub(crate) enum Head<'a> {
     /// Bytes in memory, one chunk or several.
     Bytes(&'a [IoSlice<'a>]),
     /// A part of a file.
     File(&'a mut FileRange),
+    /// The bytes of a pipe.
+    Piped(&'a mut Pipe),
 }
 
 /// Unsent output in order.
@@ -212,6 +227,7 @@ pub struct Output {
     chunks: VecDeque<Chunk>,
     memory: usize,
     files: u64,
+    piped: usize,
 }
 
 impl Output {
@@ -220,14 +236,19 @@ impl Output {
         self.memory
     }
 
-    /// All unsent bytes, those of files included.
+    /// Unsent bytes in pipes.
+    pub fn piped(&self) -> usize {
+        self.piped
+    }
+
+    /// All unsent bytes that were written, those of files included.
     pub fn len(&self) -> usize {
         self.memory.saturating_add(usize::try_from(self.files).unwrap_or(usize::MAX))
     }
 
     /// Whether no byte is unsent; a mark may remain.
     pub fn is_empty(&self) -> bool {
-        self.memory == 0 && self.files == 0
+        self.memory == 0 && self.files == 0 && self.piped == 0
     }
 
     /// Appends a copy of `data`.
@@ -281,6 +302,12 @@ impl Output {
         self.chunks.push_back(Chunk::File(range));
     }
 
+    /// Appends the bytes of a pipe.
+    pub(crate) fn push_piped(&mut self, pipe: Pipe) {
+        self.piped += pipe.held();
+        self.chunks.push_back(Chunk::Piped(pipe));
+    }
+
     /// Appends a mark, which the pool gets when everything before it was sent.
     pub fn push_mark(&mut self, mark: Foreign) {
         self.chunks.push_back(Chunk::Mark(mark));
@@ -313,18 +340,19 @@ impl Output {
     }
 
     /// Calls `send` with the first item of the queue; returns `None` if the queue is empty. Marks at the front are passed.
-    pub fn with_head<R>(&mut self, pool: &mut Pool, send: impl FnOnce(Head<'_>) -> R) -> Option<R> {
+    pub(crate) fn with_head<R>(&mut self, pool: &mut Pool, send: impl FnOnce(Head<'_>) -> R) -> Option<R> {
         loop {
             match self.chunks.front_mut()? {
                 Chunk::Mark(_) | Chunk::Note(_) => self.pass_marks(pool),
                 Chunk::File(range) => return Some(send(Head::File(range))),
+                Chunk::Piped(pipe) => return Some(send(Head::Piped(pipe))),
                 Chunk::Own { .. } | Chunk::Held { .. } | Chunk::Shared { .. } => break,
             }
         }
         if let [only] | [only, Chunk::Note(_)] = self.chunks.as_slices().0 {
             return Some(send(Head::Bytes(&[IoSlice::new(only.unsent())])));
         }
-        let in_memory = self.chunks.iter().take_while(|chunk| !matches!(chunk, Chunk::File(_)));
+        let in_memory = self.chunks.iter().take_while(|chunk| !matches!(chunk, Chunk::File(_) | Chunk::Piped(_)));
         let slices: Vec<IoSlice<'_>> = in_memory.take(GATHER).map(|chunk| IoSlice::new(chunk.unsent())).collect();
         Some(send(Head::Bytes(&slices)))
     }
@@ -342,6 +370,14 @@ impl Output {
                         return;
                     }
                     n -= part as usize;
+                }
+                // The bytes have left the pipe already.
+                Chunk::Piped(pipe) => {
+                    self.piped -= n;
+                    n = 0;
+                    if pipe.held() > 0 {
+                        return;
+                    }
                 }
                 Chunk::Own { .. } | Chunk::Held { .. } | Chunk::Shared { .. } | Chunk::Mark(_) | Chunk::Note(_) => {
                     let unsent = chunk.unsent().len();
@@ -377,6 +413,7 @@ pub struct Pool {
     buffers: Vec<Vec<u8>>,
     released: Vec<Box<dyn Held>>,
     passed: Vec<Foreign>,
+    pub(crate) pipes: Pipes,
 }
 
 impl Pool {
@@ -390,7 +427,7 @@ impl Pool {
         while let Some(chunk) = output.chunks.pop_front() {
             self.take_back(chunk);
         }
-        (output.memory, output.files) = (0, 0);
+        (output.memory, output.files, output.piped) = (0, 0, 0);
         // A queue that a flood made large is not kept.
         if self.queues.len() < POOLED && output.chunks.capacity() <= MOST_CHUNKS {
             self.queues.push(output);
@@ -450,6 +487,7 @@ impl Pool {
                 self.buffers.push(bytes);
             }
             Chunk::Held { bytes, .. } => self.released.push(bytes),
+            Chunk::Piped(pipe) => self.pipes.give_back(pipe),
             Chunk::Own { .. } | Chunk::Shared { .. } | Chunk::File(_) | Chunk::Mark(_) | Chunk::Note(_) => {}
         }
     }
@@ -457,7 +495,10 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use proptest::prelude::*;
+    use socket2::{Domain, Socket, Type};
 
     use super::*;
 
@@ -534,7 +575,7 @@ mod tests {
                         sent.extend(&all);
                         all.len()
                     }
-                    Head::File(_) => 0,
+                    Head::File(_) | Head::Piped(_) => 0,
                 });
                 output.sent(n.unwrap_or(0), &mut pool);
             }
@@ -617,7 +658,7 @@ mod tests {
         assert_eq!((output.memory(), output.len()), (3 * CHUNK + 31, 3 * CHUNK + 31));
         let third = output.with_head(&mut pool, |head| match head {
             Head::Bytes(slices) => (slices.len(), slices[2].as_ptr()),
-            Head::File(_) => panic!("there is no file"),
+            Head::File(_) | Head::Piped(_) => panic!("there is no file and no pipe"),
         });
         assert_eq!(third, Some((5, at)));
         // An own buffer of a chunk is used again, a larger one is not.
@@ -667,6 +708,7 @@ mod tests {
             output.with_head(&mut Pool::default(), |head| match head {
                 Head::Bytes(slices) => (slices.len(), slices[0].len() as u64, 0),
                 Head::File(range) => (0, range.remaining, range.offset),
+                Head::Piped(_) => panic!("there is no pipe"),
             })
         };
         assert_eq!(head(&mut output), Some((1, 10, 0)));
@@ -678,6 +720,31 @@ mod tests {
         assert_eq!((output.memory(), output.len(), head(&mut output)), (5, 1005, Some((1, 5, 0))));
         output.sent(5 + 1000, &mut pool);
         assert_eq!((output.memory(), output.len(), head(&mut output)), (0, 0, None));
+    }
+
+    #[test]
+    fn a_pipe_stands_alone_counts_apart_and_goes_back_to_the_pool() {
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        let (ours, theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("a pair of sockets");
+        (&theirs).write_all(b"piped").expect("room");
+        let mut pipe = pool.pipes.take().expect("a pipe");
+        pipe.fill(&ours).expect("bytes");
+        output.push_copy(b"before", &mut pool);
+        output.push_piped(pipe);
+        output.push_copy(b"behind", &mut pool);
+        assert_eq!((output.len(), output.memory(), output.piped()), (12, 12, 5));
+        let send = |output: &mut Output, pool: &mut Pool| {
+            let sent = output.with_head(pool, |head| match head {
+                Head::Bytes(slices) => slices.iter().map(|slice| slice.len()).sum(),
+                Head::Piped(pipe) => pipe.drain(&ours, 3).expect("room"),
+                Head::File(_) => panic!("there is no file"),
+            });
+            output.sent(sent.unwrap_or(0), pool);
+            (sent, output.piped())
+        };
+        let sent: Vec<_> = (0..5).map(|_| send(&mut output, &mut pool)).collect();
+        assert_eq!(sent, [(Some(6), 5), (Some(3), 2), (Some(2), 0), (Some(6), 0), (None, 0)]);
+        assert!(output.is_empty() && pool.pipes.take().is_some_and(|pipe| pipe.held() == 0));
     }
 
     #[test]

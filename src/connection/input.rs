@@ -7,6 +7,7 @@ use std::io;
 
 use super::buffer::{Input, Received};
 use super::phase::Phase;
+use super::relay::Relay;
 use super::{Connection, InputEnd, Peer, Readiness, Room};
 use crate::error::Reason;
 
@@ -61,6 +62,7 @@ impl Connection {
             _ if !self.readable => false,
             // Output may wait for a handshake, and a handshake for no output.
             Phase::Open if self.is_paused() && !self.transport.is_upgrading() => false,
+            Phase::Open if self.relay != Relay::Off => self.relay == Relay::Flowing,
             Phase::Open => !self.has_eof() && self.input.len() < self.max_input(),
             Phase::Flushing => self.transport.is_upgrading(),
             Phase::Lingering => true,
@@ -139,12 +141,12 @@ impl Connection {
         count
     }
 
-    fn count_received(&mut self, count: usize, now: u64) {
+    pub(super) fn count_received(&mut self, count: usize, now: u64) {
         self.guards.received(now, count);
         self.remote.poller().counters.bytes_in.add(count as u64);
     }
 
-    fn note_read(&mut self, read: io::Result<Received>) -> usize {
+    pub(super) fn note_read(&mut self, read: io::Result<Received>) -> usize {
         match read {
             Ok(Received { bytes: 0, .. }) => {
                 self.end_input();

@@ -115,6 +115,7 @@ impl Memory {
                 File::from(range.file.as_fd().try_clone_to_owned()?).read_exact_at(&mut data, range.offset)?;
                 (data, true)
             }
+            Head::Piped(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         let bytes = data.len().min(inside.window);
         inside.window -= bytes;

@@ -13,6 +13,7 @@
 //! | `room` | `Unwatched`, `Full`, `Watched` | whether the socket is full, and whether the poll watches for room |
 //! | `paused`, `over_high` | | the two causes of a pause: the user, and output above the high-water mark |
 //! | `waits` | | the callbacks that have returned and have not ended ([`waits`]) |
+//! | `relay`, `feeder` | | whether the input goes to another connection, and which one's input comes here ([`relay`], [`piping`]) |
 //! | `reason` | | an error of the socket or a limit: output is pointless, and the connection ends when its input is delivered |
 
 pub mod buffer;
@@ -23,6 +24,9 @@ pub mod memory;
 mod moving;
 mod output;
 pub(crate) mod phase;
+pub(crate) mod pipes;
+pub(crate) mod piping;
+mod relay;
 #[cfg(feature = "tls")]
 pub(crate) mod secure;
 mod stopping;
@@ -41,6 +45,7 @@ use buffer::{Input, Output};
 use due::Due;
 use guards::Guards;
 use phase::Phase;
+use relay::Relay;
 use transport::Transport;
 #[cfg(feature = "tls")]
 use transport::Upgrade;
@@ -51,6 +56,7 @@ use crate::options::ConnectionOptions;
 use crate::protocols::{Protocol, Succession};
 use crate::shared::admission::Permit;
 use crate::shared::remote::Remote;
+use crate::slots::Token;
 use crate::timer::TimerId;
 #[cfg(feature = "tls")]
 use crate::tls::stream::Stream;
@@ -189,6 +195,8 @@ pub(crate) struct Connection {
     rare: Option<Box<Rare>>,
     /// The reason with which the connection ends after the remaining input is delivered.
     pub reason: Option<Box<Reason>>,
+    /// The connection whose input comes here.
+    pub feeder: Option<Token>,
     /// The bytes of input when `on_read` was last called.
     offered: u32,
     phase: Phase,
@@ -196,6 +204,7 @@ pub(crate) struct Connection {
     input_end: InputEnd,
     output_end: OutputEnd,
     room: Room,
+    relay: Relay,
     pub places: Places,
     /// The socket may hold more input.
     readable: bool,
@@ -231,12 +240,14 @@ impl Connection {
             output: None,
             rare: None,
             reason: None,
+            feeder: None,
             offered: 0,
             phase: Phase::Accepted,
             peer: Peer::Present,
             input_end: InputEnd::None,
             output_end: OutputEnd::Open,
             room: Room::Unwatched,
+            relay: Relay::Off,
             places: Places::default(),
             readable: false,
             paused: false,
@@ -356,7 +367,9 @@ impl Connection {
 
     /// Whether a pause keeps unread input from the handler.
     pub fn is_paused(&self) -> bool {
-        (self.paused || (self.over_high && self.options.auto_pause)) && self.peer != Peer::Gone
+        // Piped input makes no output here, so the two directions are independent.
+        let is_high = self.over_high && self.options.auto_pause && self.relay == Relay::Off;
+        (self.paused || is_high) && self.peer != Peer::Gone
     }
 
     // ---- the protocol ---------------------------------------------------------------------------------------------
@@ -441,7 +454,8 @@ impl Connection {
 
     /// Whether the unread input is at its limit, and none of it can go to the handler now.
     fn is_stuffed(&self) -> bool {
-        self.input.len() >= self.max_input() && !self.has_offer()
+        // Full input of a piped connection goes on to the other one.
+        self.input.len() >= self.max_input() && !self.has_offer() && self.relay == Relay::Off
     }
 
     fn holds_eof(&self) -> bool {

@@ -40,6 +40,12 @@ impl Connection {
         }
     }
 
+    /// As [`Self::end_output`]; other threads learn of it, too.
+    pub fn shut_write(&mut self) {
+        self.end_output();
+        self.remote.mark_write_shut();
+    }
+
     /// Whether there is output to send, or a write side to shut down.
     #[inline(always)]
     pub fn has_output(&self) -> bool {
@@ -167,9 +173,15 @@ impl Connection {
         self.output.as_ref().map_or(0, |output| output.memory())
     }
 
-    /// Bytes of output, files included.
+    /// Bytes of output that were written, files included. Those that another connection passes on do not count toward the
+    /// water marks.
     pub fn queued(&self) -> usize {
         self.output.as_ref().map_or(0, |output| output.len())
+    }
+
+    /// All bytes of output that wait.
+    pub fn waiting(&self) -> usize {
+        self.queued() + self.output.as_ref().map_or(0, |output| output.piped())
     }
 
     /// Bytes of output in memory, those in the mailbox included.
@@ -181,7 +193,7 @@ impl Connection {
     pub fn progress(&self) -> Progress {
         let sent = self.guards.total_sent();
         let taken = sent.saturating_sub(self.transport.unsent() as u64);
-        Progress { written: sent + self.queued() as u64, taken, room: self.transport.window() as u64 }
+        Progress { written: sent + self.waiting() as u64, taken, room: self.transport.window() as u64 }
     }
 
     /// Compares the queue with the water marks.

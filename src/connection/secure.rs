@@ -238,6 +238,7 @@ fn gather(head: Head<'_>, file_budget: usize, batch: &mut [u8]) -> io::Result<us
                 count => Ok(count),
             }
         }
+        Head::Piped(_) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 

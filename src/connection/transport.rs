@@ -21,6 +21,7 @@ use super::memory::Memory;
 use super::secure::{self, Secure};
 #[cfg(feature = "tls")]
 use crate::error::Foreign;
+use crate::system::pipe::Pipe;
 use crate::system::{fork, socket};
 #[cfg(feature = "tls")]
 use crate::timer::TimerId;
@@ -111,10 +112,19 @@ impl Transport {
         Self::Tls(Box::new(Tls { socket, secure: Secure::new(stream), is_shared: false, upgrade: None }))
     }
 
+    /// The socket, if the bytes are plain.
+    pub fn plain_socket(&self) -> Option<&Socket> {
+        match self {
+            Self::Plain(socket) | Self::Shared(socket) => Some(socket),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => None,
+            Self::Memory(_) => None,
+        }
+    }
+
     /// Whether the bytes are plain, and those of a socket.
-    #[cfg(feature = "tls")]
     pub fn is_plain(&self) -> bool {
-        matches!(self, Self::Plain(_) | Self::Shared(_))
+        self.plain_socket().is_some()
     }
 
     /// Puts TLS over a plain socket. Other transports stay as they are.
@@ -223,7 +233,13 @@ impl Transport {
         self.receive(unsafe { &mut *(std::ptr::from_mut(room) as *mut [u8]) })
     }
 
-    /// Sends the head of a queue by one system call; at most `file_budget` bytes of a file.
+    /// Moves bytes into an empty pipe. Only a plain socket can. It never tells whether the socket is drained.
+    pub fn fill(&self, pipe: &mut Pipe) -> io::Result<Received> {
+        let socket = self.plain_socket().ok_or(io::ErrorKind::Unsupported)?;
+        pipe.fill(socket).map(|bytes| Received { bytes, drained: false })
+    }
+
+    /// Sends the head of a queue by one system call; at most `file_budget` bytes of a file or a pipe.
     pub fn send(&mut self, head: Head<'_>, file_budget: usize) -> io::Result<Sent> {
         match self {
             Self::Plain(socket) | Self::Shared(socket) => send(socket, head, file_budget),
@@ -419,5 +435,10 @@ fn send(socket: &Socket, head: Head<'_>, file_budget: usize) -> io::Result<Sent>
                 _ => Err(io::Error::last_os_error()),
             }
         }
+        // Like a file it is never offered whole: only a full socket ends the attempts.
+        Head::Piped(pipe) => match pipe.drain(socket, file_budget)? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            bytes => Ok(Sent { bytes, all: false, from_file: true }),
+        },
     }
 }

@@ -173,6 +173,7 @@ impl State {
         let is_short = error.raw_os_error() != Some(libc::EINVAL);
         if is_short {
             listener.acceptor.admission.note_failed();
+            self.supplies.pool.pipes.close_empty();
         }
         if is_short && listener.acceptor.tells_of_shortage(self.batch.now) {
             self.queues.turns.push_back(Turn::AcceptFailed(listener.acceptor.clone(), error));

@@ -193,15 +193,25 @@ impl Poller {
     /// Half-closes: sends the queued output, then a FIN; reading continues.
     pub fn shutdown_write(&self, token: Token) -> Result<(), Error> {
         let shut = self.state.borrow_mut().with_open(token, |connection, _| {
-            connection.end_output();
-            connection.remote.mark_write_shut();
+            if connection.feeder.is_some() && connection.takes_output() {
+                return Err(Error::State(
+                    "another connection is piped to this one, and its end ends the output".into(),
+                ));
+            }
+            connection.shut_write();
+            Ok(())
         });
-        shut.ok_or(Error::Closed)
+        shut.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Has all further input of a connection go to another one, without its handler.
+    pub fn pipe_to(&self, token: Token, to: Token) -> Result<(), Error> {
+        self.state.borrow_mut().pipe_to(token, to)
     }
 
     /// The number of bytes of queued output, those of files included.
     pub fn pending_output(&self, token: Token) -> usize {
-        self.look(token, Connection::queued).unwrap_or(0)
+        self.look(token, Connection::waiting).unwrap_or(0)
     }
 
     /// Tells the protocol of a connection that the output has fallen to the low-water mark.

@@ -197,19 +197,26 @@ impl State {
         {
             self.batch.keep_closed(token, peer);
         }
-        let (reason, untold, protocol, timers, in_order, is_over) = self.with(token, |connection, supplies| {
-            let (reason, untold) = connection.take_reason(None);
-            let in_order = reason.is_in_order() && !connection.is_cut();
-            connection.remote.mark_closed();
-            connection.remote.leave_all();
-            drop_guard(connection, &mut supplies.timers);
-            connection.step(Event::Tell);
-            let protocol = connection.take_protocol().filter(|_| !connection.is_cut());
-            let timers = connection.take_timers();
-            // A reset might overtake an alert.
-            let is_over = if in_order { connection.has_eof() } else { connection.transport.has_said_why() };
-            (reason, untold, protocol, timers, in_order, is_over)
-        })?;
+        self.pass_last(token);
+        let (reason, untold, protocol, timers, in_order, is_over, partners) =
+            self.with(token, |connection, supplies| {
+                let (reason, untold) = connection.take_reason(None);
+                let in_order = reason.is_in_order() && !connection.is_cut();
+                connection.remote.mark_closed();
+                connection.remote.leave_all();
+                drop_guard(connection, &mut supplies.timers);
+                connection.step(Event::Tell);
+                let partners = connection.partners();
+                let protocol = connection.take_protocol().filter(|_| !connection.is_cut());
+                let timers = connection.take_timers();
+                // A reset might overtake an alert.
+                let is_over = if in_order { connection.has_eof() } else { connection.transport.has_said_why() };
+                // A cut stream must not look complete on the other side.
+                let is_complete = matches!(reason, Reason::Orderly) && !connection.is_cut();
+                let partners = partners.map(|partner| partner.map(|partner| Ending::Partner(partner, is_complete)));
+                (reason, untold, protocol, timers, in_order, is_over, partners)
+            })?;
+        self.queues.endings.extend(partners.into_iter().flatten());
         match (in_order, is_over) {
             (false, false) => self.reset(token),
             (_, true) => self.remove(token),

@@ -149,12 +149,15 @@ impl State {
         while let Some(ending) = self.queues.endings.pop() {
             match ending {
                 Ending::Linger(token) => self.linger(token),
+                Ending::Partner(token, true) => self.close(token),
+                Ending::Partner(token, false) => self.close_cut(token),
                 Ending::Reset(transport) => transport.reset(&self.registry),
                 Ending::Close(mut transport) => transport.close(&self.registry),
                 // Fails only if the poll does not watch it, which is the goal.
                 Ending::Leave(socket) => drop(self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()))),
             }
         }
+        self.supplies.pool.pipes.close_done();
         self.end_shortage();
         self.queues.shrink();
     }

@@ -24,6 +24,9 @@ impl State {
         if connection.transport.is_upgrading() {
             return Err(Error::State("a handshake of TLS is not over; hand over in `then` of start_tls()".into()));
         }
+        if connection.feeder.is_some() {
+            return Err(Error::State("another connection is piped to this one".into()));
+        }
         let protocol = connection.protocol();
         let succession = protocol.map_or(Ok(Succession::Bytes), |protocol| protocol.may_hand_over())?;
         let renewed = self.sources.renew(token).ok_or(Error::Closed)?;

@@ -15,6 +15,7 @@
 //! | `moves` `ticket` | connections that move to another poller |
 //! | `spread` `balance` | the choice of those connections; the work of all pollers |
 //! | `guests` | the descriptors and the turns of a loop around the poller |
+//! | `relay` | connections that hand their input to others |
 //! | `waits` | callbacks that have returned and have not ended |
 //! | `accepted` | the end of the connections of one acceptor |
 //! | `start_tls` | TLS that begins amid a conversation |
@@ -44,6 +45,7 @@ mod moves;
 mod pace;
 mod queues;
 mod receive;
+mod relay;
 mod send;
 mod slow;
 mod spread;

@@ -62,6 +62,8 @@ pub(super) enum Ending {
     /// Ends with a reset instead of a FIN.
     Reset(Transport),
     Linger(Token),
+    /// Ends the connection with which one that has ended was piped: in order, or cut.
+    Partner(Token, bool),
     /// Closes our copy of a datagram socket and nothing else: the socket may be the user's, and shared with others.
     Leave(Socket),
 }

@@ -198,6 +198,7 @@ impl State {
                         self.go_on_upgrading(token);
                     }
                 }
+                Some(Source::Connection(connection)) if connection.is_piped() => read += self.pass_on(token, used),
                 Some(Source::Connection(_)) => {
                     let turn = self.read_connection(token, used);
                     read += turn.count;

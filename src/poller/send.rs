@@ -24,6 +24,8 @@ enum Next {
     Fail(io::Error),
     /// The poll has to watch for room.
     Watch,
+    /// The connection whose input comes here may be read again.
+    Feed(Token),
 }
 
 /// The result of queuing output.
@@ -75,7 +77,10 @@ impl State {
                 let closes = connection.phase() == Phase::Flushing;
                 match connection.flush(&mut supplies.pool, now) {
                     Ok(Flushed::All) if closes => next = Next::End,
-                    Ok(Flushed::All) => connection.shut_if_due(),
+                    Ok(Flushed::All) => {
+                        connection.shut_if_due();
+                        next = connection.feeder.map_or(Next::Nothing, Next::Feed);
+                    }
                     Ok(Flushed::Again) => {}
                     Ok(Flushed::Blocked) => {
                         if connection.guards.blocked(now) {
@@ -102,6 +107,7 @@ impl State {
             }
             Some(Next::Fail(error)) => self.end(token, Reason::Io(error)),
             Some(Next::Watch) => self.watch_writes(token),
+            Some(Next::Feed(feeder)) => self.feed(feeder),
             Some(Next::Nothing) => {}
             None => self.flush_datagrams(token),
         }

@@ -51,7 +51,7 @@ impl State {
         self.batch.latest = self.supplies.clock.now();
         self.flush_one(token);
         let connection = self.open(token).ok_or(Error::Closed)?;
-        match connection.queued() {
+        match connection.waiting() {
             0 => Ok(()),
             waiting => {
                 let text =

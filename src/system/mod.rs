@@ -8,6 +8,7 @@ pub mod fork;
 pub(crate) mod heap;
 pub(crate) mod level;
 pub mod packet_info;
+pub(crate) mod pipe;
 pub(crate) mod random;
 pub(crate) mod resolver;
 pub mod signal;

@@ -6,12 +6,14 @@
 //! | `input` | readiness, reads and pauses |
 //! | `output` | flushes, the water marks, and failed writes |
 //! | `line` | the wire that a protocol writes by |
+//! | `relay` | input that goes on to another connection |
 //! | `secure` | TLS between a socket and a connection |
 
 mod input;
 mod life;
 mod line;
 mod output;
+mod relay;
 #[cfg(feature = "tls")]
 mod secure;
 

@@ -491,6 +491,14 @@ fn find(input: &[u8], separator: &[u8], last: bool) -> Option<usize> {
     memchr::memmem::find(input, separator)
 }
 
+/// An error that says that the other connection of a call is not open.
+fn about_other(py: Python<'_>, error: PyErr) -> PyErr {
+    match error.is_instance_of::<ConnectionClosed>(py) {
+        true => ConnectionClosed::new_err(format!("other: {}", error.value(py))),
+        false => error,
+    }
+}
+
 fn no_separator(separator: &[u8], limit: usize) -> PyErr {
     let separator = separator.escape_ascii();
     InputOverflow::new_err(format!("no separator b'{separator}' within limit={limit} bytes"))
@@ -677,6 +685,43 @@ impl Connection {
     #[getter]
     fn pending_input(&self) -> PyResult<usize> {
         self.local("pending_input", |local| Ok(local.poller.pending_input(local.token())))
+    }
+
+    /// Hand all further input to ``other``, another connection of this poller, inside the poller and the kernel: a relay.
+    ///
+    /// Unread input goes first. ``on_read`` comes no more; a slow ``other`` holds the sender up. The end of the input becomes
+    /// ``other.shutdown_write()``, before ``on_eof``; without an ``on_eof`` of its own this connection then stays half open.
+    /// When one of the two ends, the other is closed behind the bytes that came before: in order, with ``None`` for its
+    /// ``on_close``, if the one ended so; else by a reset, and its ``on_close`` gets ``ConnectionAbortedError``. For both
+    /// directions also call ``other.pipe_to(self)``.
+    ///
+    /// Args:
+    ///     other: a connection that is open, on the same poller. Nothing else may be piped to it; it may still write.
+    ///
+    /// Raises:
+    ///     ValueError: ``other`` is this connection, or is on another poller.
+    ///     RuntimeError: this connection is piped already, something is piped to ``other``, or its write side is shut down; a
+    ///         protocol or framing reads the input, or writes the output of ``other``; a handshake of ``start_tls`` is not over.
+    ///     ConnectionClosed: one of the two has ended, is being closed, or is not open yet.
+    ///
+    /// Go: none; ``io.Copy`` of its standard library, which splices, too.
+    fn pipe_to(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        // The look-up may run the user's code, so it comes before any look at the state.
+        let is_framed = !slf.getattr("framing")?.is_none();
+        let to = other.get().remote().map_err(|error| about_other(slf.py(), error))?;
+        this.local("pipe_to()", |local| {
+            if !Arc::ptr_eq(&to.handle, &local.remote.handle) {
+                return Err(PyValueError::new_err("other must be a connection of the same poller"));
+            }
+            if is_framed {
+                return Err(Error::State("the input of this connection is read by its framing".into()).into());
+            }
+            if local.poller.is_open(local.token()) && !local.poller.is_open(to.token) {
+                return Err(ConnectionClosed::new_err("other: the connection is closed"));
+            }
+            Ok(local.poller.pipe_to(local.token(), to.token)?)
+        })
     }
 
     /// Stop reading from the socket and calling ``on_read``; the peer has to wait when the buffers are full.
