@@ -2,6 +2,9 @@
 
 ``pipe_to`` joins two connections of one poller. The bytes go from socket to socket inside the kernel, without Python. A
 slow reader slows the sender down, a half-close goes through, and when one side ends, the other one ends alike.
+
+The kernel may queue megabytes for each reader. Small send buffers keep the bytes in the cache of the CPU. Over long
+ways they limit the speed, and ``--send-buffer 0`` leaves their size to the kernel.
 """
 
 import argparse
@@ -41,11 +44,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080, help="TCP port, 0 for a free one (default: %(default)s)")
     parser.add_argument("--upstream", default="127.0.0.1:8081", help="HOST:PORT to relay to (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=10, help="seconds to connect within (default: %(default)s)")
+    parser.add_argument("--send-buffer", type=int, default=256 << 10, help="bytes for a reader (default: %(default)s)")
     parser.add_argument("--pollers", type=int, help="threads, each with its own event loop (default: 1)")
     args = parser.parse_args()
     with goev.Reactor(args.pollers) as reactor, suppress(KeyboardInterrupt):
-        connector = goev.Connector(reactor)
-        acceptor = goev.Acceptor(reactor, f"127.0.0.1:{args.port}", lambda: Client(connector, args))
+        size = args.send_buffer or None
+        connector = goev.Connector(reactor, send_buffer_size=size)
+        address = f"127.0.0.1:{args.port}"
+        acceptor = goev.Acceptor(reactor, address, lambda: Client(connector, args), send_buffer_size=size)
         print("serving on {}:{}".format(*acceptor.address), flush=True)
         reactor.run()
 

@@ -7,7 +7,6 @@ import random
 import socket
 import threading
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +29,7 @@ from support import (
     open_fds,
     resident,
     settle,
+    settled_fds,
     sha256,
 )
 
@@ -432,39 +432,43 @@ def test_a_reader_that_takes_nothing_is_ended_by_write_timeout(stack):
 # ---- descriptors --------------------------------------------------------------------------------------------------
 
 
-def fewer_fds(than: int) -> bool:
-    return open_fds() < than
-
-
-def test_pipes_are_few_and_none_is_lost(stack):
-    before = open_fds()
+def test_pipes_are_few_and_none_is_lost():
+    before = settled_fds()
     for _ in range(3):
-        with ExitStack() as inner:
-            events = Events()
-            server = Server(inner, lambda events=events: End(events), **SMALL_BUFFERS)
-            ends = []
-            for _ in range(8):
-                client = server.connect()
-                ends.append((events.until("open")[1], client))
-            pairs = list(zip(ends[::2], ends[1::2], strict=True))
-            for (a, _), (b, _) in pairs:
-                on_poller(a, a.pipe_to, b)
-            idle = open_fds()
-            for (_, sender), _ in pairs:
-                assert sender.fill(DATA * 60) < 60 << 20
-            assert 0 < open_fds() - idle <= 2 * len(pairs)
-            for _, (_, reader) in pairs[:2]:
-                reader.reset()
-            events.times("close", 4)
-            eventually(partial(fewer_fds, idle + 1), "pipes and sockets are closed")
-            server.reactor.stop(grace=0)
-            server.reactor.join(PATIENCE)
-    eventually(partial(fewer_fds, before + 1), "all descriptors are closed")
+        with ExitStack() as stack:
+            stall_and_reset(stack, 2)
+    eventually(lambda: settled_fds() <= before, "all descriptors are closed")
+
+
+def stall_and_reset(stack: ExitStack, count: int) -> None:
+    """Fill pipes of readers that read nothing, and reset half of them."""
+    events = Events()
+    server = Server(stack, lambda: End(events), **SMALL_BUFFERS)
+    ends = []
+    for _ in range(2 * count):
+        client = server.connect()
+        ends.append((events.until("open")[1], client))
+    pairs = list(zip(ends[::2], ends[1::2], strict=True))
+    for (a, _), (b, _) in pairs:
+        on_poller(a, a.pipe_to, b)
+    idle = open_fds()
+    for (_, sender), _ in pairs:
+        assert sender.fill(DATA * 60) < 60 << 20
+    assert 0 < open_fds() - idle <= 2 * count
+    for _, (_, reader) in pairs[::2]:
+        reader.reset()
+    events.times("close", count)
+    eventually(lambda: open_fds() <= idle, "pipes and sockets are closed")
+    server.reactor.stop(grace=0)
+    server.reactor.join(PATIENCE)
 
 
 SHORT = """
-    import os, resource, sys
+    import os, resource, signal, sys
     import goev
+
+    if "mortal" in sys.argv:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
     class End(goev.Connection):
         waiting = None
@@ -501,6 +505,23 @@ def test_without_descriptors_bytes_are_copied(stack):
     assert receives_all(b, DATA * 40)
     sending.result(PATIENCE)
     b.close()
+    child.say("end")
+    assert (child.end(), child.complaints) == (0, "")
+
+
+def test_a_vanished_reader_does_not_end_a_program_that_sigpipe_would_end(stack):
+    child = stack.enter_context(Child.running(SHORT, "mortal"))
+    address = ("127.0.0.1", int(child.line()))
+    for _ in range(3):
+        with Client(address) as a, Client(address) as b:
+            sent = a.fill(DATA * 60)
+            # Behind its FIN, a reset is EPIPE for a writer.
+            b.finish()
+            b.reset()
+            with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                a.send((DATA * 60)[sent:])
+    child.say("now")
+    assert child.line() == "short"
     child.say("end")
     assert (child.end(), child.complaints) == (0, "")
 

@@ -3,6 +3,7 @@
 //! A connection takes one when bytes flow, and its output gives it back when it is empty. Only a slow reader keeps one.
 
 use crate::system::pipe::Pipe;
+use crate::system::signal::handler_of;
 
 /// The most pipes of a poller. Beyond them, and when descriptors run out, bytes are copied instead.
 const MOST: usize = 64;
@@ -19,8 +20,12 @@ pub(crate) struct Pipes {
 }
 
 impl Pipes {
-    /// An empty pipe; `None` if there are no more.
+    /// An empty pipe; `None` if there are no more, or if a pipe is dangerous.
     pub fn take(&mut self) -> Option<Pipe> {
+        // A splice to a socket whose peer is gone raises SIGPIPE, which a program may have set to end it.
+        if handler_of(libc::SIGPIPE) == Some(libc::SIG_DFL) {
+            return None;
+        }
         if let Some(pipe) = self.empty.pop() {
             return Some(pipe);
         }
