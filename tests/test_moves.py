@@ -338,6 +338,19 @@ def test_a_timer_keeps_a_connection_and_its_end_frees_it(world):
     assert move(client, home) == 1 - home
 
 
+def test_both_ends_of_a_pipe_stay(world):
+    world = world()
+    (client, home), (first, first_home) = world.client(), world.client()
+    if home != first_home:
+        home = move(client, home)
+    source, target = world.handlers
+    moved = Events()
+    source.call_soon(lambda: moved("asked", source.pipe_to(target), source._move_to(1 - home), target._move_to(1 - home)))
+    assert moved.next() == ("asked", None, False, False)
+    client.sendall(b"through")
+    assert first.recv(7, socket.MSG_WAITALL) == b"through"
+
+
 def test_a_handler_that_uses_its_poller_stays(world):
     class Calling(Bound):
         def extra(self):

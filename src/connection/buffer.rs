@@ -679,7 +679,7 @@ mod tests {
         assert_eq!(chunks(&output), [16, CHUNK - 15], "a chunk grows to its limit and not beyond");
         let sent = output.with_head(&mut pool, |head| match head {
             Head::Bytes(slices) => slices[0].to_vec(),
-            Head::File(_) => panic!("there is no file"),
+            Head::File(_) | Head::Piped(_) => panic!("there is no file and no pipe"),
         });
         assert_eq!(sent.as_deref(), Some(&b"headbodymoretail"[..]));
     }

@@ -18,6 +18,7 @@
 
 pub mod buffer;
 pub(crate) mod due;
+mod ends;
 pub(crate) mod guards;
 mod input;
 pub mod memory;
@@ -26,10 +27,12 @@ mod output;
 pub(crate) mod phase;
 pub(crate) mod pipes;
 pub(crate) mod piping;
+mod rare;
 mod relay;
 #[cfg(feature = "tls")]
 pub(crate) mod secure;
 mod stopping;
+mod timers;
 pub(crate) mod transport;
 mod waiting;
 mod waits;
@@ -41,25 +44,23 @@ use std::sync::Arc;
 
 use mio::event::Event;
 
-use buffer::{Input, Output};
-use due::Due;
-use guards::Guards;
-use phase::Phase;
-use relay::Relay;
-use transport::Transport;
-#[cfg(feature = "tls")]
-use transport::Upgrade;
-use waits::Waits;
-
 use crate::error::{Reason, Violation};
 use crate::options::ConnectionOptions;
 use crate::protocols::{Protocol, Succession};
 use crate::shared::admission::Permit;
 use crate::shared::remote::Remote;
 use crate::slots::Token;
-use crate::timer::TimerId;
 #[cfg(feature = "tls")]
 use crate::tls::stream::Stream;
+use buffer::{Input, Output};
+use due::Due;
+use guards::Guards;
+use phase::Phase;
+use rare::Rare;
+use relay::Relay;
+use transport::Transport;
+#[cfg(feature = "tls")]
+use transport::Upgrade;
 
 /// The result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,17 +168,6 @@ impl From<&Event> for Readiness {
             error: event.is_error(),
         }
     }
-}
-
-/// The parts that few connections have.
-#[derive(Default)]
-struct Rare {
-    /// Timers that its handler set.
-    timers: Vec<TimerId>,
-    /// The callbacks that have returned and have not ended.
-    waits: Option<Box<Waits>>,
-    /// The reason with which the connection ends right after `on_open`, in [`Phase::Doomed`].
-    early_end: Option<Box<Reason>>,
 }
 
 pub(crate) struct Connection {
@@ -574,53 +564,7 @@ impl Connection {
         now == before && now >= self.max_input() && self.phase == Phase::Open && !self.paused
     }
 
-    // ---- timers ---------------------------------------------------------------------------------------------------
-
-    /// Notes a timer, which ends with the connection. Timers that are not set any more are forgotten when there are many.
-    pub fn add_timer(&mut self, id: TimerId, is_set: impl Fn(TimerId) -> bool) {
-        let timers = &mut self.rare.get_or_insert_default().timers;
-        if timers.len() == timers.capacity() {
-            timers.retain(|id| is_set(*id));
-            timers.shrink_to(2 * timers.len());
-        }
-        timers.push(id);
-    }
-
-    /// Forgets the timers that are not set any more.
-    pub fn forget_timers(&mut self, is_set: impl Fn(TimerId) -> bool) {
-        if let Some(rare) = &mut self.rare {
-            rare.timers.retain(|id| is_set(*id));
-        }
-    }
-
-    /// Takes all timers out.
-    pub fn take_timers(&mut self) -> Vec<TimerId> {
-        self.rare.as_mut().map_or_else(Vec::new, |rare| std::mem::take(&mut rare.timers))
-    }
-
-    // ---- ends -----------------------------------------------------------------------------------------------------
-
-    /// Sets the reason with which it ends right after `on_open`; returns an earlier one.
-    pub fn set_early_end(&mut self, reason: Reason) -> Option<Reason> {
-        self.rare.get_or_insert_default().early_end.replace(Box::new(reason)).map(|earlier| *earlier)
-    }
-
-    /// Takes that reason out.
-    pub fn take_early_end(&mut self) -> Option<Reason> {
-        self.rare.as_mut()?.early_end.take().map(|reason| *reason)
-    }
-
-    /// The reason for `on_close`: the exception of a callback or an exceeded time limit, else the `given` reason, else
-    /// the socket's error. The second value was not reported to the handler, and may hold a value of the layer above.
-    pub fn take_reason(&mut self, given: Option<Reason>) -> (Reason, Option<Reason>) {
-        let known = self.reason.take().map(|reason| *reason);
-        let answered = self.protocol.as_mut().and_then(|protocol| protocol.take_reason());
-        match (known, answered) {
-            (Some(known), answered) if known.goes_first() => (known, answered),
-            (_, Some(answered)) if answered.goes_first() => (answered, None),
-            (known, _) => (given.or(known).unwrap_or(Reason::Orderly), None),
-        }
-    }
+    // ---- the handler ----------------------------------------------------------------------------------------------
 
     /// Starts again with another handler: same socket, same unread input, same output.
     pub fn hand_over(&mut self, remote: Arc<Remote>, succession: Succession) {

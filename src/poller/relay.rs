@@ -15,8 +15,15 @@ impl State {
     /// Has all further input of a connection go to another one.
     pub(super) fn pipe_to(&mut self, token: Token, to: Token) -> Result<(), Error> {
         self.check_pipe(token, to)?;
-        self.with(to, |other, _| other.feeder = Some(token));
-        self.with(token, |connection, _| connection.begin_relay(to));
+        // Each knows the token of the other, so both stay on this poller.
+        self.with(to, |other, _| {
+            other.feeder = Some(token);
+            other.bind();
+        });
+        self.with(token, |connection, _| {
+            connection.begin_relay(to);
+            connection.bind();
+        });
         Ok(())
     }
 

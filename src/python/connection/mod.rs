@@ -711,16 +711,16 @@ impl Connection {
         let is_framed = !slf.getattr("framing")?.is_none();
         let to = other.get().remote().map_err(|error| about_other(slf.py(), error))?;
         this.local("pipe_to()", |local| {
-            if !Arc::ptr_eq(&to.handle, &local.remote.handle) {
+            if !to.location.is_on(local.poller.handle()) {
                 return Err(PyValueError::new_err("other must be a connection of the same poller"));
             }
             if is_framed {
                 return Err(Error::State("the input of this connection is read by its framing".into()).into());
             }
-            if local.poller.is_open(local.token()) && !local.poller.is_open(to.token) {
+            if local.poller.is_open(local.token()) && !local.poller.is_open(to.token()) {
                 return Err(ConnectionClosed::new_err("other: the connection is closed"));
             }
-            Ok(local.poller.pipe_to(local.token(), to.token)?)
+            Ok(local.poller.pipe_to(local.token(), to.token())?)
         })
     }
 
