@@ -114,6 +114,11 @@ impl Guards {
         Self { opened: now, moved: now, last_heard: now, received: 0, sent: 0, rare: None, timer: None }
     }
 
+    /// The time of the opening.
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }

@@ -144,8 +144,8 @@ pub(crate) struct Places {
     pub touched: bool,
     /// The busy connections.
     pub active: bool,
-    /// Not a queue: its packets arrived on the CPU of another poller at the last look.
-    pub astray: bool,
+    /// Not a queue: the number of looks in a row at which its packets arrived on the CPU of another poller.
+    pub astray: u8,
 }
 
 /// An event of the poll for a connection.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Connection, InputEnd, OutputEnd, Peer};
 use crate::connection::phase::Phase;
 use crate::shared::handle::PollerHandle;
+use crate::shared::placement::Place;
 use crate::timer::TimerId;
 
 impl Connection {
@@ -20,6 +21,11 @@ impl Connection {
         let flows = self.peer == Peer::Present && !self.over_high && !self.paused && !self.transport.is_upgrading();
         let is_answered = self.protocol.as_ref().is_none_or(|protocol| !protocol.is_waited_for());
         placed && !self.bound && is_free && goes_on && is_whole && flows && is_answered && !self.remote.is_closed()
+    }
+
+    /// Its place on its poller, if an acceptor chose that.
+    pub fn place(&mut self) -> Option<&mut Place> {
+        self.permit.as_mut()?.place.as_mut()
     }
 
     /// Has it stay on its poller for good.

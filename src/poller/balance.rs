@@ -34,8 +34,8 @@ pub(super) struct Balance {
     active: Vec<Token>,
     /// The CPU time of each poller at the last look.
     spent: Vec<u64>,
-    /// Whether the last look found this poller working much more than another one.
-    was_heavy: bool,
+    /// The number of looks in a row that found this poller working much more than another one.
+    heavy: u8,
 }
 
 impl Balance {
@@ -76,16 +76,17 @@ impl Balance {
         let spent = pollers.iter().map(|poller| poller.load.spent.load(Ordering::Relaxed)).collect();
         let before = std::mem::replace(&mut self.spent, spent);
         if is_late || before.len() != pollers.len() {
-            self.was_heavy = false;
+            self.heavy = 0;
             return None;
         }
         let work = self.spent.iter().zip(&before).map(|(after, before)| after - before).collect();
         Some(Look { pollers, active, work })
     }
 
-    /// Whether this poller works much more than the one of `least`, and did so at the last look.
-    pub fn is_lasting(&mut self, is_heavy: bool) -> bool {
-        std::mem::replace(&mut self.was_heavy, is_heavy) && is_heavy
+    /// Notes whether this poller works much more than another one; returns whether that was so for as many looks as `lasting`.
+    pub fn is_lasting(&mut self, is_heavy: bool, lasting: u8) -> bool {
+        self.heavy = if is_heavy { self.heavy.saturating_add(1) } else { 0 };
+        self.heavy >= lasting
     }
 }
 

@@ -1,8 +1,8 @@
 //! The choice of connections that move to another poller while they are served.
 //!
 //! A poller looks at its busy connections from time to time. It moves one for two reasons: this poller works much more than
-//! another one, or the packets of the connection arrive on the CPU of another poller. Both must last for two looks. A
-//! connection that moved stays for a while, so that none goes to and fro.
+//! another one, or the packets of the connection arrive on the CPU of another poller. Both must last. A connection that moved
+//! stays for a while, so that none goes to and fro.
 
 use std::sync::Arc;
 
@@ -15,6 +15,10 @@ use crate::system::steering;
 
 /// The time for which a connection stays where it moved, in nanoseconds.
 const STAY: u64 = 1_000_000_000;
+
+/// The looks in a row at which a reason has to show. The scheduler moves the threads of clients and pollers all the time, and
+/// a single look says little.
+const LASTING: u8 = 10;
 
 /// The most connections that one look moves, and the most that it asks for their CPU.
 const MOST_MOVES: usize = 16;
@@ -38,17 +42,22 @@ impl State {
         }
     }
 
-    /// Moves busy connections to the poller that works least, if this one works much more. Returns whether it does.
+    /// Moves busy connections to the poller that works least, if this one works much more, while the busy ones stay evenly
+    /// shared. Returns whether it works much more.
     fn share_work(&mut self, look: &Look) -> bool {
-        let least = look.least();
-        let surplus = look.surplus(self.handle.index, least);
-        if self.balance.is_lasting(surplus > 0) {
-            let mut left = surplus.min(MOST_MOVES);
+        let (here, least) = (self.handle.index, look.least());
+        let surplus = look.surplus(here, least);
+        // One that does nothing is clearly free; one that does little may lack a CPU.
+        let lasting = if look.work[least] == 0 { 2 } else { LASTING };
+        if self.balance.is_lasting(surplus > 0, lasting) {
+            let (mut busy, mut left) = (look.busy(), surplus.min(MOST_MOVES));
             for token in &look.active {
-                left -= usize::from(left > 0 && self.send_away(*token, &look.pollers[least]));
+                if left > 0 && is_fair(&busy, least) && self.send_away(*token, &look.pollers[least]) {
+                    (busy[least], busy[here], left) = (busy[least] + 1, busy[here].saturating_sub(1), left - 1);
+                }
             }
             // The next figures are those of before the moves.
-            self.balance.is_lasting(false);
+            self.balance.is_lasting(false, lasting);
         }
         surplus > 0
     }
@@ -72,15 +81,27 @@ impl State {
         }
     }
 
-    /// The poller on whose CPU the packets of a connection arrive, if it is another one, and was at the last look.
+    /// The poller on whose CPU the packets of a connection arrive, if that is another one, and lasts. At first, the one that
+    /// had no room when the connection was accepted: others have come meanwhile, so there may be room now.
     fn strays_to(&mut self, token: Token, cpus: &[usize]) -> Option<usize> {
+        let now = self.batch.now;
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
+        let is_new = now < connection.guards.opened() + STAY;
+        if let Some(place) = connection.place()
+            && let Some(wish) = place.wish()
+        {
+            if is_new {
+                return Some(wish);
+            }
+            place.forget_wish();
+        }
         let cpu = connection.transport.socket().and_then(steering::incoming_cpu);
         let wanted = cpu
             .filter(|cpu| cpus[self.handle.index] != *cpu)
             .and_then(|cpu| cpus.iter().position(|other| *other == cpu));
-        let was_astray = std::mem::replace(&mut connection.places.astray, wanted.is_some());
-        wanted.filter(|_| was_astray)
+        let astray = &mut connection.places.astray;
+        *astray = if wanted.is_some() { astray.saturating_add(1) } else { 0 };
+        wanted.filter(|_| *astray >= LASTING)
     }
 
     /// Asks for the move of a connection, unless it moved a short time ago.

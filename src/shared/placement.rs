@@ -65,12 +65,24 @@ pub(crate) struct Place {
     load: Arc<Load>,
     /// Whether the connection may move to another poller.
     moves: bool,
+    /// The number of the poller that had no room for it when it was accepted.
+    wish: Option<u16>,
 }
 
 impl Place {
-    fn on(load: &Arc<Load>, moves: bool) -> Self {
+    fn on(load: &Arc<Load>, moves: bool, wish: Option<u16>) -> Self {
         load.connections.fetch_add(1, Ordering::Relaxed);
-        Self { load: load.clone(), moves }
+        Self { load: load.clone(), moves, wish }
+    }
+
+    /// The poller on whose CPU its first packets arrived, if that one had no room for it.
+    pub fn wish(&self) -> Option<usize> {
+        self.wish.map(usize::from)
+    }
+
+    /// Forgets the wish, because the packets may arrive elsewhere by now.
+    pub fn forget_wish(&mut self) {
+        self.wish = None;
     }
 
     /// Whether the connection may move to another poller.
@@ -80,7 +92,7 @@ impl Place {
 
     /// Counts the connection as one of another poller.
     pub fn move_to(&mut self, load: &Arc<Load>) {
-        *self = Self::on(load, self.moves);
+        *self = Self::on(load, self.moves, None);
     }
 }
 
@@ -114,6 +126,7 @@ impl Placer {
     pub fn place(&self, socket: &Socket, address: Option<IpAddr>) -> (usize, Place) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.loads.len();
         let counts = || self.loads.iter().map(|load| load.connections()).collect::<Vec<_>>();
+        let mut wish = None;
         let index = match self.placement {
             Placement::RoundRobin => turn,
             Placement::Least => least(&counts(), turn),
@@ -123,11 +136,14 @@ impl Placer {
             }
             Placement::Auto => {
                 let counts = counts();
-                fair(&counts, self.of_cpu(socket, &counts), turn)
+                let wanted = self.of_cpu(socket, &counts);
+                let index = fair(&counts, wanted, turn);
+                wish = wanted.filter(|wanted| *wanted != index).and_then(|wanted| u16::try_from(wanted).ok());
+                index
             }
             Placement::SourceAddress => address.map_or(turn, |address| self.of_address(address)),
         };
-        (index, Place::on(&self.loads[index], self.placement == Placement::Auto))
+        (index, Place::on(&self.loads[index], self.placement == Placement::Auto, wish))
     }
 
     /// The poller that runs on the CPU on which the packets of the connection arrive; of several the one with the fewest
