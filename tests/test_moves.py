@@ -345,7 +345,9 @@ def test_both_ends_of_a_pipe_stay(world):
         home = move(client, home)
     source, target = world.handlers
     moved = Events()
-    source.call_soon(lambda: moved("asked", source.pipe_to(target), source._move_to(1 - home), target._move_to(1 - home)))
+    source.call_soon(
+        lambda: moved("asked", source.pipe_to(target), source._move_to(1 - home), target._move_to(1 - home))
+    )
     assert moved.next() == ("asked", None, False, False)
     client.sendall(b"through")
     assert first.recv(7, socket.MSG_WAITALL) == b"through"
