@@ -7,7 +7,7 @@ MUTANTS := target/tools/bin/cargo-mutants
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test soak conformance asyncio-conformance lint rust-test python-test mutants bench instructions wheel wheels clean
+.PHONY: help demo test soak conformance asyncio-conformance lint rust-test python-test mutants bench instructions trained wheel wheels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -54,6 +54,9 @@ bench: $(VENV)/built ## measure against other servers; writes docs/benchmarks.md
 
 instructions: $(VENV)/built ## count instructions per request by callgrind (ARGS=--help for more)
 	$(BIN)/python benches/instructions.py $(ARGS)
+
+trained: $(VENV)/built ## build goev into .venv as its wheels are built: by a profile of what users do (see tools/wheels/training.py)
+	$(BIN)/python tools/wheels/training.py
 
 wheel: dist/.built ## build a wheel into dist/
 

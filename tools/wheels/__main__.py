@@ -7,7 +7,6 @@ import argparse
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import hosts
+import training
 from audit import PROJECT, ROOT, Fault, check_sdist, check_wheel
 from matrix import LIBRARIES, PROCESSORS, PYTHONS, Wheel, wheels
 
@@ -33,7 +33,6 @@ BUILT_FROM = (
     "examples",
 )
 TARGETS = ROOT / "target" / "wheels"
-TAIL = 30  # lines of a build that failed
 
 
 @dataclass
@@ -162,22 +161,30 @@ def musl(wheel: Wheel, path: Path, folder: Path) -> str:
 def build(wheel: Wheel, out: Path) -> Path:
     """By maturin, with zig as the compiler and linker: it knows the symbols of each version of each C library."""
     _have_target(wheel.target)
-    command = ["maturin", "build", "--release", "--locked", "--strip", "--zig", "--out", str(out)]
-    command += ["--target", wheel.target, "--compatibility", LIBRARIES[wheel.library]]
-    command += ["--interpreter", f"python{wheel.python}"]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    _run(command, environment)
+    here = Wheel(f"{sys.version_info.major}.{sys.version_info.minor}", "gnu", os.uname().machine)
+    profile = TARGETS / f"{wheel.target}-{sources()[:16]}.profdata"
+    if wheel.target == here.target:
+        if not profile.exists():
+            training.trained(_command(here), profile, environment)
+        environment.update(training.flags(f"-Cprofile-use={profile}"))
+    training.run([*_command(wheel), "--out", str(out)], environment)
     path = wheel.file(out, PROJECT["version"])
     if path is None:
         raise Fault(f"maturin built no {wheel}, but {[path.name for path in out.glob('*.whl')]}")
     return path
 
 
+def _command(wheel: Wheel) -> list[str]:
+    command = ["maturin", "build", "--release", "--locked", "--strip", "--zig", "--target", wheel.target]
+    return [*command, "--compatibility", LIBRARIES[wheel.library], "--interpreter", f"python{wheel.python}"]
+
+
 def sdist(out: Path, *, build: bool) -> str:
     """Make the sdist, look into it, and install from it into an empty environment, which compiles all."""
     path = out / f"goev-{PROJECT['version']}.tar.gz"
     if build and not path.exists():
-        _run([str(Path(sys.executable).with_name("maturin")), "sdist", "--out", str(out)], dict(os.environ))
+        training.run([str(Path(sys.executable).with_name("maturin")), "sdist", "--out", str(out)], dict(os.environ))
     check_sdist(path)
     size = f"{path.stat().st_size / 1e6:.1f} MB"
     with tempfile.TemporaryDirectory() as folder:
@@ -189,15 +196,7 @@ def sdist(out: Path, *, build: bool) -> str:
 def _have_target(target: str) -> None:
     """Rust's standard library for the target, by rustup where that is the one who installs Rust."""
     if shutil.which("rustup") is not None:
-        _run(["rustup", "target", "add", target], dict(os.environ))
-
-
-def _run(command: list[str], environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise Fault("\n".join([f"{' '.join(command)} failed:", *done.stdout.splitlines()[-TAIL:]]))
+        training.run(["rustup", "target", "add", target], dict(os.environ))
 
 
 if __name__ == "__main__":
