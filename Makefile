@@ -57,6 +57,7 @@ instructions: $(VENV)/built ## count instructions per request by callgrind (ARGS
 
 trained: $(VENV)/built ## build goev into .venv as its wheels are built: by a profile of what users do (see tools/wheels/training.py)
 	$(BIN)/python tools/wheels/training.py
+	@touch $(VENV)/trained
 
 wheel: dist/.built ## build a wheel into dist/
 
@@ -80,6 +81,7 @@ $(VENV)/releasing: $(VENV)/installed requirements-release.txt
 	@touch $@
 
 $(VENV)/built: $(VENV)/installed $(SOURCES)
+	@rm -f $(VENV)/trained
 	$(BIN)/maturin develop --release --locked
 	@touch $@
 

@@ -23,7 +23,7 @@ def describe(goev_python: Path) -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
         "Python of goev": _output(goev_python, "-c", "import platform; print(platform.python_version())"),
-        "goev": _output(goev_python, "-c", "import importlib.metadata as m; print(m.version('goev'))"),
+        "goev": _goev(goev_python),
         "Rust": _output("rustc", "--version").removeprefix("rustc "),
         "Go": _output("go", "version").removeprefix("go version go"),
         "wrk": _output("wrk", "--version").removeprefix("wrk ").partition(" [")[0],
@@ -49,6 +49,12 @@ def describe(goev_python: Path) -> dict[str, str]:
         "wildcat": _go_module("gnet", "github.com/evanphx/wildcat"),
     }
     return {name: version for name, version in versions.items() if version}
+
+
+def _goev(python: Path) -> str:
+    version = _output(python, "-c", "import importlib.metadata as m; print(m.version('goev'))")
+    is_trained = (python.parent.parent / "trained").exists()
+    return f"{version}, compiled with a profile as its wheels are (`make trained`)" if is_trained else version
 
 
 def commit() -> str:
