@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Serves what users build, so that the compiler sees which ways through goev are the frequent ones.
 
-``tools/wheels/training.py`` runs it with a build that counts. It runs on any Python that has goev, and needs nothing else
-but openssl, for a certificate. Each server is asked over plain TCP and over TLS, by single
+``tools/wheels/training.py`` runs it with a build that counts. It runs on any Python that has goev, and needs nothing
+else but openssl, for a certificate. Each server is asked over plain TCP and over TLS, by single
 requests and by several in a write.
 """
 

@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 
@@ -203,26 +204,128 @@ def test_a_member_of_a_group_stays(world):
     assert move(client, home) == 1 - home
 
 
-def test_one_that_joins_a_group_on_its_way_gets_every_message_behind_that(world):
-    class Silent(Mover):
-        def on_read(self):
-            self.read()
-            self._move_to(1 - _current_poller())
+class Waits(Mover):
+    """``w`` makes the callback wait until the test lets it go on."""
 
-    world = world(Silent)
+    def on_read(self):
+        for command in self.read():
+            if command == ord("w"):
+                self.events("waits", self)
+                self.gate.wait(PATIENCE)
+            elif command == ord("m"):
+                self.events("asked", self._move_to(1 - _current_poller()))
+            else:
+                self.say()
+
+
+@contextmanager
+def on_its_way(world):
+    """A connection that has left its poller, and that its new poller, which waits in a callback, has not taken."""
+    clients = [(*world.client(), world.handlers[-1]) for _ in range(4)]
+    client, home, mover = clients[0]
+    first, second = [other for other in clients if other[1] != home][:2]
+    for _, _, blocker in (first, second):
+        blocker.gate = threading.Event()
+    first[0].sendall(b"w")
+    world.events.until("waits")
+    client.sendall(b"m")
+    assert world.events.until("asked") == ("asked", True)
+    second[0].sendall(b"w")
+    first[2].gate.set()
+    world.events.until("waits")
+    eventually(lambda: world.reactor.stats()[home]["moved_away"] == 1, "it has left")
+    yield client, mover
+    second[2].gate.set()
+
+
+def drain(client):
+    received = b""
+    while more := client.recv(1000):
+        received += more
+    return received
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_another_thread_ends_a_connection_on_its_way(world, end):
+    world = world(Waits)
+    with on_its_way(world) as (_client, mover):
+        getattr(mover, end)()
+        with pytest.raises(goev.ConnectionClosed):
+            mover.write(b"late")
+    assert world.events.until("close")[3]
+    assert len(world.events.of("close")) == 1
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_another_thread_ends_a_connection_on_its_way_that_was_handed_over(world, end):
+    class First(goev.Connection):
+        def __init__(self, events):
+            self.events = events
+
+        def on_open(self):
+            world.handlers[-1] = Waits(self.events)
+            self.hand_over(world.handlers[-1])
+
+    world = world(First)
+    with on_its_way(world) as (_client, mover):
+        getattr(mover, end)()
+    assert world.events.until("close")[3]
+
+
+def test_calls_and_writes_for_a_connection_on_its_way_keep_their_order(world):
+    world = world(Waits)
+    ran = []
+    with on_its_way(world) as (client, mover):
+        mover.call_soon(lambda: (ran.append(1), mover.write(b"first ")))
+        mover.write(b"second ")
+        mover.call_soon(lambda: ran.append(2))
+        mover.write(b"third")
+        mover.close()
+    assert (drain(client), ran) == (b"first second third", [1, 2])
+
+
+def test_one_that_joins_a_group_on_its_way_gets_every_message_behind_that(world):
+    world = world(Waits)
     group = goev.Group()
-    client, _ = world.client()
-    for number in range(1000):
-        client.sendall(b"m")
-        group.add(world.handlers[0])
-        for part in range(3):
-            group.send(b"%06d %d\n" % (number, part))
-        received = b""
-        while received.count(b"\n") < 3:
-            received += client.recv(1000)
-        group.discard(world.handlers[0])
-        assert received == b"".join(b"%06d %d\n" % (number, part) for part in range(3))
-    assert sum(poller["moved_here"] for poller in world.reactor.stats()) > 10
+    with on_its_way(world) as (client, mover):
+        group.send(b"before ")
+        group.add(mover)
+        for number in range(3):
+            group.send(b"%d " % number)
+            mover.write(b"own %d " % number)
+    received = b""
+    while not received.endswith(b"own 2 "):
+        received += client.recv(100)
+    assert received == b"0 own 0 1 own 1 2 own 2 "
+    assert mover in group
+
+
+def test_a_call_for_a_connection_on_its_way_finds_its_handler(world):
+    world = world(Waits)
+    handed = []
+    with on_its_way(world) as (client, mover):
+        mover.call_soon(lambda: handed.append(mover.hand_over(Waits(world.events))))
+    eventually(lambda: handed == [None], "it was handed over")
+    assert ask(client) in (0, 1)
+
+
+def test_a_poller_that_stands_still_gets_no_more_than_its_share(world):
+    world = world(Waits)
+    clients = {0: [], 1: []}
+    while len(clients[0]) < 12 or not clients[1]:
+        client, home = world.client()
+        clients[home].append((client, world.handlers[-1]))
+    blocking, blocker = clients[1][0]
+    blocker.gate = threading.Event()
+    blocking.sendall(b"w")
+    world.events.until("waits")
+    end = time.monotonic() + 0.5
+    busy = [client for client, _ in clients[0][:12]]
+    keep_busy(busy, until=lambda homes: time.monotonic() > end)
+    assert world.reactor.stats()[1]["mailbox"] <= 6
+    blocker.gate.set()
+    homes = keep_busy(busy, until=lambda homes: homes.count(1) >= 1)
+    assert homes.count(1) <= 6
 
 
 class Page(goev.http.Connection):
@@ -254,6 +357,26 @@ def test_requests_are_answered_over_moves(world, path):
     # The request is under way when its callback asks, so the connection moves with none of them.
     assert {event[1] for event in world.events.of("asked")} == {False}
     assert len(set(bodies)) == 1
+
+
+def test_a_request_in_pieces_keeps_its_connection(world):
+    class Streamed(Page):
+        def on_request(self, request):
+            pass
+
+        def on_body(self, request, data):
+            self.events("asked", self._move_to(1 - _current_poller()))
+            if not data:
+                request.respond()
+
+    world = world(Streamed)
+    with socket.create_connection(world.acceptor.address, PATIENCE) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 20\r\n\r\n")
+        for number in range(4):
+            client.sendall(b"%05d" % number)
+            world.events.times("asked", number + 1)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    assert {event[1] for event in world.events.of("asked")} == {False}
 
 
 def test_a_website_moves_between_two_requests(world):

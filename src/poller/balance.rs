@@ -27,6 +27,8 @@ pub(super) struct Look {
 
 #[derive(Default)]
 pub(super) struct Balance {
+    /// Moves for which another poller was asked, and has not answered.
+    pub asked: usize,
     /// Whether an acceptor has its connections moved.
     is_on: bool,
     /// The time of the next look.

@@ -15,7 +15,7 @@ use crate::connection::due::Due;
 use crate::connection::phase::Event;
 use crate::error::Reason;
 use crate::shared::acceptor::Acceptor;
-use crate::shared::handle::Message;
+use crate::shared::handle::{Message, Move};
 use crate::slots::Token;
 use crate::timer::{Held, TimerId};
 
@@ -65,7 +65,6 @@ impl State {
                     call
                 }
                 Turn::Departure(ticket) => self.call_departure(ticket),
-                Turn::Arrived(token, luggage) => Some(Call::Arrived(token, luggage)),
                 Turn::Accepted(token, acceptor) => self.call_accept(token, acceptor),
                 Turn::Descriptor(token) => self.call_descriptor(token),
                 Turn::Datagrams(token) => self.call_datagrams(token),
@@ -107,6 +106,11 @@ impl State {
                 Message::TaskFor(remote, task) => {
                     remote.location.taken();
                     return Some(Call::Task(task));
+                }
+                Message::Move(Move::Come { slot, traveller }) => {
+                    if let Some(call) = self.call_arrived(slot, traveller) {
+                        return Some(call);
+                    }
                 }
                 // It is cancelled already: only its callback is left.
                 Message::CancelTimer(id) => return Some(Call::TimerCancelled(id)),

@@ -323,7 +323,11 @@ impl State {
 
     pub(super) fn abort_everything(&mut self) {
         for token in self.sources.tokens() {
-            self.abort_source(token);
+            match self.sources.get(token) {
+                // A poller that failed sends nothing.
+                Some(Source::Expected(expected)) if !expected.1.is_open() => drop(self.sources.remove(token)),
+                _ => self.abort_source(token),
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! | ask | the old one | chooses a connection, and asks the other poller for a slot |
 //! | welcome | the new one | keeps a slot, so that the connection has its token before it comes |
 //! | depart | the old one | a turn of the batch: the dispatch packs its objects, the socket leaves the poll |
-//! | come | the new one | the poll watches the socket; messages that came meanwhile are obeyed |
+//! | come | the new one | the poll watches the socket; the dispatch unpacks its objects before any later message is obeyed |
 //!
 //! Unread input, queued output and the protocol come along. The rule to know: a connection that belongs to its poller in
 //! any other way stays, see [`State::may_move`].
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::Poller;
 use super::call::Call;
-use super::deadlines::{drop_guard, set_guard};
+use super::deadlines::drop_guard;
 use super::queues::Turn;
 use super::state::{Deadline, Source, State};
 use super::ticket::Ticket;
@@ -38,7 +38,9 @@ impl State {
     pub(super) fn ask(&mut self, token: Token, to: &Arc<PollerHandle>) -> bool {
         let Some(remote) = self.may_move(token) else { return false };
         let ask = Move::Ask { remote, from: self.handle.clone() };
-        to.post(Message::Move(ask)).is_ok()
+        let is_asked = to.post(Message::Move(ask)).is_ok();
+        self.balance.asked += usize::from(is_asked);
+        is_asked
     }
 
     /// The connection, if it may move now. A timer of its handler keeps it.
@@ -54,13 +56,16 @@ impl State {
     pub(super) fn obey_move(&mut self, step: Move) {
         match step {
             Move::Ask { remote, from } => self.welcome_from(remote, &from),
+            Move::Refuse => self.balance.asked -= 1,
             Move::Welcome { remote, to, slot } => {
+                self.balance.asked -= 1;
                 let token = remote.token();
                 let is_here = remote.location.is_on(&self.handle);
                 let ticket = Box::new(Ticket { token, to, slot, has_waited: false });
                 if is_here { self.queues.turns.push_back(Turn::Departure(ticket)) } else { ticket.decline() }
             }
-            Move::Come { slot, traveller } => self.take_traveller(slot, traveller),
+            // Its turn is that of a task: the messages behind it wait until the dispatch has its objects.
+            come @ Move::Come { .. } => self.queues.posted.push_back(Message::Move(come)),
             Move::Stay { slot } => drop(self.sources.remove(slot)),
         }
     }
@@ -68,9 +73,9 @@ impl State {
     /// Keeps a slot for a connection of another poller.
     fn welcome_from(&mut self, remote: Arc<Remote>, from: &Arc<PollerHandle>) {
         if self.stopping.is_some() {
-            return;
+            return drop(from.post(Message::Move(Move::Refuse)));
         }
-        let slot = self.sources.insert_with(|_| Source::Expected(remote.clone()));
+        let slot = self.sources.insert_with(|_| Source::Expected(Box::new((remote.clone(), from.clone()))));
         let welcome = Move::Welcome { remote, to: self.handle.clone(), slot };
         if from.post(Message::Move(welcome)).is_err() {
             drop(self.sources.remove(slot));
@@ -95,7 +100,8 @@ impl State {
     fn depart(&mut self, ticket: &Ticket, luggage: Foreign) -> Result<Vec<TimerId>, Foreign> {
         let (mut luggage, mut timers) = (Some(luggage), Vec::new());
         if let Some(remote) = self.may_move(ticket.token) {
-            remote.depart(&ticket.to, ticket.slot, || timers = self.send_off(ticket, &mut luggage));
+            let now = self.batch.now;
+            remote.depart(&ticket.to, ticket.slot, now, || timers = self.send_off(ticket, &mut luggage));
         }
         match luggage {
             Some(luggage) => {
@@ -127,29 +133,25 @@ impl State {
         timers
     }
 
-    fn take_traveller(&mut self, slot: Token, traveller: Foreign) {
-        let Ok(traveller) = traveller.downcast::<Traveller>() else { return };
-        let Traveller { connection, luggage } = *traveller;
-        let remote = connection.remote.clone();
-        match self.sources.get_mut(slot) {
-            Some(source) => *source = Source::Connection(connection),
-            None => return,
-        }
+    /// The call for a connection that comes. It has its turn, so that no callback comes before the dispatch has its objects.
+    /// The messages behind it up to the next task are obeyed at once, before a callback can write.
+    pub(super) fn call_arrived(&mut self, slot: Token, traveller: Foreign) -> Option<Call> {
+        let Traveller { mut connection, luggage } = *traveller.downcast::<Traveller>().ok()?;
+        let writes = connection.watches_writes();
+        let watched = connection.transport.register(&self.registry, mio_token(slot), writes);
+        connection.places.queued = true;
+        connection.remote.location.arrive();
+        self.queues.may_deliver |= connection.protocol().is_some_and(Protocol::delivers);
+        *self.sources.get_mut(slot)? = Source::Connection(connection);
         self.handle.counters.moved_here.add(1);
-        self.queues.turns.push_back(Turn::Arrived(slot, luggage));
-        let watched = self.connection(slot).map(|connection| {
-            let writes = connection.watches_writes();
-            connection.transport.register(&self.registry, mio_token(slot), writes)
-        });
-        self.with(slot, |connection, supplies| set_guard(connection, &mut supplies.timers, slot));
-        self.queues.may_deliver |= self.connection(slot).and_then(Connection::protocol).is_some_and(Protocol::delivers);
-        for message in remote.location.arrive(self.batch.now) {
-            self.obey(message);
-        }
-        if let Some(Err(error)) = watched {
+        self.guard(slot);
+        if let Err(error) = watched {
             self.end(slot, Reason::Io(error));
         }
+        self.obey_first();
         self.stop_traveller(slot);
+        self.queues.current = Some(slot);
+        Some(Call::Arrived(slot, luggage))
     }
 
     /// Ends a connection that came while the others of its kind are being ended.
@@ -169,6 +171,13 @@ impl Poller {
     pub fn move_to(&self, token: Token, index: usize) -> bool {
         let other = self.handle.siblings().into_iter().nth(index).filter(|other| !Arc::ptr_eq(other, &self.handle));
         other.is_some_and(|other| self.state.borrow_mut().ask(token, &other))
+    }
+
+    /// Has a connection stay on this poller for good.
+    pub fn bind(&self, token: Token) {
+        if let Some(Source::Connection(connection)) = self.state.borrow_mut().sources.get_mut(token) {
+            connection.bind();
+        }
     }
 
     /// Sends a connection to its new poller, with the objects of the dispatch. Returns its timers, which were cancelled; as

@@ -17,7 +17,7 @@ use crate::connection::Connection;
 use crate::connection::transport::Transport;
 use crate::error::{Error, Foreign, Reason};
 use crate::shared::acceptor::{Acceptor, Listener};
-use crate::shared::handle::Message;
+use crate::shared::handle::{Message, Move};
 use crate::shared::remote::Peer;
 use crate::slots::Token;
 use crate::timer::Held;
@@ -32,8 +32,6 @@ pub(super) enum Turn {
     Connection(Token),
     /// A connection that may leave for another poller.
     Departure(Box<Ticket>),
-    /// A connection that came from another poller, with the objects that the dispatch keeps for it.
-    Arrived(Token, Foreign),
     Descriptor(Token),
     Datagrams(Token),
     Removed(Token, Reason),
@@ -222,7 +220,10 @@ impl Queues {
 /// Whether a message that was taken from the mailbox waits for the dispatch, and not for its turn alone. A timer to cancel is
 /// cancelled already: only its callback is left.
 pub(super) fn is_for_dispatch(message: &Message) -> bool {
-    matches!(message, Message::Task(_) | Message::TaskFor(..) | Message::CancelTimer(_))
+    matches!(
+        message,
+        Message::Task(_) | Message::TaskFor(..) | Message::CancelTimer(_) | Message::Move(Move::Come { .. })
+    )
 }
 
 fn shrink_deque<T>(queue: &mut VecDeque<T>) {

@@ -200,9 +200,9 @@ impl State {
     pub(super) fn broadcast(&mut self, broadcast: &Broadcast) {
         let (mut behind, mut sent, mut skipped) = (Vec::new(), 0, 0);
         broadcast.for_each(|token, bytes, when_behind| {
-            if let Some(Source::Expected(remote)) = self.sources.get(token) {
-                // It joined on its way here, and its messages wait for it.
-                sent += u64::from(remote.write(Payload::Copied(bytes.to_vec())).is_ok());
+            if let Some(Source::Expected(expected)) = self.sources.get(token) {
+                // It joined on its way here: the message goes behind it.
+                sent += u64::from(expected.0.write(Payload::Copied(bytes.to_vec())).is_ok());
                 return;
             }
             self.with_open(token, |connection, supplies| {

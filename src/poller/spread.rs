@@ -36,6 +36,8 @@ impl State {
         }
         if let Some(look) = self.balance.look(self.batch.now, &self.handle, active)
             && self.stopping.is_none()
+            // A poller that stands still would get all of them at once.
+            && self.balance.asked == 0
             && !self.share_work(&look)
         {
             self.follow_packets(&look);

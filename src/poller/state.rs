@@ -54,8 +54,8 @@ pub(super) enum Source {
     /// A handshake of TLS. The connection takes over its slot.
     #[cfg(feature = "tls")]
     Handshake(Box<Handshake>),
-    /// The slot of a connection that comes from another poller.
-    Expected(Arc<Remote>),
+    /// The slot of a connection that comes from that poller.
+    Expected(Box<(Arc<Remote>, Arc<PollerHandle>)>),
     /// A descriptor, a datagram socket or a dial that has ended; its last callback is due. Until then its slot is not
     /// used again.
     Leaving,

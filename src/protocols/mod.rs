@@ -75,6 +75,11 @@ pub trait Protocol: Any + Send {
         false
     }
 
+    /// Whether a part that was handed out has no answer yet, or is not whole.
+    fn is_busy(&self) -> bool {
+        self.is_waited_for()
+    }
+
     /// The part that the peer has begun to send, and how long it may take. Asked when the connection has had its turn.
     fn unfinished(&self) -> Option<Unfinished> {
         None

@@ -389,11 +389,6 @@ impl Contexts {
         self.handlers.borrow_mut().take(token)
     }
 
-    /// Whether the body of a request of the connection has values of its own.
-    pub fn has_body(&self, token: Token) -> bool {
-        self.bodies.borrow().get(token).is_some()
-    }
-
     /// Another handler takes over: it goes on with the values of the connection. Inside a request these are the values
     /// of the request.
     pub fn hand_over(&self, py: Python<'_>, old: Token, new: Token) {

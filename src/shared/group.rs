@@ -72,8 +72,7 @@ impl Group {
 
     /// Removes a connection; returns false if it was no member.
     pub fn discard(self: &Arc<Self>, remote: &Remote) -> bool {
-        remote.leave(self);
-        self.forget(remote)
+        remote.leave(self, || self.forget(remote))
     }
 
     /// Whether the connection is a member.

@@ -76,6 +76,8 @@ pub(crate) enum Message {
 pub(crate) enum Move {
     /// Asks for a slot.
     Ask { remote: Arc<Remote>, from: Arc<PollerHandle> },
+    /// There is none, because the poller stops.
+    Refuse,
     /// There is one.
     Welcome { remote: Arc<Remote>, to: Arc<PollerHandle>, slot: Token },
     /// The connection comes. Only pollers know the value.

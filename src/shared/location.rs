@@ -1,8 +1,8 @@
 //! The place of a connection: its poller, its token there, and the way of messages to it.
 //!
-//! A connection lives on one poller at a time, and may move to another between two callbacks. On its way it is on no
-//! poller: messages to it wait here, and the new poller obeys them before anything else. A move begins only while no
-//! mailbox holds a message to the connection. So the messages of each thread keep their order.
+//! A connection lives on one poller at a time, and may move to another between two callbacks. It goes through the mailbox of
+//! the new poller, and every later message goes there behind it. A move begins only while no mailbox holds a message to
+//! the connection. So the messages of each thread keep their order.
 
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -29,6 +29,8 @@ struct Rare {
     /// The current token of a connection that was handed over. All its remotes share it, so nothing is kept of a hand-over
     /// but this word.
     current: OnceLock<Arc<AtomicU64>>,
+    /// Whether another handler has taken the connection over.
+    is_handed_over: AtomicBool,
     moves: Mutex<Moves>,
     /// The time of the last move, in nanoseconds; 0 before the first one.
     moved_at: AtomicU64,
@@ -38,8 +40,6 @@ struct Rare {
 struct Moves {
     /// The pollers to which it moved, each once. They are kept, so that the pointer to the current one stays valid.
     pollers: Vec<Arc<PollerHandle>>,
-    /// The messages for a connection on its way.
-    waiting: Option<Vec<Message>>,
 }
 
 impl Location {
@@ -89,10 +89,16 @@ impl Location {
         current.map_or_else(|| self.token(), |current| Token::from_bits(current.load(Ordering::Acquire)))
     }
 
+    /// Whether another handler has taken the connection over.
+    pub fn is_handed_over(&self) -> bool {
+        self.rare.get().is_some_and(|rare| rare.is_handed_over.load(Ordering::Acquire))
+    }
+
     /// Redirects everything that was posted until now to the new place of the connection.
     pub fn hand_over(&self, successor: &Self) {
         let current = self.rare().current.get_or_init(Arc::default);
         current.store(successor.token().to_bits(), Ordering::Release);
+        self.rare().is_handed_over.store(true, Ordering::Release);
         // The successor is new, so nothing is set there yet.
         let _ = successor.rare().current.set(current.clone());
     }
@@ -114,7 +120,11 @@ impl Location {
         fence(Ordering::SeqCst);
         let posted = match self.rare.get() {
             None => self.first.post(message),
-            Some(rare) => self.post_after(message, &mut rare.moves()),
+            Some(rare) => {
+                // Under the lock, so that no move begins before the message is in the mailbox.
+                let _moves = rare.moves();
+                self.poller().post(message)
+            }
         };
         if posted.is_err() {
             self.taken();
@@ -122,49 +132,37 @@ impl Location {
         posted
     }
 
-    fn post_after(&self, message: Message, moves: &mut Moves) -> Result<(), Message> {
-        match &mut moves.waiting {
-            Some(waiting) => {
-                waiting.push(message);
-                Ok(())
-            }
-            // Under the lock, because no move may begin before the message is in the mailbox.
-            None => self.poller().post(message),
-        }
-    }
-
     /// Notes that a poller took a message.
     pub fn taken(&self) {
         self.posted.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Begins a move, on the thread of its poller. Returns false if a message to it is in a mailbox.
-    pub fn depart(&self, to: &Arc<PollerHandle>, token: Token) -> bool {
-        let mut moves = self.rare().moves();
+    /// Begins a move, on the thread of its poller: `send` puts the connection into the mailbox of the new one. Returns false
+    /// if a message to it is in a mailbox.
+    pub fn depart(&self, to: &Arc<PollerHandle>, token: Token, now: u64, send: impl FnOnce()) -> bool {
+        let rare = self.rare();
+        let mut moves = rare.moves();
         fence(Ordering::SeqCst);
         if self.has_posted() {
             return false;
         }
-        moves.waiting = Some(Vec::new());
         if !moves.pollers.iter().any(|poller| Arc::ptr_eq(poller, to)) {
             moves.pollers.push(to.clone());
+        }
+        rare.moved_at.store(now, Ordering::Relaxed);
+        if let Some(current) = rare.current.get() {
+            current.store(token.to_bits(), Ordering::Release);
         }
         self.is_on_its_way.store(true, Ordering::Relaxed);
         self.token.store(token.to_bits(), Ordering::Relaxed);
         self.poller.store(Arc::as_ptr(to).cast_mut(), Ordering::Release);
+        send();
         true
     }
 
-    /// Ends a move, on the thread of the new poller. Returns the messages that waited.
-    pub fn arrive(&self, now: u64) -> Vec<Message> {
-        let rare = self.rare();
-        rare.moved_at.store(now, Ordering::Relaxed);
-        if let Some(current) = rare.current.get() {
-            current.store(self.token().to_bits(), Ordering::Release);
-        }
-        let waiting = rare.moves().waiting.take();
+    /// Ends a move, on the thread of the new poller.
+    pub fn arrive(&self) {
         self.is_on_its_way.store(false, Ordering::Relaxed);
-        waiting.unwrap_or_default()
     }
 
     fn rare(&self) -> &Rare {

@@ -197,7 +197,7 @@ impl Remote {
     fn end_by(self: &Arc<Self>, message: impl FnOnce(Arc<Self>) -> Message) {
         // After a hand-over the new handler decides about the close; a poller that has ended has closed the
         // connection.
-        if self.current() == self.token() {
+        if !self.location.is_handed_over() {
             self.mark_closed();
             let _ = self.tell(message(self.clone()));
         }
@@ -231,14 +231,9 @@ impl Remote {
     /// Begins a move to another poller, on the thread of its own. `send` sends the connection there; no group takes it in
     /// meanwhile, so a message of a group comes behind the connection. Returns false if the connection is in a group, or if
     /// a message to it is in a mailbox.
-    pub(crate) fn depart(&self, to: &Arc<PollerHandle>, token: Token, send: impl FnOnce()) -> bool {
+    pub(crate) fn depart(&self, to: &Arc<PollerHandle>, token: Token, now: u64, send: impl FnOnce()) -> bool {
         let groups = self.groups();
-        let is_alone = groups.as_ref().is_none_or(|joined| joined.is_empty());
-        let departs = is_alone && self.location.depart(to, token);
-        if departs {
-            send();
-        }
-        departs
+        groups.as_ref().is_none_or(|joined| joined.is_empty()) && self.location.depart(to, token, now, send)
     }
 
     /// Joins a group by `enter`; returns an error if the connection has ended.
@@ -254,11 +249,18 @@ impl Remote {
         Ok(is_new)
     }
 
-    /// Leaves one group.
-    pub(crate) fn leave(&self, group: &Arc<Group>) {
-        if let Some(joined) = &mut *self.groups() {
+    /// Leaves one group by `exit`. It does not move meanwhile.
+    pub(crate) fn leave(&self, group: &Arc<Group>, exit: impl FnOnce() -> bool) -> bool {
+        let mut groups = self.groups();
+        if let Some(joined) = &mut *groups {
             joined.retain(|other| other.as_ptr() != Arc::as_ptr(group));
         }
+        exit()
+    }
+
+    /// Whether it is in no group.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.groups().as_ref().is_none_or(|joined| joined.is_empty())
     }
 
     /// Leaves all groups; it can join none afterwards.

@@ -166,7 +166,7 @@ def build(wheel: Wheel, out: Path) -> Path:
     profile = TARGETS / f"{wheel.target}-{sources()[:16]}.profdata"
     if wheel.target == here.target:
         if not profile.exists():
-            training.trained(_command(here), profile, environment)
+            training.trained(_counting(here), profile, environment)
         environment.update(training.flags(f"-Cprofile-use={profile}"))
     training.run([*_command(wheel), "--out", str(out)], environment)
     path = wheel.file(out, PROJECT["version"])
@@ -178,6 +178,12 @@ def build(wheel: Wheel, out: Path) -> Path:
 def _command(wheel: Wheel) -> list[str]:
     command = ["maturin", "build", "--release", "--locked", "--strip", "--zig", "--target", wheel.target]
     return [*command, "--compatibility", LIBRARIES[wheel.library], "--interpreter", f"python{wheel.python}"]
+
+
+def _counting(wheel: Wheel) -> list[str]:
+    """The build of a wheel that counts: by the machine's linker, because zig's does not link the runtime of the counts."""
+    command = ["maturin", "build", "--release", "--locked", "--target", wheel.target, "--compatibility", "off"]
+    return [*command, "--interpreter", sys.executable]
 
 
 def sdist(out: Path, *, build: bool) -> str:

@@ -478,6 +478,10 @@ impl Protocol for Http {
         self.answers.due() > 0 && !self.requests.is_amid_body()
     }
 
+    fn is_busy(&self) -> bool {
+        self.answers.due() > 0 || self.requests.is_amid_body()
+    }
+
     #[inline]
     fn unfinished(&self) -> Option<Unfinished> {
         let (number, limits) = (self.answers.next(), self.requests.limits());

@@ -25,10 +25,11 @@ impl PyDispatch {
         // The values of the last callback may belong to the connection.
         tables.contexts.enter_nothing(py);
         let has_waiters = tables.waiters.has(token) || tables.waiting.has_some(Owner::Handler(token));
-        let has_body = tables.contexts.has_body(token);
-        let is_bound = tables.event_loop().is_some() || tables.is_observed(token) || has_waiters || has_body;
-        let taken = if is_bound { None } else { tables.take_handler(token) };
-        let Some((handler, face)) = taken else { return ticket.decline() };
+        if tables.event_loop().is_some() || has_waiters || tables.is_observed(token) {
+            poller.bind(token);
+            return ticket.decline();
+        }
+        let Some((handler, face)) = tables.take_handler(token) else { return ticket.decline() };
         let luggage = Luggage { handler, face, context: tables.contexts.take(token) };
         match poller.depart(ticket, Box::new(luggage)) {
             Ok(timers) => tables.forget_timers(timers),
