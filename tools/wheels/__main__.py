@@ -181,7 +181,7 @@ def _command(wheel: Wheel) -> list[str]:
 
 
 def _counting(wheel: Wheel) -> list[str]:
-    """The build of a wheel that counts: by the machine's linker, because zig's does not link the runtime of the counts."""
+    """The build of a wheel that counts, by the machine's linker: zig's does not link the runtime of the counts."""
     command = ["maturin", "build", "--release", "--locked", "--target", wheel.target, "--compatibility", "off"]
     return [*command, "--interpreter", sys.executable]
 
