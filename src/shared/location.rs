@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use once_cell::race::OnceBox;
+
 use super::handle::{Message, PollerHandle};
 use crate::slots::Token;
 
@@ -21,7 +23,7 @@ pub(crate) struct Location {
     posted: AtomicU32,
     is_on_its_way: AtomicBool,
     /// The rest, for the few connections that moved or were handed over.
-    rare: OnceLock<Box<Rare>>,
+    rare: OnceBox<Rare>,
 }
 
 #[derive(Default)]
@@ -50,7 +52,7 @@ impl Location {
             token: AtomicU64::new(token.to_bits()),
             posted: AtomicU32::new(0),
             is_on_its_way: AtomicBool::new(false),
-            rare: OnceLock::new(),
+            rare: OnceBox::new(),
         }
     }
 
