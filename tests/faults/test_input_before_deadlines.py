@@ -144,14 +144,18 @@ def test_a_timer_that_waits_for_input_can_be_cancelled_by_its_handler(start, eve
     client = server.connect()
     connection = events.until("open")[1]
     for _ in range(6):
-        with held(connection):
-            client.send(b"x")
+        # Set and due in the callback that holds the poller, so that the input comes before the timer can fire.
+        began, release = threading.Event(), threading.Event()
 
-            def schedule():
-                connection.timer = connection.schedule(0.0, lambda: events("timer"))
-                time.sleep(0.002)
+        def schedule(began=began, release=release):
+            connection.timer = connection.schedule(0.0, lambda: events("timer"))
+            began.set()
+            release.wait(PATIENCE)
 
-            connection.call_soon(schedule)
+        connection.call_soon(schedule)
+        assert began.wait(PATIENCE)
+        client.send(b"x")
+        release.set()
         assert events.next() == ("read", b"x")
     on_poller(connection, lambda: None)
     assert "timer" not in events.names
