@@ -310,7 +310,10 @@ class Supervisor(Fleet):
     def remove_place(self) -> None:
         """One worker fewer; one stays."""
         wanted = [place for place in self.places if place.is_wanted]
-        if self._stop is not None or len(wanted) < 2:
+        if self._stop is not None:
+            return
+        if len(wanted) < 2:
+            logger.info("one worker stays")
             return
         wanted[-1].is_wanted = False
         self._empty(wanted[-1])
