@@ -291,6 +291,18 @@ def held(target: Any) -> Iterator[None]:
         release.set()
 
 
+def half_closes(first: Any, second: Any, data: bytes) -> None:
+    """The ends of a relay: a half-close of ``first`` goes through, and the other direction stays open."""
+    first.send(b"that was all")
+    first.finish()
+    assert second.receive_all() == b"that was all"
+    for _ in range(3):
+        second.send(data)
+        assert first.receive(len(data)) == data
+    second.finish()
+    assert first.receive_all() == b""
+
+
 def eventually(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
     """Poll ``condition`` until it is true; for states that no event reports."""
     end = time.monotonic() + timeout

@@ -6,7 +6,7 @@
 import random
 import socket
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from support import (
     Recorder,
     Server,
     eventually,
+    half_closes,
     in_thread,
     on_poller,
     open_fds,
@@ -285,14 +286,7 @@ def test_other_connections_are_served_beside_a_flood(stack):
 def test_a_half_close_goes_through_and_the_other_direction_stays_open(stack, wire):
     pair = Pair(stack, wires=(wire.name, wire.name)).join(both=True)
     a, b = pair.clients
-    a.send(b"that was all")
-    a.finish()
-    assert b.receive_all() == b"that was all"
-    for _ in range(3):
-        b.send(DATA)
-        assert a.receive(len(DATA)) == DATA
-    b.finish()
-    assert a.receive_all() == b""
+    half_closes(a, b, DATA)
     assert pair.reasons() == [None, None]
 
 
@@ -425,7 +419,8 @@ def test_piped_bytes_are_activity_and_silence_ends_both(stack):
 def test_a_reader_that_takes_nothing_is_ended_by_write_timeout(stack):
     pair = Pair(stack, write_timeout=0.3).join()
     a, _ = pair.clients
-    a.fill(DATA * 60)
+    with suppress(ConnectionResetError):  # on a busy machine the end comes while the client still sends
+        a.fill(DATA * 60)
     assert pair.reasons() == [ConnectionAbortedError, goev.WriteTimeout]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from support import PATIENCE, ROOT, Child, Client, eventually, in_thread, need, resident, sha256
+from support import PATIENCE, ROOT, Child, Client, eventually, half_closes, in_thread, need, resident, sha256
 
 EXAMPLE = ROOT / "examples" / "proxy.py"
 DATA = random.Random(3).randbytes(1 << 20)
@@ -194,14 +194,7 @@ def test_a_slow_reader_of_one_direction_leaves_other_pairs_alone(relay: Relay, d
 @both_ways
 def test_a_half_close_goes_through_and_the_other_direction_stays_open(relay: Relay, direction: str) -> None:
     first, second = relay.pair(direction)
-    first.send(b"that was all")
-    first.finish()
-    assert second.receive_all() == b"that was all"
-    for _ in range(3):
-        second.send(DATA)
-        assert first.receive(len(DATA)) == DATA
-    second.finish()
-    assert first.receive_all() == b""
+    half_closes(first, second, DATA)
     eventually(relay.all_closed, "both connections are closed")
 
 

@@ -77,7 +77,7 @@ impl Balance {
         let pollers = handle.siblings();
         let spent = pollers.iter().map(|poller| poller.load.spent.load(Ordering::Relaxed)).collect();
         let before = std::mem::replace(&mut self.spent, spent);
-        if is_late || before.len() != pollers.len() {
+        if is_late || before.is_empty() || before.len() != pollers.len() {
             self.heavy = 0;
             return None;
         }

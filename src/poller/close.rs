@@ -325,7 +325,7 @@ impl State {
         for token in self.sources.tokens() {
             match self.sources.get(token) {
                 // A poller that failed sends nothing.
-                Some(Source::Expected(expected)) if !expected.1.is_open() => drop(self.sources.remove(token)),
+                Some(Source::Expected(expected)) if !expected.from.is_open() => drop(self.sources.remove(token)),
                 _ => self.abort_source(token),
             }
         }

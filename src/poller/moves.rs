@@ -17,7 +17,7 @@ use super::call::Call;
 use super::deadlines::drop_guard;
 use super::queues::Turn;
 use super::state::{Deadline, Source, State};
-use super::ticket::Ticket;
+use super::ticket::{Expected, Ticket};
 use super::token::mio_token;
 use crate::connection::Connection;
 use crate::error::{Foreign, Reason};
@@ -75,7 +75,8 @@ impl State {
         if self.stopping.is_some() {
             return drop(from.post(Message::Move(Move::Refuse)));
         }
-        let slot = self.sources.insert_with(|_| Source::Expected(Box::new((remote.clone(), from.clone()))));
+        let expected = Expected { remote: remote.clone(), from: from.clone() };
+        let slot = self.sources.insert_with(|_| Source::Expected(expected));
         let welcome = Move::Welcome { remote, to: self.handle.clone(), slot };
         if from.post(Message::Move(welcome)).is_err() {
             drop(self.sources.remove(slot));
@@ -175,9 +176,7 @@ impl Poller {
 
     /// Has a connection stay on this poller for good.
     pub fn bind(&self, token: Token) {
-        if let Some(Source::Connection(connection)) = self.state.borrow_mut().sources.get_mut(token) {
-            connection.bind();
-        }
+        self.state.borrow_mut().with(token, |connection, _| connection.bind());
     }
 
     /// Sends a connection to its new poller, with the objects of the dispatch. Returns its timers, which were cancelled; as
@@ -188,11 +187,9 @@ impl Poller {
 
     /// Has the connection with the current callback stay on this poller for good, because it knows the poller.
     pub fn bind_current(&self) {
-        let state = &mut *self.state.borrow_mut();
-        if let Some(Source::Connection(connection)) =
-            state.batch.source().and_then(|token| state.sources.get_mut(token))
-        {
-            connection.bind();
+        let source = self.state.borrow().batch.source();
+        if let Some(token) = source {
+            self.bind(token);
         }
     }
 }

@@ -96,29 +96,19 @@ impl State {
     }
 
     pub(super) fn obey(&mut self, message: Message) {
+        if let Some(remote) = message.recipient() {
+            remote.location.taken();
+        }
         match message {
-            Message::Write { to, payload } => {
-                to.location.taken();
-                self.write_posted(&to, payload);
-            }
+            Message::Write { to, payload } => self.write_posted(&to, payload),
             Message::Post { to, len, post } => {
-                to.location.taken();
                 to.arrived(len);
                 // Not `current()`: a handler that took over has another protocol.
                 self.give_post(to.token(), post);
             }
-            Message::Close(remote, post, error) => {
-                remote.location.taken();
-                self.close_posted(&remote, post, error);
-            }
-            Message::Abort(remote) => {
-                remote.location.taken();
-                self.end(remote.current(), Reason::Aborted);
-            }
-            Message::Overflow(remote) => {
-                remote.location.taken();
-                self.overflow(remote.current());
-            }
+            Message::Close(remote, post, error) => self.close_posted(&remote, post, error),
+            Message::Abort(remote) => self.end(remote.current(), Reason::Aborted),
+            Message::Overflow(remote) => self.overflow(remote.current()),
             Message::Adopt { socket, peer, acceptor, permit } => {
                 self.adopt(socket, peer, &acceptor, permit);
                 self.queues.release(acceptor);

@@ -202,7 +202,7 @@ impl State {
         broadcast.for_each(|token, bytes, when_behind| {
             if let Some(Source::Expected(expected)) = self.sources.get(token) {
                 // It joined on its way here: the message goes behind it.
-                sent += u64::from(expected.0.write(Payload::Copied(bytes.to_vec())).is_ok());
+                sent += u64::from(expected.remote.write(Payload::Copied(bytes.to_vec())).is_ok());
                 return;
             }
             self.with_open(token, |connection, supplies| {

@@ -13,6 +13,7 @@ use super::balance::Balance;
 use super::batch::Batch;
 use super::pace::Pace;
 use super::queues::{Queues, Turn};
+use super::ticket::Expected;
 use crate::connection::Connection;
 use crate::connection::buffer::Pool;
 use crate::connection::phase::Phase;
@@ -23,7 +24,6 @@ use crate::protocols::{Closing, Protocol};
 use crate::proxy::Refusal;
 use crate::shared::acceptor::Listener;
 use crate::shared::handle::PollerHandle;
-use crate::shared::remote::Remote;
 use crate::slots::{Slots, Token};
 use crate::sources::arrival::Arrival;
 use crate::sources::connector::{Attempt, Dial};
@@ -55,7 +55,7 @@ pub(super) enum Source {
     #[cfg(feature = "tls")]
     Handshake(Box<Handshake>),
     /// The slot of a connection that comes from that poller.
-    Expected(Box<(Arc<Remote>, Arc<PollerHandle>)>),
+    Expected(Expected),
     /// A descriptor, a datagram socket or a dial that has ended; its last callback is due. Until then its slot is not
     /// used again.
     Leaving,

@@ -1,8 +1,9 @@
-//! The ticket of a connection for its move to another poller.
+//! The ticket of a connection for its move to another poller, and the slot that waits for it there.
 
 use std::sync::Arc;
 
 use crate::shared::handle::{Message, Move, PollerHandle};
+use crate::shared::remote::Remote;
 use crate::slots::Token;
 
 /// The slot that another poller keeps for a connection.
@@ -13,6 +14,12 @@ pub struct Ticket {
     pub(super) slot: Token,
     /// Whether it has waited for the callback for the input of the batch.
     pub(super) has_waited: bool,
+}
+
+/// A connection that is expected from another poller.
+pub(super) struct Expected {
+    pub remote: Arc<Remote>,
+    pub from: Arc<PollerHandle>,
 }
 
 impl Ticket {

@@ -71,6 +71,17 @@ pub(crate) enum Message {
     },
 }
 
+impl Message {
+    /// The connection that it is for, if the poller obeys it at once. A task is taken when its turn comes.
+    pub fn recipient(&self) -> Option<&Arc<Remote>> {
+        match self {
+            Self::Write { to, .. } | Self::Post { to, .. } => Some(to),
+            Self::Close(remote, ..) | Self::Abort(remote) | Self::Overflow(remote) => Some(remote),
+            _ => None,
+        }
+    }
+}
+
 /// The steps of a connection that moves to another poller: its poller asks, the other one keeps a slot, the connection
 /// comes, or stays.
 pub(crate) enum Move {
