@@ -2,7 +2,9 @@
 
 import os
 import socket
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -147,6 +149,42 @@ def test_another_reactor_that_owns_the_connections_places_them(stack, way):
         client = stack.enter_context(socket.create_connection(acceptor.address, PATIENCE))
         assert client.recv(1) in (b"0", b"1")
     assert sum(poller["accepted"] for poller in serving.stats()) == 4
+
+
+class Allowed(goev.Connection):
+    """Says for each byte whether the thread may use every CPU of the process, and a thread that it starts, too."""
+
+    cpus = frozenset(os.sched_getaffinity(0))
+
+    def on_read(self):
+        for _ in self.read():
+            seen = []
+            starter = threading.Thread(target=self.look, args=[seen])
+            starter.start()
+            starter.join()
+            self.look(seen)
+            self.write(b"y" if seen == [self.cpus] * 2 else b"n")
+
+    def look(self, seen):
+        seen.append(os.sched_getaffinity(0))
+
+
+def test_a_poller_that_sleeps_bound_to_its_cpu_has_all_of_them_in_callbacks(stack, cpus):
+    reactor = stack.enter_context(goev.Reactor(pollers=len(Allowed.cpus)))
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Allowed)
+    reactor.start()
+
+    def ask():
+        with socket.create_connection(acceptor.address, PATIENCE) as client:
+            answers = []
+            for _ in range(200):
+                client.sendall(b"?")
+                answers.append(client.recv(1))
+        return set(answers)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(ask) for _ in range(8)]
+    assert {frozenset(answer.result()) for answer in answers} == {frozenset({b"y"})}
 
 
 @pytest.mark.parametrize("value", ["", "AUTO", "random"])

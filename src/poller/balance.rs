@@ -1,7 +1,7 @@
 //! The busy connections of a poller, and the work of all pollers of its reactor between two looks at them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::shared::handle::PollerHandle;
 use crate::slots::Token;
@@ -23,6 +23,8 @@ pub(super) struct Look {
     pub active: Vec<Token>,
     /// The CPU time of each poller since the last look.
     pub work: Vec<u64>,
+    /// The time for which each poller has waited for a CPU since the last look.
+    pub delays: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -34,8 +36,9 @@ pub(super) struct Balance {
     /// The time of the next look.
     due: u64,
     active: Vec<Token>,
-    /// The CPU time of each poller at the last look.
+    /// The CPU time of each poller at the last look, and the time for which it has waited for a CPU.
     spent: Vec<u64>,
+    delayed: Vec<u64>,
     /// The number of looks in a row that found this poller working much more than another one.
     heavy: u8,
 }
@@ -65,7 +68,7 @@ impl Balance {
 
     /// Looks at the work of all pollers. `None` if no acceptor asks for it, or after a time without work, because the figures
     /// are those of another situation then.
-    pub fn look(&mut self, now: u64, handle: &PollerHandle, active: Vec<Token>) -> Option<Look> {
+    pub fn look(&mut self, now: u64, handle: &PollerHandle, active: Vec<Token>, delayed: u64) -> Option<Look> {
         let is_late = now >= self.due + 3 * PERIOD;
         self.is_on = handle.load.balances.load(Ordering::Relaxed);
         self.due = now + if self.is_on { PERIOD } else { REST };
@@ -74,15 +77,16 @@ impl Balance {
         }
         handle.load.spent.store(thread_nanos(), Ordering::Relaxed);
         handle.load.busy.store(active.len(), Ordering::Relaxed);
+        handle.load.delayed.store(delayed, Ordering::Relaxed);
         let pollers = handle.siblings();
-        let spent = pollers.iter().map(|poller| poller.load.spent.load(Ordering::Relaxed)).collect();
-        let before = std::mem::replace(&mut self.spent, spent);
-        if is_late || before.is_empty() || before.len() != pollers.len() {
+        let has_before = self.spent.len() == pollers.len();
+        let work = advance(&mut self.spent, pollers.iter().map(|poller| &poller.load.spent));
+        let delays = advance(&mut self.delayed, pollers.iter().map(|poller| &poller.load.delayed));
+        if is_late || pollers.is_empty() || !has_before {
             self.heavy = 0;
             return None;
         }
-        let work = self.spent.iter().zip(&before).map(|(after, before)| after - before).collect();
-        Some(Look { pollers, active, work })
+        Some(Look { pollers, active, work, delays })
     }
 
     /// Notes whether this poller works much more than another one; returns whether that was so for as many looks as `lasting`.
@@ -92,7 +96,21 @@ impl Balance {
     }
 }
 
+/// Reads the counters of all pollers; returns by how much each has grown.
+fn advance<'a>(before: &mut Vec<u64>, counters: impl Iterator<Item = &'a AtomicU64>) -> Vec<u64> {
+    let after: Vec<_> = counters.map(|counter| counter.load(Ordering::Relaxed)).collect();
+    let before = std::mem::replace(before, after.clone());
+    after.iter().zip(before).map(|(after, before)| after.saturating_sub(before)).collect()
+}
+
 impl Look {
+    /// Whether another program keeps the CPU of poller `here` busy: it waits for its CPU for much of the time, and another
+    /// poller does not.
+    pub fn is_crowded(&self, here: usize) -> bool {
+        let least = self.delays.iter().min().copied().unwrap_or_default();
+        self.delays[here] > PERIOD / 4 && self.delays[here] > 2 * least
+    }
+
     /// The poller that works least.
     pub fn least(&self) -> usize {
         (0..self.work.len()).min_by_key(|index| self.work[*index]).unwrap_or_default()

@@ -35,6 +35,8 @@ impl State {
         let dial = Dial::new(request);
         let (names, alive) = (dial.names(), Arc::downgrade(&dial.alive));
         let token = self.sources.insert_with(|_| Source::Dial(Box::new(dial)));
+        // The resolver may start a thread.
+        self.leave_home();
         for (target, name, port) in names {
             let handle = self.handle.clone();
             // A poller that has ended has reported the failure to all handlers already.

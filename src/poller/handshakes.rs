@@ -121,6 +121,8 @@ impl State {
     /// Has the certificate for the name looked for that the client asks for, if there is none yet. `WouldBlock` until it
     /// is found.
     fn find_certificate(&mut self, token: Token) -> io::Result<()> {
+        // The resolver may start a thread.
+        self.leave_home();
         let Some(Source::Handshake(handshake)) = self.sources.get_mut(token) else { return Ok(()) };
         let context = match &handshake.certificate {
             Certificate::Known => return Ok(()),

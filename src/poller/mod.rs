@@ -14,6 +14,7 @@
 //! | `close` `hand_over` `deadlines` `accept` `arrivals` `connect` `handshakes` `datagrams` | ends, upgrades, time limits, the kinds of sources |
 //! | `moves` `ticket` | connections that move to another poller |
 //! | `spread` `balance` | the choice of those connections; the work of all pollers |
+//! | `home` | the CPU to which a poller returns |
 //! | `guests` | the descriptors and the turns of a loop around the poller |
 //! | `relay` | connections that hand their input to others |
 //! | `waits` | callbacks that have returned and have not ended |
@@ -41,6 +42,7 @@ mod guests;
 mod hand_over;
 #[cfg(feature = "tls")]
 mod handshakes;
+mod home;
 mod moves;
 mod pace;
 mod queues;
@@ -206,10 +208,10 @@ impl Poller {
 
     /// Runs until the poller is stopped.
     pub fn run(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
-        self.state.borrow_mut().pinning.pin_if_asked();
+        self.state.borrow_mut().settle_on_cpu();
         self.handle.pulse.start();
         let result = self.turn_until_done(dispatch);
-        self.state.borrow_mut().pinning.undo();
+        self.state.borrow_mut().leave_cpu();
         result
     }
 
@@ -294,6 +296,7 @@ impl Poller {
     }
 
     fn dispatch_batch(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
+        self.state.borrow_mut().leave_home();
         dispatch.dispatch(self);
         if fork::is_foreign(self.handle.birth) {
             return Err(self.take_failure().map_or(Failure::Forked, Failure::Halted));
@@ -310,12 +313,15 @@ impl Poller {
         let has_deadline = wait.is_some();
         let wait = at_most.map_or(wait, |most| Some(wait.map_or(most, |wait| wait.min(most))));
         let (poll, events) = &mut *self.poll.borrow_mut();
+        if wait != Some(Duration::ZERO) {
+            self.state.borrow_mut().enter_home();
+        }
         match poll.poll(events, wait) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             result => result?,
         }
-        self.handle.load.note_cpu();
         let state = &mut *self.state.borrow_mut();
+        state.note_cpu();
         state.guests.clear();
         state.batch.now = self.clock.now();
         state.batch.latest = state.batch.now;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::balance::Look;
+use super::home::Home;
 use super::state::{Source, State};
 use crate::shared::handle::PollerHandle;
 use crate::shared::placement::is_fair;
@@ -34,8 +35,13 @@ impl State {
                 connection.places.active = false;
             }
         }
-        if let Some(look) = self.balance.look(self.batch.now, &self.handle, active)
-            && self.stopping.is_none()
+        let now = self.batch.now;
+        let delayed = self.home.as_ref().map_or(0, Home::delayed);
+        let Some(look) = self.balance.look(now, &self.handle, active, delayed) else { return };
+        if let Some(home) = &mut self.home {
+            home.judge(look.is_crowded(self.handle.index), now);
+        }
+        if self.stopping.is_none()
             // A poller that stands still would get all of them at once.
             && self.balance.asked == 0
             && !self.share_work(&look)

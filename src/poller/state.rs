@@ -11,6 +11,7 @@ use mio::Registry;
 
 use super::balance::Balance;
 use super::batch::Batch;
+use super::home::Home;
 use super::pace::Pace;
 use super::queues::{Queues, Turn};
 use super::ticket::Expected;
@@ -183,6 +184,8 @@ pub(super) struct State {
     pub guests: Vec<Guest>,
     pub resolver: Resolver,
     pub pinning: Pinning,
+    /// `None` while the poller does not run, or runs anywhere.
+    pub home: Option<Home>,
     pub signals: Option<Arc<SignalPipe>>,
     /// The end of a stop's grace; `None` until a stop was asked for.
     pub stopping: Option<u64>,
@@ -229,6 +232,7 @@ impl State {
             guests: Vec::new(),
             resolver,
             pinning: Pinning { cpu, before: None },
+            home: None,
             signals: None,
             stopping: None,
             draining: false,
@@ -352,6 +356,48 @@ impl State {
             Some(id)
         });
         set.flatten().ok_or(Error::Closed)
+    }
+
+    // ---- the CPU --------------------------------------------------------------------------------------------------
+
+    /// Finds the CPU of this thread, which begins to run the poller.
+    pub fn settle_on_cpu(&mut self) {
+        self.pinning.pin_if_asked();
+        self.home = match self.pinning.cpu {
+            Some(_) => None,
+            None => Home::of(self.handle.index, self.handle.siblings().len()),
+        };
+    }
+
+    /// Leaves the thread as it was before the run.
+    pub fn leave_cpu(&mut self) {
+        self.leave_home();
+        self.home = None;
+        self.pinning.undo();
+    }
+
+    /// Notes the CPU on which the thread woke.
+    #[inline]
+    pub fn note_cpu(&mut self) {
+        if let (Some(cpu), Some(home)) = (self.handle.load.note_cpu(), &mut self.home) {
+            home.woke_on(cpu);
+        }
+    }
+
+    /// Called before the thread sleeps.
+    #[inline]
+    pub fn enter_home(&mut self) {
+        if let Some(home) = &mut self.home {
+            home.enter(self.batch.now);
+        }
+    }
+
+    /// Called before anything that may start a thread or a process.
+    #[inline]
+    pub fn leave_home(&mut self) {
+        if let Some(home) = &mut self.home {
+            home.leave();
+        }
     }
 
     // ---- the loop -------------------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ pub(crate) struct Load {
     pub spent: AtomicU64,
     /// The connections that it read between its last two looks.
     pub busy: AtomicUsize,
+    /// The time for which the thread has waited for a CPU, at its last look, in nanoseconds.
+    pub delayed: AtomicU64,
 }
 
 impl Load {
@@ -38,6 +40,7 @@ impl Load {
             balances: AtomicBool::new(false),
             spent: AtomicU64::new(0),
             busy: AtomicUsize::new(0),
+            delayed: AtomicU64::new(0),
         }
     }
 
@@ -51,12 +54,15 @@ impl Load {
         self.cpu.load(Ordering::Relaxed)
     }
 
-    /// Notes the CPU on which the calling thread, that of the poller, runs, if an acceptor asks for it.
+    /// Notes and returns the CPU on which the calling thread, that of the poller, runs, if an acceptor asks for it.
     #[inline]
-    pub fn note_cpu(&self) {
-        if self.wants_cpu.load(Ordering::Relaxed) {
-            self.cpu.store(steering::current_cpu(), Ordering::Relaxed);
+    pub fn note_cpu(&self) -> Option<usize> {
+        let is_wanted = self.wants_cpu.load(Ordering::Relaxed);
+        let cpu = is_wanted.then(steering::current_cpu);
+        if let Some(cpu) = cpu {
+            self.cpu.store(cpu, Ordering::Relaxed);
         }
+        cpu
     }
 }
 

@@ -11,6 +11,7 @@ pub mod packet_info;
 pub(crate) mod pipe;
 pub(crate) mod random;
 pub(crate) mod resolver;
+pub(crate) mod run_delay;
 pub mod signal;
 pub mod socket;
 pub mod stack;
