@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBaseException, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use socket2::{SockAddr, Socket};
 
@@ -97,21 +99,43 @@ pub fn optional_integer(value: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
     if value.is_none() { Ok(None) } else { integer(value).map(Some) }
 }
 
-/// Calls `note` with each item of a dict. `note` may run code of the user's; an error if that changes the dict's size.
+/// Calls `note` with each item of a dict, which other threads may change. `note` may run code of the user's. An error if
+/// the size of the dict changes meanwhile.
 pub fn each_item<'py>(
     dict: &Bound<'py, PyDict>,
     what: &str,
     mut note: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<()>,
 ) -> PyResult<()> {
-    let size = dict.len();
-    // The iterator of PyO3 panics if it is asked for more items than there were, or after a change of the size.
-    for (key, value) in dict.iter().take(size) {
-        note(&key, &value)?;
-        if dict.len() != size {
-            return Err(PyRuntimeError::new_err(format!("{what} changed size while they were read")));
+    // One section for all items: a section each would have the pollers wait for one another once an item.
+    with_critical_section(dict, || {
+        let size = dict.len();
+        let mut position = 0;
+        // Not more items than there were: otherwise code of the user's that replaces keys could go on for ever.
+        for _ in 0..size {
+            let Some((key, value)) = item_at(dict, &mut position) else { break };
+            note(&key, &value)?;
+            if dict.len() != size {
+                return Err(PyRuntimeError::new_err(format!("{what} changed size while they were read")));
+            }
         }
+        Ok(())
+    })
+}
+
+/// The item of a dict at a position, which is moved behind it. PyO3's iterator panics when the dict has changed.
+fn item_at<'py>(
+    dict: &Bound<'py, PyDict>,
+    position: &mut ffi::Py_ssize_t,
+) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: it is a dict, and the caller holds its critical section, so the two objects are in it until they are owned.
+    // A position that an earlier call has set may be behind the last item by now; the function checks it.
+    unsafe {
+        if ffi::PyDict_Next(dict.as_ptr(), position, &raw mut key, &raw mut value) == 0 {
+            return None;
+        }
+        Some((Bound::from_borrowed_ptr(dict.py(), key), Bound::from_borrowed_ptr(dict.py(), value)))
     }
-    Ok(())
 }
 
 /// Returns an error unless `value` can be called.
