@@ -229,6 +229,53 @@ def test_one_of_many_threads_answers(start, crowd):
     assert sum(given) == counts[3] + counts[7]
 
 
+@pytest.mark.parametrize("length", [None, 64])
+def test_threads_write_pieces_of_one_answer_while_it_begins_and_ends(start, crowd, length):
+    """Each piece that was taken is a whole piece of the body, behind the head and before the end."""
+    current: list[goev.http.Request] = []
+    fields = {"content-length": str(length)} if length else {}
+    taken = Counter()
+
+    def finish(request: goev.http.Request, number: int) -> None:
+        """Other threads may have filled the body, or ended it."""
+        piece = b"%d" % number * 4
+        with suppress(ValueError):
+            for _ in range(100):
+                request.write(piece)
+                taken[number] += 1
+        request.end()
+
+    class Site(goev.http.Connection):
+        def on_request(self, request):
+            if request.target == "/whole":
+                return request.respond(200, None, b"whole")
+            current[:] = [request]
+            request.start(200, fields)
+            return self.call_soon(finish_at_last, request)
+
+    def finish_at_last(request: goev.http.Request) -> None:
+        with suppress(RuntimeError):
+            finish(request, THREADS)
+
+    client, kept = start(Site).connect(), bytearray()
+
+    def write(number: int) -> None:
+        for request in tuple(current):
+            with suppress(RuntimeError, goev.ConnectionClosed):
+                finish(request, number)
+
+    def ask(number: int) -> None:
+        status, _, body = answer_of(client, get("/pieces"), kept)
+        assert status == 200
+        pieces = [body[at : at + 4] for at in range(0, len(body), 4)]
+        assert all(len(piece) == 4 and len(set(piece)) == 1 for piece in pieces)
+        assert length is None or len(body) == length
+        assert answer_of(client, get("/whole"), kept)[2] == b"whole"
+
+    crowd(lambda number: (write if number else ask)(number))
+    assert len(taken) > 0
+
+
 # ---- messages -------------------------------------------------------------------------------------------------------
 
 

@@ -450,7 +450,7 @@ fn call_on_request<'a, 'py>(
         handler.get().receive(Some(request.clone().unbind()));
     }
     let answer = handler.call_method1(name.bind(py), (&request,));
-    if answer.is_ok() && request.get().ask_for_body() {
+    if answer.is_ok() && request.get().ask_for_body(py) {
         let number = request.get().number();
         poller.with::<Http, _>(token, |http, wire| http.continue_body(number, wire));
     }
@@ -474,7 +474,7 @@ fn object_of<'py>(
         (Some(request), _) => Ok(request.into_bound(py).into_any()),
         (None, Some(remote)) => {
             let request = Request::object(py, remote, number, expected.parts, None)?;
-            request.get().settle();
+            request.get().settle(py);
             Ok(request.into_any())
         }
         (None, None) => Ok(py.None().into_bound(py)),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyString};
 
 use super::fields::each_field;
@@ -44,6 +45,7 @@ pub struct Request {
     facts: Facts,
     /// `None` if the body comes in pieces.
     body: Option<Py<PyBytes>>,
+    /// Held while a part of the answer is given: parts that several threads give are sent in the order in which they count.
     answer: Mutex<Answer>,
     /// Whether another thread gave a part of the answer. Later parts must not overtake it.
     is_posted: AtomicBool,
@@ -69,8 +71,8 @@ impl Request {
     }
 
     /// Notes that the answer was sent already. The object is made of the parts of one that was dropped.
-    pub fn settle(&self) {
-        lock(&self.answer).settle();
+    pub fn settle(&self, py: Python<'_>) {
+        self.answer(py).settle();
     }
 
     /// Notes that the answer is given.
@@ -83,17 +85,18 @@ impl Request {
 
     /// As [`Self::fail`], for an object that is not being dropped.
     pub fn fail_with(slf: &Bound<'_, Self>) {
-        let is_due = lock(&slf.get().answer).is_due();
-        if is_due {
+        let this = slf.get();
+        let mut answer = this.answer(slf.py());
+        if answer.is_due() {
             Self::note_given(slf);
         }
-        slf.get().fail();
+        this.give_up(&mut answer);
     }
 
     /// Takes out the answer, which another part of the program gives from now on; with the head of the request. `None`
     /// if it was given or begun.
-    pub fn take_over(&self) -> Option<(Arc<[u8]>, Facts, Answer)> {
-        let mut answer = lock(&self.answer);
+    pub fn take_over(&self, py: Python<'_>) -> Option<(Arc<[u8]>, Facts, Answer)> {
+        let mut answer = self.answer(py);
         let is_due = answer.is_due();
         answer.settle();
         is_due.then(|| (self.head.clone(), self.facts, Answer::new(self.number, self.facts, false)))
@@ -110,8 +113,8 @@ impl Request {
     }
 
     /// Whether the peer has to be asked for the body. Notes that it was asked.
-    pub fn ask_for_body(&self) -> bool {
-        self.facts.expects_continue && !self.is_deferred.load(Ordering::Relaxed) && lock(&self.answer).ask_for_body()
+    pub fn ask_for_body(&self, py: Python<'_>) -> bool {
+        self.facts.expects_continue && !self.is_deferred.load(Ordering::Relaxed) && self.answer(py).ask_for_body()
     }
 
     /// Whether another thread gave a part of the answer.
@@ -120,14 +123,12 @@ impl Request {
     }
 
     /// Gives up the answer: a request without one gets 500, and an answer that was begun ends incomplete.
-    pub fn fail(&self) {
-        let mut answer = lock(&self.answer);
+    fn give_up(&self, answer: &mut Answer) {
         if answer.is_given() {
             return;
         }
         let was_begun = !answer.is_due();
         let given_up = answer.abandon(&http_date());
-        drop(answer);
         if let Some(observer) = self.observer.as_ref().filter(|_| was_begun) {
             observer.forget(self.number);
         }
@@ -137,6 +138,12 @@ impl Request {
             // Fails only if the connection has ended, and then no peer waits.
             let _ = self.send([Slice::Bytes(&last)], then);
         }
+    }
+
+    /// The answer. A thread that waits for it is detached, because the one that has it may stop for others.
+    fn answer(&self, py: Python<'_>) -> MutexGuard<'_, Answer> {
+        // A panic while the lock is held cannot leave a plain value half changed.
+        self.answer.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The head, from the method to the empty line.
@@ -363,8 +370,8 @@ impl Request {
 
     /// Whether an answer was given or begun.
     #[getter]
-    fn answered(&self) -> bool {
-        !lock(&self.answer).is_due()
+    fn answered(&self, py: Python<'_>) -> bool {
+        !self.answer(py).is_due()
     }
 
     /// Answer: the status, the fields, the body. From any thread.
@@ -437,8 +444,13 @@ impl Request {
     /// The body is sent in chunks, unless ``headers`` give its ``content-length``; to an HTTP/1.0 peer until the close.
     /// Raises the same errors as ``respond``.
     #[pyo3(signature = (status = 200, headers = None), text_signature = "($self, status=200, headers=None)")]
-    fn start(&self, #[pyo3(from_py_with = integer)] status: i64, headers: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        self.begin(self.head_of(status, headers)?)
+    fn start(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = integer)] status: i64,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.begin(py, self.head_of(status, headers)?)
     }
 
     /// Send more of the body of an answer that was begun. From any thread.
@@ -448,9 +460,9 @@ impl Request {
     pub fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         bytes_of(data, |bytes| {
             self.check_open()?;
-            let piece = lock(&self.answer).piece(bytes.len())?;
             let body = Slice::of(data, bytes);
-            match piece {
+            let mut answer = self.answer(data.py());
+            match answer.piece(bytes.len())? {
                 Piece::Counted => Ok(()),
                 Piece::Plain => Ok(self.send([body], Then::More)?),
                 Piece::Chunk(size) => {
@@ -495,13 +507,10 @@ impl Request {
         data: &[u8],
     ) -> PyResult<()> {
         let this = slf.get();
-        let mut ready = {
-            let mut answer = lock(&this.answer);
-            let ready = answer.whole(head, data.len(), &http_date())?;
-            this.check_open()?;
-            answer.give(&ready)?;
-            ready
-        };
+        let mut answer = this.answer(slf.py());
+        let mut ready = answer.whole(head, data.len(), &http_date())?;
+        this.check_open()?;
+        answer.give(&ready)?;
         Self::note_given(slf);
         let data = if ready.has_body { data } else { &[] };
         if data.len() <= SMALL_BODY {
@@ -529,15 +538,15 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let answer = self.answer.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let (is_given, is_due) = (answer.is_given(), answer.is_due());
-        if is_given {
+        // Nobody else has the object.
+        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        if answer.is_given() {
             return;
         }
         if !self.remote.is_closed() {
-            forgotten::warn(&self.remote, &self.head, !is_due);
+            forgotten::warn(&self.remote, &self.head, !answer.is_due());
         }
-        self.fail();
+        self.give_up(&mut answer);
     }
 }
 
@@ -548,9 +557,4 @@ fn some<'py>(body: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     } else {
         Ok(Some(body.clone()))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while the lock is held cannot leave a plain value half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -49,7 +49,7 @@ impl WsgiConnection {
     /// Give the request to the application. A subclass may answer some requests by itself, and call this for the others.
     fn on_request(&self, request: &Bound<'_, Request>) -> PyResult<()> {
         let feed = self.feed.get().ok_or_else(|| PyRuntimeError::new_err("the connection is not open"))?;
-        let taken = request.get().take_over();
+        let taken = request.get().take_over(request.py());
         let (head, facts, answer) = taken.ok_or_else(|| PyRuntimeError::new_err("the request was answered before"))?;
         feed.request(&head, facts, answer);
         Ok(())

@@ -203,7 +203,7 @@ impl Exchange {
                 return Ok(Pace::Nothing);
             }
             Stage::Start { head, has_trailers } => {
-                request.get().begin(head)?;
+                request.get().begin(py, head)?;
                 has_trailers
             }
             Stage::Body { has_trailers } => has_trailers,
@@ -390,7 +390,7 @@ impl Exchange {
 
     /// The next message, if there is one.
     fn _next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        self.request.get().want_body();
+        self.request.get().want_body(py);
         let next = self.next(py);
         if matches!(next, Next::Nothing) {
             return Ok(None);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 
-use super::{BUFFER, Request, Slice, lock};
+use super::{BUFFER, Request, Slice};
 use crate::protocols::http::{Framed, Head, Http, Version};
 use crate::python::tables::with_poller_of;
 use crate::python::values::files::Part as FilePart;
@@ -18,8 +18,8 @@ impl Request {
     }
 
     /// The body is wanted: asks the peer for it, if it waits for that.
-    pub fn want_body(&self) {
-        if self.facts.expects_continue && lock(&self.answer).ask_for_body() {
+    pub fn want_body(&self, py: Python<'_>) {
+        if self.facts.expects_continue && self.answer(py).ask_for_body() {
             with_poller_of(&self.remote, |poller, _| {
                 poller.with::<Http, _>(self.remote.token(), |http, wire| http.continue_body(self.number, wire));
             });
@@ -27,14 +27,11 @@ impl Request {
     }
 
     /// Begins an answer with this head.
-    pub fn begin(&self, head: Head) -> PyResult<()> {
-        let ready = {
-            let mut answer = lock(&self.answer);
-            let ready = answer.beginning(head, &http_date())?;
-            self.check_open()?;
-            answer.give(&ready)?;
-            ready
-        };
+    pub fn begin(&self, py: Python<'_>, head: Head) -> PyResult<()> {
+        let mut answer = self.answer(py);
+        let ready = answer.beginning(head, &http_date())?;
+        self.check_open()?;
+        answer.give(&ready)?;
         self.send_and_keep(ready.head, ready.then)
     }
 
@@ -42,7 +39,8 @@ impl Request {
     pub fn end_with(slf: &Bound<'_, Self>, trailers: &[u8]) -> PyResult<()> {
         let this = slf.get();
         this.check_open()?;
-        let (last, then) = lock(&this.answer).end()?;
+        let mut answer = this.answer(slf.py());
+        let (last, then) = answer.end()?;
         Self::note_given(slf);
         let (size, end) = last.split_at(last.len().saturating_sub(b"\r\n".len()));
         let trailers = if last.is_empty() { b"" } else { trailers };
@@ -70,11 +68,12 @@ impl Request {
         (offset, count): (u64, u64),
     ) -> PyResult<()> {
         let this = slf.get();
-        let ready = lock(&this.answer).whole(head, count as usize, &http_date())?;
+        let ready = this.answer(slf.py()).whole(head, count as usize, &http_date())?;
         // Read before the answer is given, so that an error leaves the request unanswered.
         let body = if ready.has_body { Some(FilePart::new(file, offset, count)?) } else { None };
         this.check_open()?;
-        lock(&this.answer).give(&ready)?;
+        let mut answer = this.answer(slf.py());
+        answer.give(&ready)?;
         Self::note_given(slf);
         let head = Slice::Bytes(&ready.head);
         Ok(match body {
