@@ -470,9 +470,11 @@ class ConnectionPool(Generic[C]):
     def _begin_or_back_off(self) -> None:
         backoff = self._backoff
         reason = "the server closes" if self._last_failure is None else self._last_failure
+        # Once per outage, and not for a single mishap. The attempt may fail, and count, before `_begin` returns.
+        is_outage = backoff.failing and backoff.failures == 2
         try:
             self._begin(self._make())
-            if backoff.failing and backoff.failures == 2:  # once per outage, and not for a single mishap
+            if is_outage:
                 logger.warning("connections to %s fail, trying again: %s", self._address, reason, extra=self._about())
         except Exception as error:
             if self._closed:
