@@ -365,6 +365,14 @@ def skip_outside_ci(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def has_lock() -> bool:
+    """Whether this Python has an interpreter lock, and uses it."""
+    return getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+needs_the_lock = pytest.mark.skipif(not has_lock(), reason="no thread can hold an interpreter lock that there is not")
+
+
 def need_ipv6() -> None:
     try:
         with socket.socket(socket.AF_INET6) as probe:

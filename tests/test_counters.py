@@ -24,7 +24,7 @@ def only(reactor: goev.Reactor) -> dict:
 @pytest.fixture
 def quiet(stack):
     """A reactor that nobody watches: a stall here would be the test's own doing."""
-    reactor = stack.enter_context(goev.Reactor(stall_warning=None))
+    reactor = stack.enter_context(goev.Reactor(pollers=1, stall_warning=None))
     reactor.start()
     on_poller(reactor, lambda: None)
     return reactor
@@ -160,7 +160,7 @@ def test_time_in_callbacks_and_time_of_waiting_for_the_lock_are_told_apart(quiet
 
 
 def test_stalls_are_the_callbacks_above_the_limit(stack):
-    reactor = stack.enter_context(goev.Reactor(stall_warning=0.2))
+    reactor = stack.enter_context(goev.Reactor(pollers=1, stall_warning=0.2))
     reactor.start()
     for pause in (0.3, 0.0, 0.3, 0.01):
         on_poller(reactor, time.sleep, pause)

@@ -1,14 +1,13 @@
 """The reactor as an object: how many pollers, whether it runs, what it counts."""
 
 import os
-import sys
 import threading
 import time
 
 import pytest
 
 import goev
-from support import PATIENCE, Client, Echo, eventually, in_thread
+from support import PATIENCE, Client, Echo, eventually, has_lock, in_thread
 
 KEYS = {
     "accepted",
@@ -44,13 +43,9 @@ KEYS = {
 TABLES = {"closed_by", "batch_sizes", "proxy_refused", "handshakes_failed", "answers", "histograms"}
 
 
-def has_gil() -> bool:
-    return getattr(sys, "_is_gil_enabled", lambda: True)()
-
-
 def test_by_default_there_is_one_poller_with_the_gil_and_one_per_cpu_without():
     reactor = goev.Reactor()
-    assert reactor.pollers == (1 if has_gil() else len(os.sched_getaffinity(0)))
+    assert reactor.pollers == (1 if has_lock() else len(os.sched_getaffinity(0)))
     assert goev.Reactor(None).pollers == reactor.pollers
 
 

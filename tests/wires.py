@@ -8,6 +8,7 @@ The fixture ``start`` then serves over the wire of the parameter, and ``server.c
 """
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -94,7 +95,15 @@ class SecureSocket:
             with self._machine:
                 self._unsent += self._going.read()
             while self._unsent:
+                if flags & socket.MSG_DONTWAIT and not self._takes_more():
+                    raise BlockingIOError
                 self._unsent = self._unsent[self.raw.send(self._unsent, flags) :]
+
+    def _takes_more(self) -> bool:
+        """Whether the kernel takes more. A socket with a timeout waits for that in ``send``, also with MSG_DONTWAIT."""
+        waits = select.poll()
+        waits.register(self.raw, select.POLLOUT)
+        return bool(waits.poll(0))
 
     def recv(self, count: int, flags: int = 0) -> bytes:
         try:

@@ -41,7 +41,7 @@ SERVER = """
 
     import logging
     logging.getLogger("goev").disabled = True
-    reactor = goev.Reactor(stall_warning=None)
+    reactor = goev.Reactor(pollers=1, stall_warning=None)
     acceptors = [
         goev.Acceptor(reactor, "127.0.0.1:0", Messages),
         goev.Acceptor(reactor, "127.0.0.1:0", Bodies),
@@ -65,7 +65,9 @@ SERVER = """
 
 
 @pytest.fixture
-def server(stack):
+def server(stack, monkeypatch):
+    # Without an interpreter lock Python allocates by mimalloc, which would reserve a GiB of addresses before the limit.
+    monkeypatch.setenv("MIMALLOC_ARENA_RESERVE", "0")
     child = stack.enter_context(Child.running(SERVER))
     return child, [("127.0.0.1", int(port)) for port in child.line().split()]
 

@@ -178,6 +178,7 @@ def test_an_answer_that_is_not_whole_is_not_reported(logged, events, how, log):
         events.history.clear()
         del request
         gc.collect()
+        settle(client.server.reactor, 1)  # without the interpreter lock the object ends on the thread that made it
         client.survives_until_end()
         assert "before its answer was complete" in log.next()[1]
     events.until("close") if how == "cut" else None

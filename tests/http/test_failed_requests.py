@@ -235,6 +235,7 @@ def test_a_request_let_go_of_at_once_gets_500_and_the_end_and_a_line_in_the_log(
 def test_a_request_let_go_of_in_a_thread_is_named_in_the_log(kept, events, log):
     client = kept(get("/" + "x" * 1000))[0]
     events.history.clear()
+    settle(client.server.reactor, 1)  # without the interpreter lock the object ends on the thread that made it
     assert client.answer().status == 500
     assert names(log.next()[1], "Keeps", "'GET /xxx", client.raw.name)
     assert len(log.texts()[0]) < 400

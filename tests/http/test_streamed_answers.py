@@ -6,7 +6,7 @@ import pytest
 
 import goev
 from http_support import DATA, Keeps, get, streaming
-from support import PATIENCE, SMALL_BUFFERS, in_thread, sha256
+from support import PATIENCE, SMALL_BUFFERS, in_thread, settle, sha256
 
 
 def test_a_streamed_answer_is_chunked_as_it_is_written(connected):
@@ -135,6 +135,7 @@ def test_a_streamed_answer_whose_rest_never_comes_is_seen_to_be_cut(connected, e
     assert client.head()["transfer-encoding"] == "chunked"
     assert client.take(10) == b"5\r\nhello\r\n"
     requests.clear()
+    settle(client.server.reactor, 1)  # without the interpreter lock the objects end on the thread that made them
     assert client.survives_until_end() == b"", "neither the last chunk nor another answer"
     events.until("close")
 
