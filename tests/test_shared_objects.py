@@ -18,7 +18,7 @@ import pytest
 
 import goev
 from http_support import get
-from support import LOCAL, PATIENCE, Client, eventually, in_thread
+from support import LOCAL, PATIENCE, Child, Client, eventually, in_thread
 from websocket_support import CLOSE, DEFLATE, TEXT, ClientPeer, Told, inflated
 
 THREADS = 8
@@ -465,6 +465,30 @@ def test_results_of_executors_return_once_to_their_poller(start, crowd, events):
 
     crowd(offload)
     eventually(lambda: [came[number] for number in range(THREADS)] == asked, "all are back")
+
+
+def test_threads_that_offload_for_the_first_time_at_once_get_one_executor():
+    program = f"""
+        import gc, threading
+        from concurrent.futures import ThreadPoolExecutor
+        import goev
+
+        with goev.Reactor(pollers=1) as reactor:
+            reactor.start()
+            line = threading.Barrier({THREADS})
+            def first():
+                line.wait()
+                reactor.run_in_executor(None, int, then=lambda future: None).result()
+            threads = [threading.Thread(target=first) for _ in range({THREADS})]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            gc.collect()
+            print(sum(isinstance(one, ThreadPoolExecutor) for one in gc.get_objects()))
+    """
+    for _ in range(5):
+        with Child.running(program) as child:
+            assert child.line() == "1"
+            assert child.end() == 0, child.errors
 
 
 def test_the_cache_is_set_by_all_and_read_on_every_poller(start, crowd):

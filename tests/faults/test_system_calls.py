@@ -42,7 +42,7 @@ SERVER = """
                 reactor.call_soon(print, "called")
 
     logging.getLogger("goev").addHandler(logging.NullHandler())
-    reactor = goev.Reactor(stall_warning=None)
+    reactor = goev.Reactor(pollers=1, stall_warning=None)
     acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Echo)
     threading.Thread(target=listen_for_orders, daemon=True).start()
     reactor.call_soon(lambda: print("up", acceptor.address[1]))
