@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--file", default=__file__, help="what to send (default: this program)")
     parser.add_argument("--rate", type=int, default=1_000_000, help="bytes per second (default: %(default)s)")
     parser.add_argument("--sendfile", action="store_true", help="by sendfile(2) instead of read and write")
-    parser.add_argument("--pollers", type=int, help="threads, each with its own event loop (default: 1)")
+    parser.add_argument("--pollers", type=int, help="threads, each with its own event loop")
     args = parser.parse_args()
     with open(args.file, "rb") as file, goev.Reactor(args.pollers) as reactor, suppress(KeyboardInterrupt):
         reactor.cache_set("rate", args.rate)

@@ -16,7 +16,7 @@ class Echo(goev.Connection):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8080, help="TCP port, 0 for a free one (default: %(default)s)")
-    parser.add_argument("--pollers", type=int, help="threads, each with its own event loop (default: 1)")
+    parser.add_argument("--pollers", type=int, help="threads, each with its own event loop")
     args = parser.parse_args()
     goev.serve(
         Echo,

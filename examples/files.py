@@ -33,7 +33,8 @@ class Files(goev.http.Connection):
     def on_answered(self, request: goev.http.Request, status: int, bytes_sent: int, seconds: float) -> None:
         peer = "{}:{}".format(*self.remote_address[:2])
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        print(f'{now} {peer} "{request.method} {request.target}" {status} {bytes_sent} {seconds:.3f}', file=sys.stderr)
+        line = f'{now} {peer} "{request.method} {request.target}" {status} {bytes_sent} {seconds:.3f}\n'
+        sys.stderr.write(line)  # in one call: without the interpreter lock two pollers may write at once
 
 
 def main() -> None:

@@ -26,7 +26,8 @@ class Upstream(goev.Connection):
         return True
 
     def on_connect_fail(self, error: Exception) -> None:
-        print(f"no upstream: {error}", flush=True)
+        # With its end in the same write: without the interpreter lock two pollers may print at once.
+        print(f"no upstream: {error}\n", end="", flush=True)
         self.client.close()
 
 
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--upstream", default="127.0.0.1:8081", help="HOST:PORT to relay to (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=10, help="seconds to connect within (default: %(default)s)")
     parser.add_argument("--send-buffer", type=int, default=256 << 10, help="bytes for a reader (default: %(default)s)")
-    parser.add_argument("--pollers", type=int, help="threads, each with its own event loop (default: 1)")
+    parser.add_argument("--pollers", type=int, help="threads, each with its own event loop")
     args = parser.parse_args()
     with goev.Reactor(args.pollers) as reactor, suppress(KeyboardInterrupt):
         size = args.send_buffer or None
