@@ -301,7 +301,7 @@ def test_the_protocol_runs_in_the_context_of_the_connect(run):
 def test_only_bytes_can_be_written(run, wrong):
     async def main():
         transport, _, peer = await pair()
-        with pytest.raises(TypeError, match="bytes-like"):
+        with pytest.raises(TypeError, match=r"bytes-like|memoryview"):  # as the version of CPython says it
             transport.write(wrong)
         transport.write(b"")
         transport.write(b"fine")
