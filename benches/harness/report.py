@@ -1,6 +1,6 @@
 """Tables of the measurements, for the terminal and for docs/benchmarks.md."""
 
-from harness import age
+from harness import BENCHES, age
 from harness.cases import CASES, METRICS, Case, Goal
 from harness.peers import PEERS
 from harness.results import Outcome, Result, outcome
@@ -42,6 +42,9 @@ proper bytes before each run. nginx runs with a configuration of its own; its ma
 10^9 bytes.
 """
 
+# Measured by hand: `make bench` has no Python without the interpreter lock.
+WITHOUT_THE_LOCK = BENCHES / "without_the_lock.md"
+
 
 def document(results: dict[str, Result]) -> str:
     """The whole of docs/benchmarks.md."""
@@ -61,6 +64,7 @@ def document(results: dict[str, Result]) -> str:
     for name, case in CASES.items():
         if name in results:
             parts += _section(case, results[name], newest)
+    parts.append(WITHOUT_THE_LOCK.read_text().strip())
     return "\n\n".join(parts) + "\n"
 
 

@@ -41,7 +41,8 @@ use crate::sources::descriptor::Interests;
 /// A fixed number of pollers, each an OS thread with an epoll instance, started and stopped together. It runs once.
 ///
 /// Args:
-///     pollers: the number of pollers, 1 to 1,024. ``None`` means 1 with the interpreter lock, the number of CPUs without.
+///     pollers: the number of pollers, 1 to 1,024. ``None`` means 1 with the interpreter lock. Without it (3.13t, 3.14t) it
+///         means one for each CPU that the process may use, since pollers run Python side by side there.
 ///     name: prefix of the names of the pollers' threads; a dash and a number follow. Linux shows 15 bytes.
 ///     cpus: the CPUs to run on, one after the other: poller ``i`` on ``cpus[i % len(cpus)]`` and nowhere else
 ///         (sched_setaffinity(2)). ``None`` leaves the choice to the system.
