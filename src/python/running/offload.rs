@@ -91,9 +91,17 @@ fn default_executor(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     arguments.set_item("thread_name_prefix", "goev-executor")?;
     let class = py.import("concurrent.futures")?.getattr("ThreadPoolExecutor")?;
     let made = class.call((), Some(&arguments))?;
-    // Another thread may have stored one meanwhile.
-    let first = known().map_or(made, |known| known.into_bound(py));
-    let before = lock().replace((fork::generation(), first.clone().unbind()));
+    // Another thread may have stored one meanwhile: looked at and stored under one lock, and dropped without it.
+    let mut kept = lock();
+    if let Some((birth, known)) = &*kept
+        && !fork::is_foreign(*birth)
+    {
+        let known = known.clone_ref(py);
+        drop(kept);
+        return Ok(known.into_bound(py));
+    }
+    let before = kept.replace((fork::generation(), made.clone().unbind()));
+    drop(kept);
     drop(before);
-    Ok(first)
+    Ok(made)
 }
