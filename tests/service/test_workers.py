@@ -34,7 +34,7 @@ def test_other_signals_end_it_too(tmp_path, number):
 
 def test_the_start_up_line_says_where_and_how_many(tmp_path):
     path = tmp_path / "site.sock"
-    options = {"listen": ("127.0.0.1:0", f"unix:{path}"), "workers": 2, "pollers": 1}
+    options = {"listen": ("127.0.0.1:0", f"unix:{path}"), "workers": 2, "reactor": {"pollers": 1}}
     with Service(tmp_path, **options) as service:
         service.logged(
             rf"serving on 127.0.0.1:\d+, unix:{path} \(plain\) with 2 workers of 1 poller each; supervisor \d+"
