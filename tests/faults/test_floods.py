@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from support import Echo, Recorder, held, on_poller, run_script
+from support import Echo, Recorder, has_lock, held, on_poller, run_script
 
 
 @pytest.mark.parametrize("source", ["a callback", "a thread"])
@@ -141,7 +141,8 @@ def test_a_flood_of_timers_leaves_no_memory_behind():
         """,
         timeout=60,
     )
-    assert int(grown) < 14, f"{grown} MB more than before"
+    # Without the interpreter lock mimalloc keeps pages that `malloc_trim` knows nothing of.
+    assert int(grown) < (14 if has_lock() else 20), f"{grown} MB more than before"
 
 
 def test_a_handler_that_is_kept_over_many_hand_overs_keeps_nothing(start, events):
