@@ -49,15 +49,13 @@ mutants: $(MUTANTS) ## change the code in one place at a time: do the tests noti
 	$(if $(BASE),git diff --merge-base $(BASE) -- src >target/mutants.diff)
 	PROPTEST_CASES=32 $(MUTANTS) mutants --output target $(if $(BASE),--in-diff=target/mutants.diff) $(ARGS)
 
-bench: $(VENV)/built ## measure against other servers; writes docs/benchmarks.md (ARGS=--help for more)
+bench: $(VENV)/trained ## measure against other servers; writes docs/benchmarks.md (ARGS=--help for more)
 	$(BIN)/python benches/bench.py $(ARGS)
 
 instructions: $(VENV)/built ## count instructions per request by callgrind (ARGS=--help for more)
 	$(BIN)/python benches/instructions.py $(ARGS)
 
-trained: $(VENV)/built ## build goev into .venv as its wheels are built: by a profile of what users do (see tools/wheels/training.py)
-	$(BIN)/python tools/wheels/training.py
-	@touch $(VENV)/trained
+trained: $(VENV)/trained ## build goev into .venv as its wheels are built: by a profile of what users do (see tools/wheels/training.py)
 
 wheel: dist/.built ## build a wheel into dist/
 
@@ -83,6 +81,10 @@ $(VENV)/releasing: $(VENV)/installed requirements-release.txt
 $(VENV)/built: $(VENV)/installed $(SOURCES)
 	@rm -f $(VENV)/trained
 	$(BIN)/maturin develop --release --locked
+	@touch $@
+
+$(VENV)/trained: $(VENV)/built
+	$(BIN)/python tools/wheels/training.py
 	@touch $@
 
 dist/.built: $(VENV)/installed $(SOURCES) $(wildcard python/goev/*)

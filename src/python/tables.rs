@@ -17,6 +17,7 @@ use crate::python::callbacks::Names;
 use crate::python::contexts::{Contexts, Later};
 use crate::python::greenlets::Greenlets;
 use crate::python::protocols::FaceRef;
+use crate::python::values::remembered::Remembered;
 use crate::python::waiting::{Waiters, WaitingTasks};
 use crate::shared::handle::PollerHandle;
 use crate::shared::remote::Remote;
@@ -49,6 +50,8 @@ pub struct Tables {
     /// The ends of the last datagram, and its peer as a Python object. Most datagrams are sent to this peer, as
     /// replies.
     last_peer: RefCell<Option<(Ends, Py<PyAny>)>>,
+    /// The head of the last answer with fields.
+    pub heads: RefCell<Remembered>,
     /// The address of an exception on its way through `on_read`, and the name of the callback that raised it.
     culprit: Cell<Option<(usize, &'static str)>>,
     /// The connections of tests, each with the list that receives the error of its end.
@@ -255,6 +258,7 @@ impl Tables {
             cache: cache.unbind(),
             reactor: RefCell::default(),
             last_peer: RefCell::default(),
+            heads: RefCell::default(),
             culprit: Cell::default(),
             observers: RefCell::default(),
         }
@@ -452,6 +456,7 @@ impl Tables {
     /// Drops all objects, because the poller has ended.
     pub fn forget_everything(&self) {
         drop(self.last_peer.take());
+        drop(self.heads.take());
         drop(self.handlers.take());
         drop(self.callbacks.take());
         self.contexts.forget_everything();

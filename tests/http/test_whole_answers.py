@@ -94,6 +94,59 @@ def test_a_name_may_be_sent_more_than_once(connected):
     assert answer["x"] == ""
 
 
+class Shouts(str):
+    """A text that encodes itself in another way each time."""
+
+    times = 0
+
+    def encode(self, *_):
+        Shouts.times += 1
+        return b"shout %d" % Shouts.times
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda fields: fields.update(a="other"),
+        lambda fields: fields.update(b="more"),
+        lambda fields: fields.pop("a"),
+        lambda fields: fields.update(a=fields.pop("a")),  # the order alone
+        lambda fields: fields.update(a="".join(["equal, ", "and another object"])),
+        lambda fields: fields.update(a=Shouts("é")),
+        lambda fields: fields.update({"connection": "close"}),
+    ],
+    ids=["value", "new", "gone", "order", "equal", "subclass", "close"],
+)
+def test_fields_that_change_between_answers_are_read_anew(connected, change):
+    fields = {"a": "equal, and another object", "c": "1"}
+
+    class Says(goev.http.Connection):
+        def on_request(self, request):
+            if request.path == "/change":
+                change(fields)
+            request.respond(200, fields, b"x")
+
+    client = connected(Says)
+    for target in ["/", "/", "/", "/change"]:
+        answer = client.ask(get(target))
+        sent = [(name, value) for name, value in answer.fields if name not in ("content-length", "date")]
+        shout = f"shout {Shouts.times}"
+        assert sent == [(name, shout if isinstance(value, Shouts) else value) for name, value in fields.items()]
+
+
+def test_a_kept_head_is_sent_with_its_own_status_and_length(connected):
+    fields = {"a": "1"}
+
+    class Says(goev.http.Connection):
+        def on_request(self, request):
+            request.respond(int(request.query), fields, request.path.encode())
+
+    client = connected(Says)
+    for status, path in [(200, "/a"), (200, "/a"), (200, "/abc"), (404, "/a"), (404, "/"), (404, "/ab"), (200, "/a")]:
+        answer = client.ask(get(f"{path}?{status}"))
+        assert (answer.status, answer["a"], answer.body) == (status, "1", path.encode())
+
+
 def test_what_the_handler_says_itself_is_not_added_a_second_time(connected):
     class Says(goev.http.Connection):
         def on_request(self, request):

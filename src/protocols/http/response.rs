@@ -107,6 +107,24 @@ impl Head {
         Ok(())
     }
 
+    /// A copy in `buffer`, which is cleared first.
+    pub fn copied_into(&self, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        buffer.extend_from_slice(&self.bytes);
+        Self { bytes: buffer, ..*self }
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Bytes of the head up to now.
+    #[allow(clippy::len_without_is_empty, reason = "a head has a status line at least")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Sets the length, which no field has given.
     pub fn set_length(&mut self, length: u64) {
         self.length = Some(length);

@@ -10,11 +10,8 @@ use crate::python::values::arguments::{bytes_of, each_item, type_name};
 
 /// Calls `note` with each field of a mapping, or of an iterable of pairs.
 pub fn each_field(headers: &Bound<'_, PyAny>, mut note: impl FnMut(&[u8], &[u8]) -> Result<(), Unfit>) -> PyResult<()> {
-    let mut pair = |name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>| {
-        with_latin1(name, "a field name", |name_bytes| with_latin1(value, name, |value| Ok(note(name_bytes, value)?)))
-    };
     if let Ok(headers) = headers.cast_exact::<PyDict>() {
-        return each_item(headers, "headers", pair);
+        return each_item(headers, "headers", |name, value| with_field(name, value, &mut note));
     }
     let pairs = match headers.cast::<PyMapping>() {
         Ok(mapping) => mapping.items()?.into_any(),
@@ -26,9 +23,18 @@ pub fn each_field(headers: &Bound<'_, PyAny>, mut note: impl FnMut(&[u8], &[u8])
     for item in pairs.try_iter().map_err(|_| wrong(headers))? {
         let item = item?;
         let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract().map_err(|_| wrong(&item))?;
-        pair(&name, &value)?;
+        with_field(&name, &value, &mut note)?;
     }
     Ok(())
+}
+
+/// Calls `note` with the texts of a field.
+pub fn with_field(
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+    note: impl FnOnce(&[u8], &[u8]) -> Result<(), Unfit>,
+) -> PyResult<()> {
+    with_latin1(name, "a field name", |name_bytes| with_latin1(value, name, |value| Ok(note(name_bytes, value)?)))
 }
 
 /// Calls `use_it` with a text of a field in ISO-8859-1 (RFC 9110 section 5.5).

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
-use super::fields::each_field;
+use super::fields::{each_field, with_field};
 use super::files::{self, FileAnswer};
 use super::forgotten;
 use super::headers::Headers;
@@ -25,7 +25,8 @@ use crate::protocols::http::{Answer, Facts, Head, Http, NotNow, Part, Piece, The
 use crate::python::connection::held::{HeldBytes, held};
 use crate::python::connection::{Connection, hand_over};
 use crate::python::tables::with_poller_of;
-use crate::python::values::arguments::{bytes_of, integer, optional_integer};
+use crate::python::values::arguments::{bytes_of, each_item, integer, optional_integer};
+use crate::python::values::remembered::Texts;
 use crate::shared::remote::Remote;
 use crate::system::clock::http_date;
 use crate::system::fork;
@@ -194,9 +195,39 @@ impl Request {
         let code = u16::try_from(status).ok().filter(|status| *status == 101 || (200..=599).contains(status));
         let wrong = || PyValueError::new_err(format!("status must be from 200 to 599, or 101, not {status}"));
         let status = code.ok_or_else(wrong)?;
+        if let Some(fields) = headers.and_then(|headers| headers.cast_exact::<PyDict>().ok()) {
+            return self.head_of_dict(status, fields);
+        }
         let mut head = Head::new(BUFFER.take(), status);
         if let Some(headers) = headers {
             each_field(headers, |name, value| head.field(name, value))?;
+        }
+        Ok(head)
+    }
+
+    /// As [`Self::head_of`], for the usual form of fields: the poller remembers the last head.
+    fn head_of_dict(&self, status: u16, fields: &Bound<'_, PyDict>) -> PyResult<Head> {
+        let again = with_poller_of(&self.remote, |_, tables| {
+            let mut heads = tables.heads.borrow_mut();
+            heads.find(status, fields, || BUFFER.take()).ok_or_else(|| heads.come_again(fields))
+        });
+        let mut texts = match again {
+            Some(Ok(head)) => return Ok(head),
+            Some(Err(true)) => Some(Texts::with_capacity(fields.len())),
+            Some(Err(false)) | None => None,
+        };
+        let mut head = Head::new(BUFFER.take(), status);
+        each_item(fields, "headers", |name, value| {
+            with_field(name, value, |name, value| head.field(name, value))?;
+            let are_plain = [name, value].iter().all(|text| text.is_exact_instance_of::<PyString>());
+            texts = texts.take().filter(|_| are_plain);
+            if let Some(texts) = &mut texts {
+                texts.push((name.clone().unbind(), value.clone().unbind()));
+            }
+            Ok(())
+        })?;
+        if let Some(texts) = texts {
+            with_poller_of(&self.remote, |_, tables| tables.heads.borrow_mut().keep(texts, &head));
         }
         Ok(head)
     }

@@ -123,7 +123,7 @@ pub fn each_item<'py>(
 }
 
 /// The item of a dict at a position, which is moved behind it. PyO3's iterator panics when the dict has changed.
-fn item_at<'py>(
+pub fn item_at<'py>(
     dict: &Bound<'py, PyDict>,
     position: &mut ffi::Py_ssize_t,
 ) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {

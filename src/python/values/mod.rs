@@ -7,3 +7,4 @@ pub mod files;
 pub mod objects;
 pub mod options;
 pub mod proxy;
+pub mod remembered;
