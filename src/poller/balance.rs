@@ -10,8 +10,8 @@ use crate::system::clock::thread_nanos;
 /// The time between two looks, in nanoseconds.
 pub(super) const PERIOD: u64 = 50_000_000;
 
-/// The time between two looks while no acceptor asks for them.
-const REST: u64 = 20 * PERIOD;
+/// The time until a look at new connections, which comes before the others.
+const EARLY: u64 = PERIOD / 5;
 
 /// The part of a period from which the work of a poller counts.
 const LEAST_WORK: u64 = PERIOD / 16;
@@ -35,6 +35,8 @@ pub(super) struct Balance {
     is_on: bool,
     /// The time of the next look.
     due: u64,
+    /// The time of the next look at new connections; 0 if there are none.
+    early: u64,
     active: Vec<Token>,
     /// The CPU time of each poller at the last look, and the time for which it has waited for a CPU.
     spent: Vec<u64>,
@@ -47,7 +49,26 @@ impl Balance {
     /// Whether it is time for a look.
     #[inline]
     pub fn is_due(&self, now: u64) -> bool {
-        now >= self.due
+        now >= self.due || self.is_early(now)
+    }
+
+    /// Whether it is time for a look at new connections.
+    #[inline]
+    pub fn is_early(&self, now: u64) -> bool {
+        self.early != 0 && now >= self.early
+    }
+
+    /// Has the new connections looked at soon.
+    pub fn hasten(&mut self, now: u64) {
+        if self.early == 0 {
+            self.early = now + EARLY;
+        }
+    }
+
+    /// The connections that were noted, for a look at the new ones.
+    pub fn begin_early(&mut self) -> Vec<Token> {
+        self.early = 0;
+        self.active.clone()
     }
 
     /// Whether busy connections are noted.
@@ -71,7 +92,7 @@ impl Balance {
     pub fn look(&mut self, now: u64, handle: &PollerHandle, active: Vec<Token>, delayed: u64) -> Option<Look> {
         let is_late = now >= self.due + 3 * PERIOD;
         self.is_on = handle.load.balances.load(Ordering::Relaxed);
-        self.due = now + if self.is_on { PERIOD } else { REST };
+        self.due = now + PERIOD;
         if !self.is_on {
             return None;
         }

@@ -14,10 +14,10 @@ use crate::system::run_delay::RunDelay;
 use crate::system::steering;
 
 /// The time for which a poller with a busy CPU sleeps unbound, in nanoseconds.
-const REST: u64 = Duration::from_secs(1).as_nanos() as u64;
+const REST: u64 = Duration::from_secs(5).as_nanos() as u64;
 
 /// The looks in a row at which a poller waits long for its CPU. Each sees the others' figures as they were a while ago.
-const LASTING: u8 = 4;
+const LASTING: u8 = 2;
 
 pub(super) struct Home {
     cpu: usize,

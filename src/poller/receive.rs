@@ -9,6 +9,7 @@ use mio::event::Event;
 
 use super::deadlines::watch_part;
 use super::queues::{Turn, is_for_dispatch};
+use super::spread::is_new;
 use super::state::{Source, State};
 use crate::connection::phase::Phase;
 use crate::error::{Foreign, Reason};
@@ -236,6 +237,9 @@ impl State {
         let count = if connection.wants_read() { connection.receive(arena, at, self.batch.now) } else { 0 };
         if count > 0 && self.balance.is_on() && !std::mem::replace(&mut connection.places.active, true) {
             self.balance.note(token);
+            if is_new(connection, self.batch.now) {
+                self.balance.hasten(self.batch.now);
+            }
         }
         self.queues.place(token, connection);
         if connection.places.queued {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::balance::Look;
 use super::home::Home;
 use super::state::{Source, State};
+use crate::connection::Connection;
 use crate::shared::handle::PollerHandle;
 use crate::shared::placement::is_fair;
 use crate::slots::Token;
@@ -25,10 +26,52 @@ const LASTING: u8 = 10;
 const MOST_MOVES: usize = 16;
 const MOST_ASKED: usize = 256;
 
+/// The time for which a connection is new, in nanoseconds.
+const NEW: u64 = 100_000_000;
+
+/// Whether a connection was opened a short time ago.
+pub(super) fn is_new(connection: &Connection, now: u64) -> bool {
+    now < connection.guards.opened() + NEW
+}
+
 impl State {
     /// Looks at the busy connections, and has some of them move.
     #[cold]
     pub(super) fn spread(&mut self) {
+        if self.balance.is_early(self.batch.now) {
+            self.settle_new();
+        }
+        if self.balance.is_due(self.batch.now) {
+            self.look_at_all();
+        }
+    }
+
+    /// Moves new connections to the pollers on whose CPUs their packets arrive by now, while all stay evenly shared. Clients
+    /// that connect many times at once begin on one CPU, and go on from several.
+    fn settle_new(&mut self) {
+        let (now, here) = (self.batch.now, self.handle.index);
+        let active = self.balance.begin_early();
+        let is_new = |token: &Token| self.connection(*token).is_some_and(|connection| is_new(connection, now));
+        let new: Vec<_> = active.into_iter().filter(is_new).take(MOST_ASKED).collect();
+        if new.is_empty() || self.stopping.is_some() {
+            return;
+        }
+        self.balance.hasten(now);
+        if self.balance.asked > 0 {
+            return;
+        }
+        let pollers = self.handle.siblings();
+        let cpus: Vec<_> = pollers.iter().map(|poller| poller.load.cpu()).collect();
+        let mut all: Vec<_> = pollers.iter().map(|poller| poller.load.connections()).collect();
+        for token in new {
+            let Some(wanted) = self.poller_of_packets(token, &cpus) else { continue };
+            if is_fair(&all, wanted) && self.send_away(token, &pollers[wanted]) {
+                (all[wanted], all[here]) = (all[wanted] + 1, all[here].saturating_sub(1));
+            }
+        }
+    }
+
+    fn look_at_all(&mut self) {
         let active = self.balance.take_active();
         for token in &active {
             if let Some(Source::Connection(connection)) = self.sources.get_mut(*token) {
@@ -103,13 +146,17 @@ impl State {
             }
             place.forget_wish();
         }
-        let cpu = connection.transport.socket().and_then(steering::incoming_cpu);
-        let wanted = cpu
-            .filter(|cpu| cpus[self.handle.index] != *cpu)
-            .and_then(|cpu| cpus.iter().position(|other| *other == cpu));
+        let wanted = self.poller_of_packets(token, cpus);
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
         let astray = &mut connection.places.astray;
         *astray = if wanted.is_some() { astray.saturating_add(1) } else { 0 };
         wanted.filter(|_| *astray >= LASTING)
+    }
+
+    /// The poller on whose CPU the packets of a connection arrive, if that is another one.
+    fn poller_of_packets(&self, token: Token, cpus: &[usize]) -> Option<usize> {
+        let cpu = self.connection(token)?.transport.socket().and_then(steering::incoming_cpu)?;
+        if cpus[self.handle.index] == cpu { None } else { cpus.iter().position(|other| *other == cpu) }
     }
 
     /// Asks for the move of a connection, unless it moved a short time ago.
