@@ -46,6 +46,7 @@ impl Remembered {
         let address = fields.as_ptr().addr();
         std::mem::replace(&mut self.seen, address) == address && fields.len() <= MOST_FIELDS
     }
+
     /// Keeps the head of these texts, unless it is large.
     pub fn keep(&mut self, texts: Texts, head: &Head) {
         if head.len() <= MOST_BYTES {
