@@ -30,8 +30,7 @@ impl State {
             return self.queues.release(listener.acceptor);
         }
         if let Some(cpu) = listener.cpu() {
-            self.home = None;
-            self.pinning.pin(cpu);
+            self.pin(cpu);
         }
         let token = self.sources.insert_with(|_| Source::Listener(listener));
         self.listening.listeners.push(token);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::home::Home;
 use crate::shared::handle::PollerHandle;
 use crate::slots::Token;
 use crate::system::clock::thread_nanos;
@@ -89,7 +90,7 @@ impl Balance {
 
     /// Looks at the work of all pollers. `None` if no acceptor asks for it, or after a time without work, because the figures
     /// are those of another situation then.
-    pub fn look(&mut self, now: u64, handle: &PollerHandle, active: Vec<Token>, delayed: u64) -> Option<Look> {
+    pub fn look(&mut self, now: u64, handle: &PollerHandle, active: Vec<Token>, home: Option<&Home>) -> Option<Look> {
         let is_late = now >= self.due + 3 * PERIOD;
         self.is_on = handle.load.balances.load(Ordering::Relaxed);
         self.due = now + PERIOD;
@@ -98,7 +99,7 @@ impl Balance {
         }
         handle.load.spent.store(thread_nanos(), Ordering::Relaxed);
         handle.load.busy.store(active.len(), Ordering::Relaxed);
-        handle.load.delayed.store(delayed, Ordering::Relaxed);
+        handle.load.delayed.store(home.map_or(0, Home::delayed), Ordering::Relaxed);
         let pollers = handle.siblings();
         let has_before = self.spent.len() == pollers.len();
         let work = advance(&mut self.spent, pollers.iter().map(|poller| &poller.load.spent));

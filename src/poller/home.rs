@@ -6,7 +6,7 @@
 //!
 //! It is free again before a callback runs: a thread or a process that a callback starts would inherit the bound, and
 //! sched_getaffinity(2) tells a callback all CPUs. A poller that waits long for its CPU rests from this for a while, because
-//! another program keeps that CPU busy.
+//! another program keeps that CPU busy. Nor does it touch an affinity that a callback or taskset(1) has set.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl Home {
     /// Binds the thread if it strayed. Called before it sleeps.
     #[inline]
     pub fn enter(&mut self, now: u64) {
-        if self.strayed && !self.bound && now >= self.rests_until {
+        if self.strayed && !self.bound && now >= self.rests_until && steering::has_affinity(&self.allowed) {
             // Without the bound, the wake-ups only cost more.
             self.bound = steering::pin(self.cpu).is_ok();
         }
@@ -61,7 +61,7 @@ impl Home {
     /// Frees the thread. Called before a callback runs.
     #[inline]
     pub fn leave(&mut self) {
-        if std::mem::take(&mut self.bound) {
+        if std::mem::take(&mut self.bound) && steering::has_affinity(&steering::only(self.cpu)) {
             // Fails only if the system has taken these CPUs away from the process since.
             let _ = steering::set_affinity(&self.allowed);
         }
@@ -131,6 +131,20 @@ mod tests {
             assert_eq!(allowed(), cpus);
             home.enter(5 + REST);
             assert_eq!(allowed(), [cpus[0]]);
+        });
+    }
+
+    #[test]
+    fn the_affinity_that_others_set_stays() {
+        with_home(|mut home, cpus| {
+            let other = cpus[cpus.len() - 1];
+            home.woke_on(other);
+            home.enter(0);
+            steering::pin(other).expect("it is allowed");
+            home.leave();
+            assert_eq!(allowed(), [other], "it was set while the thread slept");
+            home.enter(0);
+            assert_eq!(allowed(), [other], "it was set while the thread ran");
         });
     }
 

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use super::balance::Look;
-use super::home::Home;
 use super::state::{Source, State};
 use crate::connection::Connection;
 use crate::shared::handle::PollerHandle;
@@ -51,8 +50,8 @@ impl State {
     fn settle_new(&mut self) {
         let (now, here) = (self.batch.now, self.handle.index);
         let active = self.balance.begin_early();
-        let is_new = |token: &Token| self.connection(*token).is_some_and(|connection| is_new(connection, now));
-        let new: Vec<_> = active.into_iter().filter(is_new).take(MOST_ASKED).collect();
+        let is_of_new = |token: &Token| self.connection(*token).is_some_and(|connection| is_new(connection, now));
+        let new: Vec<_> = active.into_iter().filter(is_of_new).take(MOST_ASKED).collect();
         if new.is_empty() || self.stopping.is_some() {
             return;
         }
@@ -79,8 +78,7 @@ impl State {
             }
         }
         let now = self.batch.now;
-        let delayed = self.home.as_ref().map_or(0, Home::delayed);
-        let Some(look) = self.balance.look(now, &self.handle, active, delayed) else { return };
+        let Some(look) = self.balance.look(now, &self.handle, active, self.home.as_ref()) else { return };
         if let Some(home) = &mut self.home {
             home.judge(look.is_crowded(self.handle.index), now);
         }

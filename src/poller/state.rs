@@ -369,6 +369,13 @@ impl State {
         };
     }
 
+    /// Pins the thread, which has no other home from now on.
+    pub fn pin(&mut self, cpu: usize) {
+        self.leave_home();
+        self.home = None;
+        self.pinning.pin(cpu);
+    }
+
     /// Leaves the thread as it was before the run.
     pub fn leave_cpu(&mut self) {
         self.leave_home();

@@ -31,6 +31,12 @@ pub(crate) fn affinity() -> io::Result<libc::cpu_set_t> {
     }
 }
 
+/// Whether the affinity of the calling thread is this one.
+pub(crate) fn has_affinity(set: &libc::cpu_set_t) -> bool {
+    // SAFETY: CPU_EQUAL reads both sets, which are whole.
+    affinity().is_ok_and(|current| unsafe { libc::CPU_EQUAL(&current, set) })
+}
+
 /// Sets the affinity of the calling thread.
 pub(crate) fn set_affinity(set: &libc::cpu_set_t) -> io::Result<()> {
     // SAFETY: `set` is as large as said.
@@ -40,15 +46,19 @@ pub(crate) fn set_affinity(set: &libc::cpu_set_t) -> io::Result<()> {
     }
 }
 
-/// Pins the calling thread to one CPU.
-pub(crate) fn pin(cpu: usize) -> io::Result<()> {
+/// The set of one CPU.
+pub(crate) fn only(cpu: usize) -> libc::cpu_set_t {
     // SAFETY: an all-zero cpu_set_t is the empty set, and CPU_SET stays within it for the CPUs the kernel listed.
-    let set = unsafe {
+    unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
         set
-    };
-    set_affinity(&set)
+    }
+}
+
+/// Pins the calling thread to one CPU.
+pub(crate) fn pin(cpu: usize) -> io::Result<()> {
+    set_affinity(&only(cpu))
 }
 
 /// The CPU on which the calling thread runs; `usize::MAX` if that is not known.

@@ -83,9 +83,13 @@ fn default_executor(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static EXECUTOR: Mutex<Option<(u32, Py<PyAny>)>> = Mutex::new(None);
     // The lock is never held while Python code runs, so no fork can happen while it is held.
     let lock = || EXECUTOR.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = || lock().as_ref().filter(|(birth, _)| !fork::is_foreign(*birth)).map(|(_, known)| known.clone_ref(py));
-    if let Some(known) = known() {
-        return Ok(known.into_bound(py));
+    let known = |kept: &Option<(u32, Py<PyAny>)>| {
+        kept.as_ref()
+            .filter(|(birth, _)| !fork::is_foreign(*birth))
+            .map(|(_, known)| known.clone_ref(py).into_bound(py))
+    };
+    if let Some(known) = known(&lock()) {
+        return Ok(known);
     }
     let arguments = PyDict::new(py);
     arguments.set_item("thread_name_prefix", "goev-executor")?;
@@ -93,12 +97,9 @@ fn default_executor(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let made = class.call((), Some(&arguments))?;
     // Another thread may have stored one meanwhile: looked at and stored under one lock, and dropped without it.
     let mut kept = lock();
-    if let Some((birth, known)) = &*kept
-        && !fork::is_foreign(*birth)
-    {
-        let known = known.clone_ref(py);
+    if let Some(known) = known(&kept) {
         drop(kept);
-        return Ok(known.into_bound(py));
+        return Ok(known);
     }
     let before = kept.replace((fork::generation(), made.clone().unbind()));
     drop(kept);
