@@ -1,6 +1,7 @@
 """Connections that move between the pollers of a reactor, by themselves or asked by a test."""
 
 import contextvars
+import os
 import selectors
 import socket
 import ssl
@@ -543,6 +544,38 @@ def test_ten_busy_connections_among_a_thousand_silent_ones_on_one_poller_spread(
     busy = clients[0][:10]
     homes = keep_busy(busy, until=lambda homes: min(homes.count(0), homes.count(1)) >= 4)
     assert sorted(homes.count(poller) for poller in (0, 1))[0] >= 4
+
+
+@pytest.mark.parametrize("age", [0, 0.15], ids=["new", "not new"])
+def test_connections_of_one_thread_come_together_while_it_changes_its_cpu(stack, world, age):
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    if len(cpus) < 2:
+        pytest.skip("needs two CPUs")
+    stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+    world = world()
+    homes = ([], [])
+    while min(map(len, homes)) < 8:
+        client, home = world.client()
+        homes[home].append(client)
+    # Most of a group are on one poller.
+    groups = [homes[0][:6] + homes[1][:2], homes[0][6:8] + homes[1][2:8]]
+    time.sleep(age)
+
+    def ask_all(turn):
+        """Ask each group from a CPU of its own; returns the pollers of each."""
+        found = []
+        for number, group in enumerate(groups):
+            os.sched_setaffinity(0, {cpus[(turn + number) % 2]})
+            found.append({ask(client) for client in group})
+        return found
+
+    begin = time.monotonic()
+
+    def are_together():
+        first, second = ask_all(turn=int((time.monotonic() - begin) / 0.02))
+        return len(first) == len(second) == 1 and first != second
+
+    eventually(are_together, "each group is on one poller")
 
 
 def keep_busy(clients, until):

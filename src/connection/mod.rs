@@ -144,7 +144,7 @@ pub(crate) struct Places {
     pub touched: bool,
     /// The busy connections.
     pub active: bool,
-    /// Not a queue: the number of looks in a row at which its packets arrived on the CPU of another poller.
+    /// Not a queue: the number of looks in a row at which its packets arrived on the side of another poller.
     pub astray: u8,
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{Connection, InputEnd, OutputEnd, Peer};
 use crate::connection::phase::Phase;
 use crate::shared::handle::PollerHandle;
-use crate::shared::placement::Place;
 use crate::timer::TimerId;
 
 impl Connection {
@@ -22,11 +21,6 @@ impl Connection {
         let is_answered = self.protocol.as_ref().is_none_or(|protocol| !protocol.is_busy());
         let is_sound = placed && !self.bound && is_free && goes_on && is_whole && flows && is_answered;
         is_sound && !self.remote.is_closed() && self.remote.is_alone()
-    }
-
-    /// Its place on its poller, if an acceptor chose that.
-    pub fn place(&mut self) -> Option<&mut Place> {
-        self.permit.as_mut()?.place.as_mut()
     }
 
     /// Has it stay on its poller for good.

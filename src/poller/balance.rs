@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::home::Home;
+use super::side::Side;
 use crate::shared::handle::PollerHandle;
 use crate::slots::Token;
 use crate::system::clock::thread_nanos;
@@ -32,6 +33,7 @@ pub(super) struct Look {
 pub(super) struct Balance {
     /// Moves for which another poller was asked, and has not answered.
     pub asked: usize,
+    pub side: Side,
     /// Whether an acceptor has its connections moved.
     is_on: bool,
     /// The time of the next look.

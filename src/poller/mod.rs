@@ -49,6 +49,7 @@ mod queues;
 mod receive;
 mod relay;
 mod send;
+mod side;
 mod slow;
 mod spread;
 #[cfg(feature = "tls")]

@@ -1,12 +1,13 @@
 //! The choice of connections that move to another poller while they are served.
 //!
 //! A poller looks at its busy connections from time to time. It moves one for two reasons: this poller works much more than
-//! another one, or the packets of the connection arrive on the CPU of another poller. Both must last. A connection that moved
+//! another one, or the packets of the connection arrive on the side of another poller. Both must last. A connection that moved
 //! stays for a while, so that none goes to and fro.
 
 use std::sync::Arc;
 
 use super::balance::Look;
+use super::side::{Arrival, poller_of, side_of};
 use super::state::{Source, State};
 use crate::connection::Connection;
 use crate::shared::handle::PollerHandle;
@@ -20,6 +21,9 @@ const STAY: u64 = 1_000_000_000;
 /// The looks in a row at which a reason has to show. The scheduler moves the threads of clients and pollers all the time, and
 /// a single look says little.
 const LASTING: u8 = 10;
+
+/// The looks in a row at which the packets of a connection arrive on another side, before it moves there.
+const ASTRAY: u8 = 4;
 
 /// The most connections that one look moves, and the most that it asks for their CPU.
 const MOST_MOVES: usize = 16;
@@ -45,14 +49,13 @@ impl State {
         }
     }
 
-    /// Moves new connections to the pollers on whose CPUs their packets arrive by now, while all stay evenly shared. Clients
+    /// Moves new connections to the pollers on whose side their packets arrive by now, while all stay evenly shared. Clients
     /// that connect many times at once begin on one CPU, and go on from several.
     fn settle_new(&mut self) {
         let (now, here) = (self.batch.now, self.handle.index);
         let active = self.balance.begin_early();
         let is_of_new = |token: &Token| self.connection(*token).is_some_and(|connection| is_new(connection, now));
-        let new: Vec<_> = active.into_iter().filter(is_of_new).take(MOST_ASKED).collect();
-        if new.is_empty() || self.stopping.is_some() {
+        if self.stopping.is_some() || !active.iter().any(is_of_new) {
             return;
         }
         self.balance.hasten(now);
@@ -60,11 +63,13 @@ impl State {
             return;
         }
         let pollers = self.handle.siblings();
-        let cpus: Vec<_> = pollers.iter().map(|poller| poller.load.cpu()).collect();
+        let arrivals = self.arrivals(&active);
+        let sides = self.sides(&pollers, side_of(&arrivals));
         let mut all: Vec<_> = pollers.iter().map(|poller| poller.load.connections()).collect();
-        for token in new {
-            let Some(wanted) = self.poller_of_packets(token, &cpus) else { continue };
-            if is_fair(&all, wanted) && self.send_away(token, &pollers[wanted]) {
+        for (token, cpu) in arrivals {
+            let Some(wanted) = poller_of(cpu, &sides, here) else { continue };
+            let is_new = self.connection(token).is_some_and(|connection| is_new(connection, now));
+            if is_new && is_fair(&all, wanted) && self.ask(token, &pollers[wanted]) {
                 (all[wanted], all[here]) = (all[wanted] + 1, all[here].saturating_sub(1));
             }
         }
@@ -111,16 +116,20 @@ impl State {
         surplus > 0
     }
 
-    /// Moves connections to the pollers on whose CPUs their packets arrive, while both all connections and the busy ones
-    /// stay evenly shared.
+    /// Moves connections to the pollers on whose side their packets arrive, while both all connections and the busy ones stay
+    /// evenly shared.
     fn follow_packets(&mut self, look: &Look) {
-        let cpus: Vec<_> = look.pollers.iter().map(|poller| poller.load.cpu()).collect();
+        let arrivals = self.arrivals(&look.active);
+        let side = self.balance.side.judge(side_of(&arrivals), self.handle.load.cpu());
+        let sides = self.sides(&look.pollers, side);
         let mut all: Vec<_> = look.pollers.iter().map(|poller| poller.load.connections()).collect();
         let mut busy = look.busy();
         let (here, mut left) = (self.handle.index, MOST_MOVES);
-        for token in look.active.iter().take(MOST_ASKED) {
-            let Some(wanted) = self.strays_to(*token, &cpus).filter(|_| left > 0) else { continue };
-            if is_fair(&all, wanted) && is_fair(&busy, wanted) && self.send_away(*token, &look.pollers[wanted]) {
+        for (token, cpu) in arrivals {
+            let wanted = poller_of(cpu, &sides, here);
+            let strays = self.strays(token, wanted.is_some()) && left > 0;
+            let Some(wanted) = wanted.filter(|_| strays) else { continue };
+            if is_fair(&all, wanted) && is_fair(&busy, wanted) && self.send_away(token, &look.pollers[wanted]) {
                 left -= 1;
                 for counts in [&mut all, &mut busy] {
                     counts[wanted] += 1;
@@ -130,38 +139,33 @@ impl State {
         }
     }
 
-    /// The poller on whose CPU the packets of a connection arrive, if that is another one, and lasts. At first, the one that
-    /// had no room when the connection was accepted: others have come meanwhile, so there may be room now.
-    fn strays_to(&mut self, token: Token, cpus: &[usize]) -> Option<usize> {
-        let now = self.batch.now;
-        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
-        let is_new = now < connection.guards.opened() + STAY;
-        if let Some(place) = connection.place()
-            && let Some(wish) = place.wish()
-        {
-            if is_new {
-                return Some(wish);
-            }
-            place.forget_wish();
-        }
-        let wanted = self.poller_of_packets(token, cpus);
-        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return None };
+    /// Notes whether the packets of a connection arrive on another side; returns whether that lasts.
+    fn strays(&mut self, token: Token, is_astray: bool) -> bool {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return false };
         let astray = &mut connection.places.astray;
-        *astray = if wanted.is_some() { astray.saturating_add(1) } else { 0 };
-        wanted.filter(|_| *astray >= LASTING)
+        *astray = if is_astray { astray.saturating_add(1) } else { 0 };
+        *astray >= ASTRAY
     }
 
-    /// The poller on whose CPU the packets of a connection arrive, if that is another one.
-    fn poller_of_packets(&self, token: Token, cpus: &[usize]) -> Option<usize> {
-        let cpu = self.connection(token)?.transport.socket().and_then(steering::incoming_cpu)?;
-        if cpus[self.handle.index] == cpu { None } else { cpus.iter().position(|other| *other == cpu) }
+    /// The CPUs on which the packets of connections arrive.
+    fn arrivals(&self, active: &[Token]) -> Vec<Arrival> {
+        let cpu = |token: Token| self.connection(token)?.transport.socket().and_then(steering::incoming_cpu);
+        active.iter().take(MOST_ASKED).filter_map(|token| Some((*token, cpu(*token)?))).collect()
+    }
+
+    /// The sides of all pollers; tells the others that of this one.
+    fn sides(&self, pollers: &[Arc<PollerHandle>], side: Option<usize>) -> Vec<usize> {
+        let load = &self.handle.load;
+        load.note_side(side.unwrap_or_else(|| load.cpu()));
+        pollers.iter().map(|poller| poller.load.side()).collect()
     }
 
     /// Asks for the move of a connection, unless it moved a short time ago.
     fn send_away(&mut self, token: Token, to: &Arc<PollerHandle>) -> bool {
         let now = self.batch.now;
         let is_settled = self.connection(token).is_some_and(|connection| {
-            connection.remote.location.moved_at().is_none_or(|moved_at| now >= moved_at + STAY)
+            let moved_at = connection.remote.location.moved_at();
+            moved_at.is_none_or(|moved_at| now >= moved_at + STAY || moved_at < connection.guards.opened() + NEW)
         });
         is_settled && self.ask(token, to)
     }

@@ -1,6 +1,6 @@
 //! The choice of the poller for a new connection.
 //!
-//! A [`Placer`] belongs to an acceptor whose listeners serve several pollers. A connection stays where it was placed.
+//! A [`Placer`] belongs to an acceptor whose listeners serve several pollers. The pollers themselves move connections later.
 //! Nothing here waits, and the only system call asks a socket for the CPU on which its packets arrive.
 
 use std::hash::{BuildHasher, RandomState};
@@ -21,6 +21,8 @@ pub(crate) struct Load {
     wants_cpu: AtomicBool,
     /// The CPU on which it last ran.
     cpu: AtomicUsize,
+    /// The CPU on which the packets of its busy connections arrived at its last look; `usize::MAX` before the first.
+    side: AtomicUsize,
     /// Whether an acceptor has its connections move.
     pub balances: AtomicBool,
     /// The CPU time of the poller's thread at its last look at the balance, in nanoseconds.
@@ -37,6 +39,7 @@ impl Load {
             connections: AtomicUsize::new(0),
             wants_cpu: AtomicBool::new(false),
             cpu: AtomicUsize::new(usize::MAX),
+            side: AtomicUsize::new(usize::MAX),
             balances: AtomicBool::new(false),
             spent: AtomicU64::new(0),
             busy: AtomicUsize::new(0),
@@ -52,6 +55,19 @@ impl Load {
     /// The CPU on which it last ran.
     pub fn cpu(&self) -> usize {
         self.cpu.load(Ordering::Relaxed)
+    }
+
+    /// The CPU of its connections' packets; before it has looked, its own.
+    pub fn side(&self) -> usize {
+        match self.side.load(Ordering::Relaxed) {
+            usize::MAX => self.cpu(),
+            side => side,
+        }
+    }
+
+    /// Notes the CPU of its connections' packets.
+    pub fn note_side(&self, cpu: usize) {
+        self.side.store(cpu, Ordering::Relaxed);
     }
 
     /// Notes and returns the CPU on which the calling thread, that of the poller, runs, if an acceptor asks for it.
@@ -71,24 +87,12 @@ pub(crate) struct Place {
     load: Arc<Load>,
     /// Whether the connection may move to another poller.
     moves: bool,
-    /// The number of the poller that had no room for it when it was accepted.
-    wish: Option<u16>,
 }
 
 impl Place {
-    fn on(load: &Arc<Load>, moves: bool, wish: Option<u16>) -> Self {
+    fn on(load: &Arc<Load>, moves: bool) -> Self {
         load.connections.fetch_add(1, Ordering::Relaxed);
-        Self { load: load.clone(), moves, wish }
-    }
-
-    /// The poller on whose CPU its first packets arrived, if that one had no room for it.
-    pub fn wish(&self) -> Option<usize> {
-        self.wish.map(usize::from)
-    }
-
-    /// Forgets the wish, because the packets may arrive elsewhere by now.
-    pub fn forget_wish(&mut self) {
-        self.wish = None;
+        Self { load: load.clone(), moves }
     }
 
     /// Whether the connection may move to another poller.
@@ -98,7 +102,7 @@ impl Place {
 
     /// Counts the connection as one of another poller.
     pub fn move_to(&mut self, load: &Arc<Load>) {
-        *self = Self::on(load, self.moves, None);
+        *self = Self::on(load, self.moves);
     }
 }
 
@@ -132,7 +136,6 @@ impl Placer {
     pub fn place(&self, socket: &Socket, address: Option<IpAddr>) -> (usize, Place) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.loads.len();
         let counts = || self.loads.iter().map(|load| load.connections()).collect::<Vec<_>>();
-        let mut wish = None;
         let index = match self.placement {
             Placement::RoundRobin => turn,
             Placement::Least => least(&counts(), turn),
@@ -142,14 +145,11 @@ impl Placer {
             }
             Placement::Auto => {
                 let counts = counts();
-                let wanted = self.of_cpu(socket, &counts);
-                let index = fair(&counts, wanted, turn);
-                wish = wanted.filter(|wanted| *wanted != index).and_then(|wanted| u16::try_from(wanted).ok());
-                index
+                fair(&counts, self.of_cpu(socket, &counts), turn)
             }
             Placement::SourceAddress => address.map_or(turn, |address| self.of_address(address)),
         };
-        (index, Place::on(&self.loads[index], self.placement == Placement::Auto, wish))
+        (index, Place::on(&self.loads[index], self.placement == Placement::Auto))
     }
 
     /// The poller that runs on the CPU on which the packets of the connection arrive; of several the one with the fewest
