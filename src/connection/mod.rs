@@ -144,7 +144,7 @@ pub(crate) struct Places {
     pub touched: bool,
     /// The busy connections.
     pub active: bool,
-    /// Not a queue: the number of looks in a row at which its packets arrived on the side of another poller.
+    /// Not a queue: the looks at which its packets arrived apart from the others of its poller, less the rest.
     pub astray: u8,
 }
 

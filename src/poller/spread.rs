@@ -22,8 +22,9 @@ const STAY: u64 = 1_000_000_000;
 /// a single look says little.
 const LASTING: u8 = 10;
 
-/// The looks in a row at which the packets of a connection arrive on another side, before it moves there.
-const ASTRAY: u8 = 4;
+/// The looks by which those that find the packets of a connection apart from the others outnumber the rest, before it moves. A
+/// look that meets a client's thread on its way to another CPU finds its connections on both.
+const ASTRAY: u8 = 6;
 
 /// The most connections that one look moves, and the most that it asks for their CPU.
 const MOST_MOVES: usize = 16;
@@ -126,9 +127,8 @@ impl State {
         let mut busy = look.busy();
         let (here, mut left) = (self.handle.index, MOST_MOVES);
         for (token, cpu) in arrivals {
-            let wanted = poller_of(cpu, &sides, here);
-            let strays = self.strays(token, wanted.is_some()) && left > 0;
-            let Some(wanted) = wanted.filter(|_| strays) else { continue };
+            let strays = self.strays(token, cpu != sides[here]) && left > 0;
+            let Some(wanted) = poller_of(cpu, &sides, here).filter(|_| strays) else { continue };
             if is_fair(&all, wanted) && is_fair(&busy, wanted) && self.send_away(token, &look.pollers[wanted]) {
                 left -= 1;
                 for counts in [&mut all, &mut busy] {
@@ -139,11 +139,11 @@ impl State {
         }
     }
 
-    /// Notes whether the packets of a connection arrive on another side; returns whether that lasts.
+    /// Notes whether the packets of a connection arrive apart from the others of its poller; returns whether that lasts.
     fn strays(&mut self, token: Token, is_astray: bool) -> bool {
         let Some(Source::Connection(connection)) = self.sources.get_mut(token) else { return false };
         let astray = &mut connection.places.astray;
-        *astray = if is_astray { astray.saturating_add(1) } else { 0 };
+        *astray = if is_astray { astray.saturating_add(1) } else { astray.saturating_sub(1) };
         *astray >= ASTRAY
     }
 
