@@ -8,9 +8,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// An error that a call returns.
+/// An error that a call returns. It is as large as a pointer: each layer of a call hands on the result, which is an error once
+/// in a million times.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+#[error(transparent)]
+pub struct Error(Box<ErrorKind>);
+
+/// The kinds of errors.
+#[derive(Debug, thiserror::Error)]
+pub enum ErrorKind {
     /// An argument is out of its range; the text names the argument, the value and the limit.
     #[error("{0}")]
     Argument(String),
@@ -62,16 +68,63 @@ pub enum Error {
     StopTimeout(String),
 }
 
+impl From<ErrorKind> for Error {
+    #[cold]
+    fn from(kind: ErrorKind) -> Self {
+        Self(Box::new(kind))
+    }
+}
+
 impl Error {
+    /// The kind, to look at.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    /// Whether the connection has ended or is being closed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Closed)
+    }
+
+    /// The kind with its parts.
+    pub fn into_kind(self) -> ErrorKind {
+        *self.0
+    }
+
+    /// See [`ErrorKind::Argument`].
+    pub fn argument(text: String) -> Self {
+        ErrorKind::Argument(text).into()
+    }
+
+    /// See [`ErrorKind::Closed`].
+    pub fn closed() -> Self {
+        ErrorKind::Closed.into()
+    }
+
+    /// See [`ErrorKind::State`].
+    pub fn state(text: String) -> Self {
+        ErrorKind::State(text).into()
+    }
+
+    /// See [`ErrorKind::WrongThread`].
+    pub fn wrong_thread(method: &'static str) -> Self {
+        ErrorKind::WrongThread(method).into()
+    }
+
+    /// See [`ErrorKind::StopTimeout`].
+    pub fn stop_timeout(text: String) -> Self {
+        ErrorKind::StopTimeout(text).into()
+    }
+
     /// The error of a call that comes after the stop of the reactor.
     pub fn stopped() -> Self {
-        Self::State("the reactor has stopped and takes nothing more".into())
+        Self::state("the reactor has stopped and takes nothing more".into())
     }
 
     /// Makes a converter that adds `context`, the operation that was tried, to a system error.
     pub fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let context = context.into();
-        move |source| Self::Io { context, source }
+        move |source| ErrorKind::Io { context, source }.into()
     }
 }
 
@@ -80,7 +133,7 @@ pub fn within(name: &str, value: usize, least: usize, most: usize) -> Result<(),
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(Error::Argument(format!("{name} must be from {least} to {most}, not {value}")))
+    Err(Error::argument(format!("{name} must be from {least} to {most}, not {value}")))
 }
 
 /// A value of the layer above, Python or Rust handlers, that the core carries without looking at it.

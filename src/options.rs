@@ -59,7 +59,7 @@ impl ReactorOptions {
     /// Checks every setting; `allowed` are the CPUs this process may use.
     pub fn validate(&self, allowed: &[usize]) -> Result<(), Error> {
         if self.name.contains('\0') {
-            return Err(Error::Argument(format!("name must not contain a zero byte, as {:?} does", self.name)));
+            return Err(Error::argument(format!("name must not contain a zero byte, as {:?} does", self.name)));
         }
         within("read_buffer_size", self.read_buffer_size, LEAST_READ, 64 * 1024 * 1024)?;
         within("batch_calls", self.batch_calls, 1, 65_536)?;
@@ -69,16 +69,16 @@ impl ReactorOptions {
             && limit < Duration::from_millis(1)
         {
             let seconds = limit.as_secs_f64();
-            return Err(Error::Argument(format!("stall_warning must be at least 0.001 seconds, not {seconds}")));
+            return Err(Error::argument(format!("stall_warning must be at least 0.001 seconds, not {seconds}")));
         }
         if self.slow_callback.is_some_and(|limit| limit.is_zero()) {
-            return Err(Error::Argument("slow_callback must be more than 0 seconds, not 0".into()));
+            return Err(Error::argument("slow_callback must be more than 0 seconds, not 0".into()));
         }
         match &self.cpus {
-            Some(cpus) if cpus.is_empty() => Err(Error::Argument("cpus must not be an empty list".into())),
+            Some(cpus) if cpus.is_empty() => Err(Error::argument("cpus must not be an empty list".into())),
             Some(cpus) => match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
                 Some(cpu) => {
-                    Err(Error::Argument(format!("cpus must be among those allowed here, {allowed:?}; {cpu} is not")))
+                    Err(Error::argument(format!("cpus must be among those allowed here, {allowed:?}; {cpu} is not")))
                 }
                 None => Ok(()),
             },
@@ -151,10 +151,10 @@ impl Rate {
     pub fn validate(&self, name: &str) -> Result<(), Error> {
         let rate = self.bytes_per_second;
         if !(rate > 0.0 && rate.is_finite()) {
-            return Err(Error::Argument(format!("the rate of {name} must be more than 0 bytes a second, not {rate}")));
+            return Err(Error::argument(format!("the rate of {name} must be more than 0 bytes a second, not {rate}")));
         }
         if self.window.is_zero() {
-            return Err(Error::Argument(format!("the window of {name} must be more than 0 seconds, not 0")));
+            return Err(Error::argument(format!("the window of {name} must be more than 0 seconds, not 0")));
         }
         Ok(())
     }
@@ -232,7 +232,7 @@ impl ConnectionOptions {
             ("lifetime", self.lifetime),
         ];
         if let Some((name, _)) = times.iter().find(|(_, time)| *time == Some(Duration::ZERO)) {
-            return Err(Error::Argument(format!("{name} must be more than 0 seconds, not 0")));
+            return Err(Error::argument(format!("{name} must be more than 0 seconds, not 0")));
         }
         for (name, rate) in [("min_rate", self.min_rate), ("min_write_rate", self.min_write_rate)] {
             rate.map_or(Ok(()), |rate| rate.validate(name))?;
@@ -312,7 +312,7 @@ impl AdmissionOptions {
         per_address.map_or(Ok(()), |limit| within("max_connections_per_address", limit, 1, most))?;
         match self.accept_rate {
             Some(rate) if !(0.001..=1e9).contains(&rate) => {
-                Err(Error::Argument(format!("accept_rate must be from 0.001 to 1000000000 a second, not {rate}")))
+                Err(Error::argument(format!("accept_rate must be from 0.001 to 1000000000 a second, not {rate}")))
             }
             _ => Ok(()),
         }
@@ -340,10 +340,10 @@ impl AcceptorOptions {
     pub fn validate(&self) -> Result<(), Error> {
         within("backlog", self.backlog, 1, 65_535)?;
         if let Some(mode) = self.unix_mode.filter(|mode| *mode > 0o777) {
-            return Err(Error::Argument(format!("unix_mode must be from 0o000 to 0o777, not {mode:#o}")));
+            return Err(Error::argument(format!("unix_mode must be from 0o000 to 0o777, not {mode:#o}")));
         }
         if self.cpu_steering && !self.reuse_port {
-            return Err(Error::Argument("cpu_steering=True needs reuse_port=True: it steers between listeners".into()));
+            return Err(Error::argument("cpu_steering=True needs reuse_port=True: it steers between listeners".into()));
         }
         self.admission.validate()?;
         self.socket.validate()?;
@@ -411,7 +411,7 @@ fn check_buffers(receive: Option<usize>, send: Option<usize>) -> Result<(), Erro
 fn check_device(device: Option<&str>) -> Result<(), Error> {
     match device {
         Some(name) if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('\0') => {
-            Err(Error::Argument(format!("device must be the name of a network interface, 1 to 15 bytes, not {name:?}")))
+            Err(Error::argument(format!("device must be the name of a network interface, 1 to 15 bytes, not {name:?}")))
         }
         _ => Ok(()),
     }

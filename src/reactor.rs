@@ -99,7 +99,7 @@ impl From<Failure> for Outcome {
         match failure {
             Failure::Io(error) => Self::Error(Error::io("a poller failed")(error)),
             Failure::Halted(foreign) => Self::Halted(foreign),
-            Failure::Forked => Self::Error(Error::State("this poller belongs to the parent process".into())),
+            Failure::Forked => Self::Error(Error::state("this poller belongs to the parent process".into())),
         }
     }
 }
@@ -215,8 +215,8 @@ impl<D: Dispatch> Reactor<D> {
                 life.status = Status::Stopped;
                 return Ok(Vec::new());
             }
-            Status::Running => return Err(Error::State("the reactor is running already".into())),
-            Status::Stopped => return Err(Error::State("the reactor has stopped; a reactor runs once".into())),
+            Status::Running => return Err(Error::state("the reactor is running already".into())),
+            Status::Stopped => return Err(Error::state("the reactor has stopped; a reactor runs once".into())),
         }
         life.running = self.handles.len();
         drop(life);
@@ -262,7 +262,7 @@ impl<D: Dispatch> Reactor<D> {
     pub fn stepped(self: &Arc<Self>) -> Result<Stepper<D>, Error> {
         let count = self.handles.len();
         if count != 1 {
-            return Err(Error::State(format!("a loop drives a reactor of one poller, not of {count}")));
+            return Err(Error::state(format!("a loop drives a reactor of one poller, not of {count}")));
         }
         let parked = self.begin()?.pop().ok_or_else(Error::stopped)?;
         self.watch();
@@ -334,7 +334,7 @@ impl<D: Dispatch> Reactor<D> {
         }
         patience.left(life.deadline).is_zero().then(|| {
             let text = format!("{} of {} pollers have not stopped in time", life.running, self.handles.len());
-            Err(Outcome::Error(Error::StopTimeout(text)))
+            Err(Outcome::Error(Error::stop_timeout(text)))
         })
     }
 
@@ -387,7 +387,7 @@ impl<D: Dispatch> Reactor<D> {
         let outcome = match (lived, result) {
             (Ok(()), Ok(()) | Err(Failure::Forked)) => None,
             (Ok(()), Err(failure)) => Some(failure.into()),
-            (Err(panic), _) => Some(Outcome::Error(Error::State(format!("a poller panicked: {}", text_of(&*panic))))),
+            (Err(panic), _) => Some(Outcome::Error(Error::state(format!("a poller panicked: {}", text_of(&*panic))))),
         };
         if let Err(foreign) = self.check_process() {
             return Err(outcome.unwrap_or(Outcome::Error(foreign)));

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use goev::data::Data;
-use goev::error::{Error, Reason};
+use goev::error::{Error, ErrorKind, Reason};
 use goev::handlers::{Context, Handler, Handlers};
 use goev::options::AcceptorOptions;
 use goev::protocols::Wire;
@@ -440,10 +440,10 @@ fn a_callback_that_does_not_return_makes_join_give_up() {
 fn a_reactor_runs_once() {
     let reactor = Handlers::reactor(1).expect("a reactor");
     reactor.start().expect("threads");
-    assert!(matches!(reactor.start(), Err(Error::State(_))));
+    assert!(reactor.start().is_err_and(|error| matches!(error.kind(), ErrorKind::State(_))));
     reactor.stop(Duration::ZERO);
     assert!(reactor.join(Some(PATIENCE), &mut || Ok(())).is_ok());
-    assert!(matches!(reactor.start(), Err(Error::State(_))));
+    assert!(reactor.start().is_err_and(|error| matches!(error.kind(), ErrorKind::State(_))));
     assert!(Handlers::listen(&reactor, "127.0.0.1:0", &defaults(), Box::new(|_| unreachable!())).is_err());
 }
 

@@ -90,7 +90,7 @@ impl Netstrings {
     fn answer(&mut self, number: u64, body: &[u8], wire: &mut dyn Wire) -> Result<(), Error> {
         let behind = number.checked_sub(self.first).map(|behind| behind as usize);
         let Some(place @ None) = behind.and_then(|behind| self.due.get_mut(behind)) else {
-            return Err(Error::State(format!("the answer {number} is not due")));
+            return Err(Error::state(format!("the answer {number} is not due")));
         };
         let answer = netstring(body);
         if number > self.first {
@@ -226,7 +226,7 @@ impl Protocol for Netstrings {
 
     fn may_hand_over(&self) -> Result<Succession, Error> {
         if !self.due.is_empty() {
-            return Err(Error::State(format!("{} answers are due", self.due.len())));
+            return Err(Error::state(format!("{} answers are due", self.due.len())));
         }
         Ok(Succession::Bytes)
     }
@@ -492,7 +492,7 @@ fn an_answer_is_given_once_and_a_value_of_another_type_is_dropped() {
     assert_eq!(rest_of(&client), "3:bye,");
     assert_eq!(Arc::strong_count(&value), 1, "the value is kept");
     server.until(&Told::Close("orderly"));
-    assert!(matches!(taken[0].answer(b"too late"), Err(Error::Closed)));
+    assert!(matches!(taken[0].answer(b"too late"), Err(error) if error.is_closed()));
 }
 
 // ---- limits -----------------------------------------------------------------------------------------------------------
@@ -536,7 +536,7 @@ fn answers_that_wait_for_another_are_bounded() {
     server.ask(0, |_| ());
     taken[2].answer(&[b'x'; 6000]).expect("open");
     server.until(&Told::Close("output overflow"));
-    assert!(matches!(taken[0].answer(b"too late"), Err(Error::Closed)));
+    assert!(matches!(taken[0].answer(b"too late"), Err(error) if error.is_closed()));
     assert!(client.read(&mut [0]).is_err(), "the peer sees no reset");
 }
 
@@ -641,7 +641,7 @@ fn a_close_of_another_thread_says_the_last_word_behind_its_answers() {
     let taken = next_jobs(&jobs, 2);
     taken[0].answer(b"ONE").expect("open");
     taken[0].remote.close();
-    assert!(matches!(taken[1].answer(b"TWO"), Err(Error::Closed)));
+    assert!(matches!(taken[1].answer(b"TWO"), Err(error) if error.is_closed()));
     assert_eq!(rest_of(&client), "3:ONE,3:bye,");
     server.until(&Told::Close("orderly"));
 }

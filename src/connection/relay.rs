@@ -50,6 +50,6 @@ impl Protocol for Piped {
     }
 
     fn may_hand_over(&self) -> Result<Succession, Error> {
-        Err(Error::State("the input of the connection goes to another one, by pipe_to()".into()))
+        Err(Error::state("the input of the connection goes to another one, by pipe_to()".into()))
     }
 }

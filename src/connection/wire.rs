@@ -75,7 +75,7 @@ impl Wire for Line<'_> {
     fn write(&mut self, data: Data<'_>) -> Result<(), Error> {
         if self.ending.is_some() || !self.connection.takes_output() {
             self.pool.refuse(data);
-            return Err(Error::Closed);
+            return Err(Error::closed());
         }
         if self.connection.cannot_write() {
             // The peer is gone; `on_close` reports that after the input is delivered.

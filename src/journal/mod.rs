@@ -87,7 +87,7 @@ impl Journal {
     /// Opens the path anew, and goes on in that file. The old file gets nothing after that, unless it takes nothing at all.
     pub fn reopen(&self) -> Result<(), Error> {
         if self.shared.is_closed.load(Ordering::SeqCst) {
-            return Err(Error::State("the log is closed".into()));
+            return Err(Error::state("the log is closed".into()));
         }
         if self.path().is_some() {
             let target = Self::open_file(&self.shared.settings.place)?;

@@ -81,9 +81,9 @@ impl Poller {
     /// Calls `look` with the unread input and consumes as much as it says.
     pub fn read<R>(&self, token: Token, look: impl FnOnce(&[u8]) -> (R, usize)) -> Result<R, Error> {
         let State { sources, queues, supplies, .. } = &mut *self.state.borrow_mut();
-        let Some(Source::Connection(connection)) = sources.get_mut(token) else { return Err(Error::Closed) };
+        let Some(Source::Connection(connection)) = sources.get_mut(token) else { return Err(Error::closed()) };
         if connection.protocol().is_some_and(|protocol| !protocol.allows_bytes()) {
-            return Err(Error::State("the input is read by the protocol of the connection".into()));
+            return Err(Error::state("the input is read by the protocol of the connection".into()));
         }
         let (value, consumed) = look(connection.input.bytes(&supplies.arena));
         if consumed > 0 {
@@ -102,17 +102,21 @@ impl Poller {
         let set = state.with_open(token, |connection, supplies| {
             connection.set_protocol(protocol, &mut supplies.arena);
         });
-        set.ok_or(Error::Closed)
+        set.ok_or_else(Error::closed)
     }
 
     /// Calls `work` with the protocol of a connection and its wire. `None` if the connection is not open or has another
     /// protocol. An end that the protocol asks for follows after `work` has returned.
     #[inline]
     pub fn with<P: Protocol, R>(&self, token: Token, work: impl FnOnce(&mut P, &mut dyn Wire) -> R) -> Option<R> {
+        // Beside the values that the steps below return, because each would copy it.
+        let mut result = None;
         self.state.borrow_mut().with_protocol(token, |protocol, wire| {
             let protocol = (protocol as &mut dyn Any).downcast_mut::<P>()?;
-            Some(work(protocol, wire))
-        })
+            result = Some(work(protocol, wire));
+            Some(())
+        });
+        result
     }
 
     /// The place for the records of a connection, if its acceptor has an access log.
@@ -143,7 +147,7 @@ impl Poller {
             .state
             .borrow_mut()
             .with_open(token, |connection, _| if paused { connection.pause() } else { connection.resume() });
-        set.ok_or(Error::Closed)
+        set.ok_or_else(Error::closed)
     }
 
     /// The number of bytes of unread input.
@@ -194,14 +198,14 @@ impl Poller {
     pub fn shutdown_write(&self, token: Token) -> Result<(), Error> {
         let shut = self.state.borrow_mut().with_open(token, |connection, _| {
             if connection.feeder.is_some() && connection.takes_output() {
-                return Err(Error::State(
+                return Err(Error::state(
                     "another connection is piped to this one, and its end ends the output".into(),
                 ));
             }
             connection.shut_write();
             Ok(())
         });
-        shut.unwrap_or(Err(Error::Closed))
+        shut.unwrap_or_else(|| Err(Error::closed()))
     }
 
     /// Has all further input of a connection go to another one, without its handler.
@@ -285,7 +289,7 @@ impl Poller {
 
     /// The settings of one connection.
     pub fn options(&self, token: Token) -> Result<ConnectionOptions, Error> {
-        self.look(token, |connection| (*connection.options).clone()).ok_or(Error::Closed)
+        self.look(token, |connection| (*connection.options).clone()).ok_or_else(Error::closed)
     }
 
     /// Replaces the settings of one connection.
@@ -297,7 +301,7 @@ impl Poller {
     /// Calls `use_it` with the socket of a connection that has not ended; `None` for a connection in memory, which has
     /// none.
     pub fn with_socket<R>(&self, token: Token, use_it: impl FnOnce(&Socket) -> R) -> Result<Option<R>, Error> {
-        self.look(token, |connection| connection.transport.socket().map(use_it)).ok_or(Error::Closed)
+        self.look(token, |connection| connection.transport.socket().map(use_it)).ok_or_else(Error::closed)
     }
 
     fn look<R>(&self, token: Token, look: impl FnOnce(&Connection) -> R) -> Option<R> {
@@ -395,9 +399,9 @@ impl Poller {
     /// Replaces the events for which a descriptor is watched; removes the descriptor if there are none.
     pub fn set_interests(&self, token: Token, interests: Interests) -> Result<(), Error> {
         let state = &mut *self.state.borrow_mut();
-        let Some(Source::Descriptor(descriptor)) = state.sources.get_mut(token) else { return Err(Error::Closed) };
+        let Some(Source::Descriptor(descriptor)) = state.sources.get_mut(token) else { return Err(Error::closed()) };
         if interests.is_empty() {
-            return state.remove_descriptor(token, Reason::Orderly).map_err(|_| Error::Closed);
+            return state.remove_descriptor(token, Reason::Orderly).map_err(|_| Error::closed());
         }
         descriptor.interests = interests;
         let watched = descriptor
@@ -447,7 +451,7 @@ impl Poller {
     pub fn with_datagram_socket<R>(&self, token: Token, use_it: impl FnOnce(&Socket) -> R) -> Result<R, Error> {
         match self.state.borrow().sources.get(token) {
             Some(Source::Datagrams(socket)) => Ok(use_it(&socket.socket)),
-            _ => Err(Error::Closed),
+            _ => Err(Error::closed()),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::shared::counters::Counters;
 use crate::shared::histogram::Measures;
 use crate::shared::remote::Peer;
 use crate::slots::Token;
+use crate::system::clock::{Clock, ticks};
 
 /// The calls that a batch begins with. Each kind comes first in turn, so that a flood of one delays no other for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,9 @@ pub(super) enum First {
     Timers,
     Posted,
 }
+
+/// The processor's ticks for which [`Batch::glance`] takes a reading of the clock as that of now: some microseconds.
+const GLANCE: u64 = 8192;
 
 /// The result of [`Batch::clock_in`].
 pub(super) struct Clocked {
@@ -29,6 +33,8 @@ pub(super) struct Batch {
     pub now: u64,
     /// The last reading of the clock.
     pub latest: u64,
+    /// The processor's ticks at the last glance that read the clock; `None` if each has to read it.
+    glanced: Option<u64>,
     /// The time when the dispatch was called.
     asked: u64,
     /// The number of callbacks.
@@ -57,13 +63,15 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub fn new(options: &ReactorOptions) -> Self {
+    /// `glances` if the time may be some microseconds late within a batch.
+    pub fn new(options: &ReactorOptions, glances: bool) -> Self {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let stall_limit = options.stall_warning.map_or(u64::MAX, nanos);
         let slow_limit = options.slow_callback.map_or(u64::MAX, nanos);
         Self {
             now: 0,
             latest: 0,
+            glanced: ticks().filter(|_| glances),
             asked: 0,
             made: 0,
             began: None,
@@ -90,6 +98,17 @@ impl Batch {
             First::Timers => First::Posted,
             First::Posted => First::Turns,
         };
+    }
+
+    /// The time, which may be as late as [`GLANCE`] allows: a message takes less time than ten readings of the clock.
+    #[inline(always)]
+    pub fn glance(&mut self, clock: &Clock) -> u64 {
+        match (&mut self.glanced, ticks()) {
+            (Some(before), Some(ticks)) if ticks.wrapping_sub(*before) < GLANCE => return self.latest,
+            (Some(before), Some(ticks)) => *before = ticks,
+            _ => {}
+        }
+        clock.now()
     }
 
     /// Notes that the dispatch asks for a call, so the call before it is over; that one may have been long. `is_over` if

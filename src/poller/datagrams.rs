@@ -91,7 +91,7 @@ impl State {
     }
 
     pub(super) fn send_datagram(&mut self, token: Token, data: &[u8], to: Option<Ends>) -> Result<(), Error> {
-        let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) else { return Err(Error::Closed) };
+        let Some(Source::Datagrams(socket)) = self.sources.get_mut(token) else { return Err(Error::closed()) };
         if socket.push(data, to) {
             self.flush_datagrams(token);
         } else if !socket.touched {

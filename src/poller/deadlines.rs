@@ -109,7 +109,7 @@ impl State {
             // The water marks may have changed.
             connection.weigh();
         });
-        changed.ok_or(Error::Closed)
+        changed.ok_or_else(Error::closed)
     }
 }
 

@@ -20,16 +20,16 @@ impl State {
     ) -> Result<(Arc<Remote>, Vec<TimerId>), Error> {
         // A handler cannot hand over before its own `on_open`: it would get `on_close` without an `on_open`.
         let connection = self.open(token).filter(|connection| connection.phase() == Phase::Open);
-        let connection = connection.ok_or(Error::Closed)?;
+        let connection = connection.ok_or_else(Error::closed)?;
         if connection.transport.is_upgrading() {
-            return Err(Error::State("a handshake of TLS is not over; hand over in `then` of start_tls()".into()));
+            return Err(Error::state("a handshake of TLS is not over; hand over in `then` of start_tls()".into()));
         }
         if connection.feeder.is_some() {
-            return Err(Error::State("another connection is piped to this one".into()));
+            return Err(Error::state("another connection is piped to this one".into()));
         }
         let protocol = connection.protocol();
         let succession = protocol.map_or(Ok(Succession::Bytes), |protocol| protocol.may_hand_over())?;
-        let renewed = self.sources.renew(token).ok_or(Error::Closed)?;
+        let renewed = self.sources.renew(token).ok_or_else(Error::closed)?;
         let mut marks: Vec<_> = std::iter::from_fn(|| self.queues.take_passed(token)).collect();
         marks.extend(self.with(renewed, |connection, _| connection.take_marks()).unwrap_or_default());
         // The task of the old handler comes before the new handler's turn.
@@ -56,7 +56,7 @@ impl State {
             connection.set_stopping(is_stopping && !connection.is_late());
             (new, connection.take_timers())
         });
-        let (remote, timers) = handed.ok_or(Error::Closed)?;
+        let (remote, timers) = handed.ok_or_else(Error::closed)?;
         let timers = self.cancel_all(timers);
         let watched = self.connection(renewed).map(|connection| {
             let writes = connection.watches_writes();

@@ -368,8 +368,8 @@ impl Poller {
         if fork::is_foreign(self.handle.birth) {
             return false;
         }
-        let now = self.clock.now();
         let state = &mut *self.state.borrow_mut();
+        let now = state.batch.glance(&self.clock);
         if state.batch.ends_at(now) {
             return false;
         }

@@ -28,13 +28,13 @@ impl State {
     }
 
     fn check_pipe(&self, token: Token, to: Token) -> Result<(), Error> {
-        let refuse = |why: &str| Err(Error::State(why.into()));
+        let refuse = |why: &str| Err(Error::state(why.into()));
         if token == to {
-            return Err(Error::Argument("other: a connection cannot be piped to itself".into()));
+            return Err(Error::argument("other: a connection cannot be piped to itself".into()));
         }
         let is_open = |connection: &&Connection| connection.phase() == Phase::Open;
-        let connection = self.open(token).filter(is_open).ok_or(Error::Closed)?;
-        let other = self.open(to).filter(is_open).ok_or(Error::Closed)?;
+        let connection = self.open(token).filter(is_open).ok_or_else(Error::closed)?;
+        let other = self.open(to).filter(is_open).ok_or_else(Error::closed)?;
         if connection.is_piped() {
             return refuse("the input of this connection goes to another one already");
         }

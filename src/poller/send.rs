@@ -176,7 +176,7 @@ impl State {
             }
             _ => {
                 refuse(output, &mut self.supplies.pool);
-                return Err(Error::Closed);
+                return Err(Error::closed());
             }
         };
         if connection.cannot_write() {

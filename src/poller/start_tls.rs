@@ -37,26 +37,26 @@ impl State {
     /// Sends the output that waits, and returns an error unless TLS can begin now.
     fn check_upgrade(&mut self, token: Token) -> Result<(), Error> {
         let is_open = |connection: &&Connection| connection.phase() == Phase::Open && connection.takes_output();
-        let connection = self.open(token).filter(is_open).ok_or(Error::Closed)?;
+        let connection = self.open(token).filter(is_open).ok_or_else(Error::closed)?;
         if !connection.transport.is_plain() {
-            return Err(Error::State("TLS has begun on this connection already, or its peer is in memory".into()));
+            return Err(Error::state("TLS has begun on this connection already, or its peer is in memory".into()));
         }
         if connection.protocol().is_some_and(|protocol| !protocol.allows_bytes()) {
-            return Err(Error::State("TLS cannot begin amid the protocol of this connection".into()));
+            return Err(Error::state("TLS cannot begin amid the protocol of this connection".into()));
         }
         if connection.holds_input() {
             let text = "input has come that was not read: bytes from before TLS must not count as protected by it";
-            return Err(Error::State(text.into()));
+            return Err(Error::state(text.into()));
         }
         self.batch.latest = self.supplies.clock.now();
         self.flush_one(token);
-        let connection = self.open(token).ok_or(Error::Closed)?;
+        let connection = self.open(token).ok_or_else(Error::closed)?;
         match connection.waiting() {
             0 => Ok(()),
             waiting => {
                 let text =
                     format!("{waiting} bytes of output wait to be sent; begin TLS when they are, in on_drain say");
-                Err(Error::State(text))
+                Err(Error::state(text))
             }
         }
     }

@@ -212,6 +212,8 @@ impl State {
         resolver: Resolver,
         options: &ReactorOptions,
     ) -> Self {
+        // A test and a histogram need each time exactly.
+        let batch = Batch::new(options, !clock.is_by_hand() && !options.measure);
         let cpu = options.cpus.as_ref().map(|cpus| cpus[handle.index % cpus.len()]);
         Self {
             handle,
@@ -224,7 +226,7 @@ impl State {
                 pool: Pool::default(),
                 arena: vec![0; options.read_buffer_size].into_boxed_slice(),
             },
-            batch: Batch::new(options),
+            batch,
             balance: Balance::default(),
             landing: None,
             listening: Listening::default(),
@@ -355,7 +357,7 @@ impl State {
             connection.add_timer(id, |id| timers.is_set(id));
             Some(id)
         });
-        set.flatten().ok_or(Error::Closed)
+        set.flatten().ok_or_else(Error::closed)
     }
 
     // ---- the CPU --------------------------------------------------------------------------------------------------

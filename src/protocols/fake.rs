@@ -98,7 +98,7 @@ impl Wire for FakeWire {
     fn write(&mut self, data: Data<'_>) -> Result<(), Error> {
         if self.ended.is_some() {
             self.released += 1;
-            return Err(Error::Closed);
+            return Err(Error::closed());
         }
         match data {
             Data::Bytes(bytes) => self.output.extend_from_slice(bytes),
@@ -152,7 +152,7 @@ impl Wire for FakeWire {
     }
 
     fn random(&mut self) -> Result<[u8; 4], Error> {
-        self.random.ok_or_else(|| Error::State("there are no random bytes".into()))
+        self.random.ok_or_else(|| Error::state("there are no random bytes".into()))
     }
 
     fn close(&mut self) {

@@ -129,7 +129,7 @@ impl Framing {
         if let Length::Fixed { width, .. } = length
             && ![1, 2, 4, 8].contains(&width)
         {
-            return Err(Error::Argument(format!("size must be 1, 2, 4, 8 or 'varint', not {width}")));
+            return Err(Error::argument(format!("size must be 1, 2, 4, 8 or 'varint', not {width}")));
         }
         Self::new(Kind::Prefixed(length), max_size)
     }
@@ -137,7 +137,7 @@ impl Framing {
     /// A framing with a delimiter after each message; the delimiter is no part of the message.
     pub fn delimited(delimiter: &[u8], max_size: usize) -> Result<Self, Error> {
         if delimiter.is_empty() {
-            return Err(Error::Argument("delimiter must not be empty".into()));
+            return Err(Error::argument("delimiter must not be empty".into()));
         }
         within("the length of delimiter", delimiter.len(), 1, 1024)?;
         Self::new(Kind::Delimited(Box::new(Finder::new(delimiter).into_owned())), max_size)
@@ -388,7 +388,7 @@ impl Frames {
             return;
         }
         match self.framing.first(input, self.looked) {
-            Ok(Some(frame)) => self.next = Some(frame),
+            Ok(Some(Frame { message, end })) => self.next = Some(Frame { message: message.start..message.end, end }),
             Ok(None) => self.looked = input.len(),
             Err(error) => self.error = Some(error),
         }

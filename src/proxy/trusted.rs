@@ -32,11 +32,11 @@ impl Trusted {
                 continue;
             }
             let network = Network::parse(entry);
-            trusted.networks.push(network.map_err(|why| Error::Argument(format!("proxy_from: {entry:?} {why}")))?);
+            trusted.networks.push(network.map_err(|why| Error::argument(format!("proxy_from: {entry:?} {why}")))?);
         }
         if trusted == Self::default() {
             let text = "proxy_from must name at least one proxy: an empty list would refuse every peer";
-            return Err(Error::Argument(text.into()));
+            return Err(Error::argument(text.into()));
         }
         Ok(trusted)
     }

@@ -154,6 +154,12 @@ pub fn is_inherited_from<Base: PyTypeInfo>(handler: &Bound<'_, PyAny>, name: &Bo
     matches!((own, base), (Ok(own), Ok(base)) if own.is(&base))
 }
 
+/// Whether a callback answered `None`, as most do: then there is nothing to act on.
+#[inline]
+pub fn is_nothing(answer: &PyResult<Bound<'_, PyAny>>) -> bool {
+    matches!(answer, Ok(answer) if answer.is_none())
+}
+
 /// Reads the answer of a callback that decides: `None` and `True` continue, `False` ends.
 #[inline]
 pub fn goes_on(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -99,7 +99,7 @@ impl Acceptor {
     pub fn check(endpoints: &[Endpoint], options: &AcceptorOptions) -> Result<(), Error> {
         options.validate()?;
         if options.unix_mode.is_some() && !endpoints.iter().any(Endpoint::makes_a_file) {
-            return Err(Error::Argument("unix_mode is for Unix sockets with a path; address names none".into()));
+            return Err(Error::argument("unix_mode is for Unix sockets with a path; address names none".into()));
         }
         Ok(())
     }
@@ -329,7 +329,7 @@ fn listen_everywhere(endpoint: Endpoint, options: &AcceptorOptions, pollers: usi
         Endpoint::Address(Address::Inet(address)) => listen_inet_everywhere(address, options, pollers),
         Endpoint::Address(_) | Endpoint::Bound(_) if options.reuse_port => {
             let text = "reuse_port=True is for TCP addresses only, not for Unix or bound sockets";
-            Err(Error::Argument(text.into()))
+            Err(Error::argument(text.into()))
         }
         Endpoint::Address(Address::Unix(name)) => Ok(vec![listen_unix(name, options)?]),
         Endpoint::Bound(socket) => Ok(vec![take_over(socket, options)?]),
@@ -482,11 +482,11 @@ fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
 fn take_over(socket: Socket, options: &AcceptorOptions) -> Result<Bound, Error> {
     check_kind(&socket, "address", Type::STREAM, &[Domain::IPV4, Domain::IPV6, Domain::UNIX])?;
     if socket.peer_addr().is_ok() {
-        return Err(Error::Argument("address: the socket is connected; Reactor.adopt() takes such sockets".into()));
+        return Err(Error::argument("address: the socket is connected; Reactor.adopt() takes such sockets".into()));
     }
     let address = socket.local_addr().map_err(Error::io("cannot read the address of the given socket"))?;
     if !is_bound(&address) {
-        return Err(Error::Argument("address: the socket is not bound".into()));
+        return Err(Error::argument("address: the socket is not bound".into()));
     }
     let prepare = || -> io::Result<()> {
         socket.set_nonblocking(true)?;

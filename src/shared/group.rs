@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::shared::handle::{Message, PollerHandle};
 use crate::shared::remote::Remote;
 use crate::slots::Token;
@@ -107,7 +107,7 @@ impl Group {
             let Some(broadcast) = here(Broadcast { part, bytes, number, when_behind }) else { continue };
             refused += usize::from(!broadcast.post());
         }
-        if refused == 0 { Ok(()) } else { Err(Error::Congested { pollers: refused, limit: MOST_POSTED }) }
+        if refused == 0 { Ok(()) } else { Err(ErrorKind::Congested { pollers: refused, limit: MOST_POSTED }.into()) }
     }
 
     /// Calls `send` on a thread that is not a poller's.

@@ -163,7 +163,7 @@ impl Remote {
 
     fn post_bytes(self: &Arc<Self>, len: usize, message: impl FnOnce() -> Message) -> Result<(), Error> {
         if self.state.load(Ordering::Acquire) != OPEN {
-            return Err(Error::Closed);
+            return Err(Error::closed());
         }
         let waiting = self.posted.fetch_add(len, Ordering::Relaxed) + self.queued.load(Ordering::Relaxed);
         if waiting > 0 && waiting + len > self.max_output.load(Ordering::Relaxed) {
@@ -240,7 +240,7 @@ impl Remote {
     pub(crate) fn join(&self, group: &Arc<Group>, enter: impl FnOnce() -> bool) -> Result<bool, Error> {
         let mut groups = self.groups();
         if self.state.load(Ordering::Acquire) == ENDED {
-            return Err(Error::Closed);
+            return Err(Error::closed());
         }
         let is_new = enter();
         if is_new {
@@ -320,6 +320,6 @@ impl Remote {
     }
 
     fn tell(&self, message: Message) -> Result<(), Error> {
-        self.location.post(message).map_err(|_| Error::Closed)
+        self.location.post(message).map_err(|_| Error::closed())
     }
 }

@@ -14,7 +14,7 @@ use std::ptr;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::options::{DatagramOptions, MAX_DATAGRAM};
 use crate::system::address::{Inet, inet_text, mapped, text_of, unmapped};
 use crate::system::packet_info::{Control, Own, asked, report_to};
@@ -117,11 +117,11 @@ pub fn take(socket: Socket, peer: Option<SocketAddr>, options: &DatagramOptions)
     check_kind(&socket, "address", Type::DGRAM, &[Domain::IPV4, Domain::IPV6])?;
     let address = socket.local_addr().map_err(Error::io("cannot read the address of the given socket"))?;
     if !is_bound(&address) {
-        return Err(Error::Argument("address: the socket is not bound".into()));
+        return Err(Error::argument("address: the socket is not bound".into()));
     }
     for (name, is_set) in [("reuse_address", options.reuse_address), ("reuse_port", options.reuse_port)] {
         if is_set {
-            return Err(Error::Argument(format!("{name}=True comes too late for a socket that is bound already")));
+            return Err(Error::argument(format!("{name}=True comes too late for a socket that is bound already")));
         }
     }
     apply(options, &socket).map_err(Error::io("cannot set the options of the given socket"))?;
@@ -263,7 +263,7 @@ impl DatagramSocket {
             let Some(peer) = address_at(&landing.addresses[index], header.msg_hdr.msg_namelen) else { continue };
             let peer = unmapped(peer);
             if size > self.max_size {
-                self.errors.push_back(Error::Truncated { from: peer, size, limit: self.max_size });
+                self.errors.push_back(ErrorKind::Truncated { from: peer, size, limit: self.max_size }.into());
                 continue;
             }
             // SAFETY: the call above has filled in the header and its control messages.

@@ -51,7 +51,7 @@ impl Address {
     /// Parses an address as a user writes it.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let refuse = |why: String| {
-            Error::Argument(format!(
+            Error::argument(format!(
                 "address {text:?} {why}; expected \"127.0.0.1:8080\", \":8080\", \"*:8080\", \"[::1]:8080\" or \
                  \"unix:/path\""
             ))
@@ -176,7 +176,7 @@ impl Target {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let refuse = |why: &str| {
             let forms = "\"example.com:80\", \"127.0.0.1:80\", \"[::1]:80\" or \"unix:/path\"";
-            Error::Argument(format!("address {text:?} {why}; expected {forms}"))
+            Error::argument(format!("address {text:?} {why}; expected {forms}"))
         };
         let host = text.rsplit_once(':').filter(|_| !text.starts_with("unix:"));
         let target = match host {

@@ -38,7 +38,7 @@ pub fn is_foreign(birth: u32) -> bool {
 /// Returns an error in a forked child, because `what` there is a copy that must not be touched.
 pub fn check(birth: u32, what: &str) -> Result<(), Error> {
     if is_foreign(birth) {
-        return Err(Error::State(format!(
+        return Err(Error::state(format!(
             "this {what} belongs to the parent process: after os.fork() make a new one in the child"
         )));
     }

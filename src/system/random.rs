@@ -24,7 +24,7 @@ pub(crate) fn four() -> Result<[u8; 4], Error> {
     STOCK.with_borrow_mut(|stock| {
         if stock.used == AT_ONCE || fork::is_foreign(stock.birth) {
             let filled = getrandom::fill(&mut stock.bytes);
-            filled.map_err(|error| Error::State(format!("the system has no random bytes: {error}")))?;
+            filled.map_err(|error| Error::state(format!("the system has no random bytes: {error}")))?;
             (stock.used, stock.birth) = (0, fork::generation());
         }
         let at = stock.used;

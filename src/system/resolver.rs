@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use dns_lookup::{AddrInfoHints, getaddrinfo};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::system::signal::BlockedSignals;
 
 /// The name of the threads.
@@ -122,7 +122,7 @@ fn addresses_of(name: &str, port: u16) -> Answer {
         let text = std::io::Error::from(error).to_string();
         // Drops the prefix of the standard library, which says less than our own text.
         let why = text.rsplit_once(": ").map_or(text.as_str(), |(_, why)| why);
-        Error::Lookup { code, text: format!("cannot look up {name}: {why}") }
+        Error::from(ErrorKind::Lookup { code, text: format!("cannot look up {name}: {why}") })
     })?;
     let mut addresses = Vec::new();
     for found in found.flatten() {

@@ -56,11 +56,11 @@ impl Pem {
     }
 
     fn wrong(&self, text: impl fmt::Display) -> Error {
-        Error::Argument(format!("{self} {text}"))
+        Error::argument(format!("{self} {text}"))
     }
 
     fn wrong_at(&self, line: usize, text: impl fmt::Display) -> Error {
-        Error::Argument(format!("{self}, line {line}: {text}"))
+        Error::argument(format!("{self}, line {line}: {text}"))
     }
 
     /// The arguments of an openssl command that reads this and writes what goev takes.

@@ -67,13 +67,13 @@ impl ClientContext {
     pub fn new(settings: ClientSettings) -> Result<Self, Error> {
         check_alpn(&settings.alpn)?;
         if settings.ca.is_some() && !settings.verify {
-            return Err(Error::Argument("ca has no use with verify=False, which accepts every certificate".into()));
+            return Err(Error::argument("ca has no use with verify=False, which accepts every certificate".into()));
         }
         let server_name = settings.server_name.as_deref().map(|name| name_of("server_name", name)).transpose()?;
         let key_log = settings.key_log.as_deref().map_or(Ok(None), KeyLogFile::open)?;
         let builder = ClientConfig::builder_with_provider(provider().clone())
             .with_protocol_versions(settings.minimum_version.versions())
-            .map_err(|error| Error::State(format!("cannot make a TLS context: {error}")))?
+            .map_err(|error| Error::state(format!("cannot make a TLS context: {error}")))?
             .dangerous()
             .with_custom_certificate_verifier(verifier(&settings)?);
         let mut config = match (&settings.certificate, &settings.key) {
@@ -81,8 +81,8 @@ impl ClientContext {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair(certificate, key)?)))
             }
             (None, None) => builder.with_no_client_auth(),
-            (Some(pem), None) => return Err(Error::Argument(format!("{pem} needs its key"))),
-            (None, Some(pem)) => return Err(Error::Argument(format!("{pem} needs its certificate"))),
+            (Some(pem), None) => return Err(Error::argument(format!("{pem} needs its key"))),
+            (None, Some(pem)) => return Err(Error::argument(format!("{pem} needs its certificate"))),
         };
         config.alpn_protocols.clone_from(&settings.alpn);
         if let Some(key_log) = key_log {
@@ -122,7 +122,7 @@ impl ClientContext {
             (None, Some(host)) => name_of("the host of address", host),
             (None, None) => {
                 let text = "TLS needs the name of the server here: server_name, of the call or of the ClientContext";
-                Err(Error::Argument(text.into()))
+                Err(Error::argument(text.into()))
             }
         }
     }
@@ -136,7 +136,7 @@ pub fn name_of(argument: &str, host: &str) -> Result<ServerName<'static>, Error>
     }
     ServerName::try_from(host.strip_suffix('.').unwrap_or(host).to_owned()).map_err(|_| {
         let hint = if host.is_ascii() { "" } else { "; write the form with \"xn--\" of a name that is not ASCII" };
-        Error::Argument(format!("{argument} must be a host name or an IP address, not {host:?}{hint}"))
+        Error::argument(format!("{argument} must be a host name or an IP address, not {host:?}{hint}"))
     })
 }
 
@@ -147,7 +147,7 @@ fn verifier(settings: &ClientSettings) -> Result<Arc<dyn ServerCertVerifier>, Er
     }
     let build = |store, what: &dyn std::fmt::Display| {
         let builder = WebPkiServerVerifier::builder_with_provider(store, provider().clone());
-        builder.build().map_err(|error| Error::Argument(format!("{what}: {error}")))
+        builder.build().map_err(|error| Error::argument(format!("{what}: {error}")))
     };
     match &settings.ca {
         None => Ok(build(system_roots()?, &"the CAs of the system")?),
@@ -170,7 +170,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, Error> {
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let why = found.errors.first().map_or(String::new(), |error| format!(" ({error})"));
-        return Err(Error::State(format!(
+        return Err(Error::state(format!(
             "the system has no certificates of CAs{why}; install ca-certificates, set SSL_CERT_FILE, or give ca"
         )));
     }

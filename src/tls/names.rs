@@ -126,7 +126,7 @@ pub(super) fn check(name: &str) -> Result<(), Error> {
         _ if host.parse::<std::net::IpAddr>().is_ok() => "; clients ask for host names only, never for addresses",
         _ => "",
     };
-    Err(Error::Argument(format!("names must be host names or \"*.\" and a host name, not {name:?}{hint}")))
+    Err(Error::argument(format!("names must be host names or \"*.\" and a host name, not {name:?}{hint}")))
 }
 
 #[cfg(test)]

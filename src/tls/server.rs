@@ -39,7 +39,7 @@ impl ClientCertificates {
             "required" => Ok(Self::Required),
             _ => {
                 let text = format!("client_certificates must be \"none\", \"optional\" or \"required\", not {text:?}");
-                Err(Error::Argument(text))
+                Err(Error::argument(text))
             }
         }
     }
@@ -199,11 +199,11 @@ fn check_clients(settings: &ServerSettings) -> Result<(), Error> {
         }
         _ => return Ok(()),
     };
-    Err(Error::Argument(text))
+    Err(Error::argument(text))
 }
 
 fn new_ticketer() -> Result<Arc<dyn ProducesTickets>, Error> {
-    Ticketer::new().map_err(|error| Error::State(format!("cannot make a key for tickets: {error}")))
+    Ticketer::new().map_err(|error| Error::state(format!("cannot make a key for tickets: {error}")))
 }
 
 /// Reads all files.
@@ -219,7 +219,7 @@ fn load(
     let names = Arc::new(names);
     let mut config = ServerConfig::builder_with_provider(provider().clone())
         .with_protocol_versions(settings.minimum_version.versions())
-        .map_err(|error| Error::State(format!("cannot make a TLS context: {error}")))?
+        .map_err(|error| Error::state(format!("cannot make a TLS context: {error}")))?
         .with_client_cert_verifier(verifier(settings)?)
         .with_cert_resolver(names.clone());
     config.alpn_protocols.clone_from(&settings.alpn);
@@ -245,7 +245,7 @@ fn verifier(settings: &ServerSettings) -> Result<Arc<dyn ClientCertVerifier>, Er
         ClientCertificates::Required => builder,
         ClientCertificates::None | ClientCertificates::Optional => builder.allow_unauthenticated(),
     };
-    builder.build().map_err(|error| Error::Argument(format!("{pem}: {error}")))
+    builder.build().map_err(|error| Error::argument(format!("{pem}: {error}")))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl MinimumVersion {
                     _ => "",
                 };
                 let text = format!("minimum_version must be \"TLSv1.2\" or \"TLSv1.3\", not {text:?}{why}");
-                Err(Error::Argument(text))
+                Err(Error::argument(text))
             }
         }
     }
@@ -71,13 +71,13 @@ pub(super) fn check_alpn(alpn: &[Vec<u8>]) -> Result<(), Error> {
         if name.is_empty() || name.len() > LONGEST_ALPN {
             let start = name[..name.len().min(20)].escape_ascii();
             let text = format!("alpn names must have 1 to {LONGEST_ALPN} bytes, not {} (\"{start}\")", name.len());
-            return Err(Error::Argument(text));
+            return Err(Error::argument(text));
         }
     }
     let bytes: usize = alpn.iter().map(|name| 1 + name.len()).sum();
     if bytes > LONGEST_ALPN_LIST {
         let text = format!("alpn must have at most {LONGEST_ALPN_LIST} bytes with its lengths, not {bytes}");
-        return Err(Error::Argument(text));
+        return Err(Error::argument(text));
     }
     Ok(())
 }

@@ -262,8 +262,8 @@ impl Answer {
 impl From<NotNow> for Error {
     fn from(error: NotNow) -> Self {
         match error {
-            NotNow::Answered | NotNow::NotBegun => Self::State(error.to_string()),
-            NotNow::TooMuch { .. } | NotNow::TooLittle { .. } => Self::Argument(error.to_string()),
+            NotNow::Answered | NotNow::NotBegun => Self::state(error.to_string()),
+            NotNow::TooMuch { .. } | NotNow::TooLittle { .. } => Self::argument(error.to_string()),
         }
     }
 }

@@ -57,7 +57,7 @@ impl Limits {
         within("max_body", self.max_body, 0, MOST)?;
         within("max_pending", self.max_pending, 1, 10_000)?;
         if self.head_timeout == Some(Duration::ZERO) {
-            return Err(Error::Argument("head_timeout must be more than 0 seconds, not 0".into()));
+            return Err(Error::argument("head_timeout must be more than 0 seconds, not 0".into()));
         }
         self.body_min_rate.map_or(Ok(()), |rate| rate.validate("body_min_rate"))
     }

@@ -237,7 +237,7 @@ impl Http {
     }
 
     /// Takes a part of an answer: writes it if the answer's turn has come, otherwise keeps it. Returns
-    /// [`Error::Closed`] if the answer is complete, or a refusal has taken its place.
+    /// [`Error::closed()`] if the answer is complete, or a refusal has taken its place.
     pub fn answer<'a>(
         &mut self,
         number: u64,
@@ -252,7 +252,7 @@ impl Http {
         match place {
             Place::Never => {
                 parts.into_iter().for_each(|part| release(part, wire));
-                return Err(Error::Closed);
+                return Err(Error::closed());
             }
             Place::Later => {
                 self.keep(number, parts, wire);
@@ -583,11 +583,11 @@ impl Protocol for Http {
 
     fn may_hand_over(&self) -> Result<Succession, Error> {
         if self.answers.due() > 0 {
-            return Err(Error::State("answers are due, and would be lost: give them before hand_over()".into()));
+            return Err(Error::state("answers are due, and would be lost: give them before hand_over()".into()));
         }
         // RFC 9110 section 7.8: otherwise the rest of the request would be read as the other protocol.
         if self.requests.is_amid_request() {
-            return Err(Error::State("the stream is in the middle of a request, which has to come whole first".into()));
+            return Err(Error::state("the stream is in the middle of a request, which has to come whole first".into()));
         }
         Ok(Succession::Bytes)
     }

@@ -259,7 +259,7 @@ fn latin1(bytes: &[u8]) -> String {
 
 impl From<Unfit> for Error {
     fn from(unfit: Unfit) -> Self {
-        Self::Argument(unfit.0)
+        Self::argument(unfit.0)
     }
 }
 

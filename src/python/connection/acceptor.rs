@@ -103,7 +103,7 @@ pub struct Acceptor {
 impl Acceptor {
     fn here<R>(&self, method: &'static str, work: impl FnOnce(&Poller) -> R) -> PyResult<R> {
         fork::check(self.birth, "acceptor")?;
-        Ok(with_current(|poller, _| work(poller)).ok_or(Error::WrongThread(method))?)
+        Ok(with_current(|poller, _| work(poller)).ok_or_else(|| Error::wrong_thread(method))?)
     }
 }
 

@@ -58,10 +58,10 @@ impl Datagram {
     ) -> PyResult<R> {
         let token = Token::from_bits(slf.get().token.load(Ordering::Acquire));
         let base: &Bound<'_, EventHandler> = slf.as_super();
-        let poller = base.get().poller().ok_or(Error::Closed)?;
+        let poller = base.get().poller().ok_or_else(Error::closed)?;
         fork::check(poller.birth, "datagram socket")?;
         with_poller(poller, |poller, tables| work(poller, tables, token))
-            .unwrap_or_else(|| Err(Error::WrongThread(method).into()))
+            .unwrap_or_else(|| Err(Error::wrong_thread(method).into()))
     }
 
     fn queue(

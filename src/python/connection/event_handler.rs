@@ -136,6 +136,6 @@ impl EventHandler {
     fn reactor<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let place = self.place.get();
         let reactor = place.and_then(|(poller, _)| with_poller(poller, |_, tables| tables.reactor(py)));
-        reactor.flatten().ok_or_else(|| Error::WrongThread("reactor").into())
+        reactor.flatten().ok_or_else(|| Error::wrong_thread("reactor").into())
     }
 }

@@ -240,7 +240,7 @@ impl Connection {
     fn local<R>(&self, method: &'static str, work: impl FnOnce(&Local<'_>) -> PyResult<R>) -> PyResult<R> {
         let remote = self.remote()?;
         with_poller_of(remote, |poller, tables| work(&Local { poller, tables, remote }))
-            .unwrap_or_else(|| Err(Error::WrongThread(method).into()))
+            .unwrap_or_else(|| Err(Error::wrong_thread(method).into()))
     }
 
     /// Calls `look` with the input, and consumes the number of bytes that it returns.
@@ -400,7 +400,7 @@ pub fn hand_over(py: Python<'_>, remote: &Arc<Remote>, other: &Bound<'_, Connect
     let work = |poller: &Poller, tables: &Tables| {
         let argument = "hand_over(other): ";
         let token = remote.token();
-        let Some(old) = tables.handler(py, token) else { return Err(Error::Closed.into()) };
+        let Some(old) = tables.handler(py, token) else { return Err(Error::closed().into()) };
         check_coroutines(&other.get_type(), &CALLBACKS, tables.event_loop().is_some())?;
         let face = other.get().face();
         if let Some(face) = old.cast::<Connection>()?.get().face() {
@@ -424,7 +424,7 @@ pub fn hand_over(py: Python<'_>, remote: &Arc<Remote>, other: &Bound<'_, Connect
         tables.forget_timers(timers);
         Ok(())
     };
-    with_poller_of(remote, work).unwrap_or_else(|| Err(Error::WrongThread("hand_over()").into()))
+    with_poller_of(remote, work).unwrap_or_else(|| Err(Error::wrong_thread("hand_over()").into()))
 }
 
 /// Closes in order; `on_close` gets `error`, if there is one.
@@ -715,7 +715,7 @@ impl Connection {
                 return Err(PyValueError::new_err("other must be a connection of the same poller"));
             }
             if is_framed {
-                return Err(Error::State("the input of this connection is read by its framing".into()).into());
+                return Err(Error::state("the input of this connection is read by its framing".into()).into());
             }
             if local.poller.is_open(local.token()) && !local.poller.is_open(to.token()) {
                 return Err(ConnectionClosed::new_err("other: the connection is closed"));
@@ -921,7 +921,7 @@ impl Connection {
         arguments::callable("fn", r#fn)?;
         let remote = self.remote()?;
         if remote.is_closed() {
-            return Err(Error::Closed.into());
+            return Err(Error::closed().into());
         }
         let (function, args) = (Later::new(r#fn)?, args.clone().unbind());
         let task = PyTask::Call { name: CALL_SOON, owner: Some(remote.clone()), function, args };
@@ -944,7 +944,7 @@ impl Connection {
     ) -> PyResult<Bound<'py, PyAny>> {
         let remote = self.remote()?;
         if remote.is_closed() {
-            return Err(Error::Closed.into());
+            return Err(Error::closed().into());
         }
         run_in_executor(executor, r#fn, args, then, Recipient::Connection(remote.clone()))
     }
@@ -988,7 +988,7 @@ impl Connection {
     fn _when_drained(&self, future: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.local("drained()", |local| {
             if !local.poller.is_open(local.token()) {
-                return Err(Error::Closed.into());
+                return Err(Error::closed().into());
             }
             let waits = local.poller.want_drain(local.token());
             if waits {
@@ -1002,7 +1002,7 @@ impl Connection {
     fn _when_closed(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
         self.local("closed()", |local| {
             if local.tables.handler(future.py(), local.token()).is_none() {
-                return Err(Error::Closed.into());
+                return Err(Error::closed().into());
             }
             local.tables.waiters.add(local.token(), Event::Closed, future.clone().unbind());
             Ok(())
@@ -1021,7 +1021,7 @@ impl Connection {
     #[getter]
     fn reactor<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let reactor = self.local("reactor", |local| Ok(local.tables.reactor(py)))?;
-        reactor.ok_or_else(|| Error::State("the reactor is gone".into()).into())
+        reactor.ok_or_else(|| Error::state("the reactor is gone".into()).into())
     }
 
     // ---- the socket -----------------------------------------------------------------------------------------------

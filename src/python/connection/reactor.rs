@@ -180,7 +180,7 @@ impl Reactor {
         let this = slf.get();
         this.core.check_process()?;
         if !this.has_loops {
-            return Err(Error::State("a loop drives a Reactor(asyncio=True)".into()).into());
+            return Err(Error::state("a loop drives a Reactor(asyncio=True)".into()).into());
         }
         Self::introduce(slf)?;
         this.prepare_watchdog(slf.py());
@@ -234,7 +234,7 @@ impl Reactor {
         let changed = self.on_own_poller(|poller, _| -> PyResult<()> {
             let mut place = self.find(fd)?;
             if place.poller != poller.handle().index {
-                return Err(Error::WrongThread(method).into());
+                return Err(Error::wrong_thread(method).into());
             }
             place.interests = change(place.interests);
             poller.set_interests(place.token, place.interests)?;
@@ -245,7 +245,7 @@ impl Reactor {
             }
             Ok(())
         });
-        changed.unwrap_or_else(|| Err(Error::WrongThread(method).into()))
+        changed.unwrap_or_else(|| Err(Error::wrong_thread(method).into()))
     }
 
     /// Gives the callbacks a reference to this Python object. The reference is weak, because this object holds the
@@ -339,7 +339,7 @@ impl Reactor {
     ) -> PyResult<Self> {
         let pollers = pollers.unwrap_or_else(|| default_pollers(py));
         let pollers = usize::try_from(pollers).map_err(|_| {
-            Error::Argument(format!("pollers must be from 1 to {}, not {pollers}", crate::reactor::MAX_POLLERS))
+            Error::argument(format!("pollers must be from 1 to {}, not {pollers}", crate::reactor::MAX_POLLERS))
         })?;
         let descriptors = Arc::new(Descriptors::default());
         let cpus = cpus.map(|cpus| cpus.into_iter().map(|cpu| size("cpus", cpu)).collect()).transpose()?;
@@ -393,7 +393,7 @@ impl Reactor {
         let (py, core) = (slf.py(), &slf.get().core);
         core.check_process()?;
         if is_dispatching() {
-            return Err(Error::State("run() was called inside a callback".into()).into());
+            return Err(Error::state("run() was called inside a callback".into()).into());
         }
         Self::introduce(slf)?;
         slf.get().prepare_watchdog(py);
@@ -458,7 +458,7 @@ impl Reactor {
         let timeout = timeout.map(|timeout| seconds("timeout", timeout)).transpose()?;
         self.core.check_process()?;
         if is_dispatching() {
-            return Err(Error::State("join() was called inside a callback".into()).into());
+            return Err(Error::state("join() was called inside a callback".into()).into());
         }
         self.join_all(py, timeout)?;
         Ok(StopReport::of(&self.core))
@@ -673,7 +673,7 @@ impl Reactor {
             self.descriptors.put(fd, Place { poller: poller.handle().index, token, interests });
             Ok(())
         });
-        added.unwrap_or_else(|| Err(Error::WrongThread("add()").into()))
+        added.unwrap_or_else(|| Err(Error::wrong_thread("add()").into()))
     }
 
     /// Watch an added descriptor for more events.

@@ -84,6 +84,6 @@ impl Timer {
             CANCELLED | NOT_YET_SET => false,
             bits => poller.reset_timer(Token::from_bits(bits), poller.now() + self.delay),
         });
-        reset.ok_or_else(|| Error::WrongThread("reset()").into())
+        reset.ok_or_else(|| Error::wrong_thread("reset()").into())
     }
 }

@@ -29,10 +29,10 @@ use crate::poller::watchdog::Stall;
 use crate::poller::{Dispatch, Failure, Parked, Poller};
 use crate::protocols::Protocol;
 use crate::python::asyncio::lent::Lent;
-use crate::python::callbacks::is_inherited_from;
+use crate::python::callbacks::{is_inherited_from, is_nothing};
 use crate::python::connection::Connection;
 use crate::python::connection::event_handler::Descriptors;
-use crate::python::protocols::{Called, FaceRef, framing};
+use crate::python::protocols::{Answered, Called, FaceRef, framing};
 use crate::python::running::attach::{attach, detached, wanted_stack};
 use crate::python::running::fairness::{Attached, Share, has_lock};
 use crate::python::running::logs::About;
@@ -264,12 +264,11 @@ impl PyDispatch {
         let Some((handler, face)) = self.tables.handler_and_face(py, token) else { return };
         let face = or_messages(face);
         let (names, contexts) = (&self.tables.names, &self.tables.contexts);
-        while let Some(called) = face.call(poller, names, contexts, token, &handler) {
-            let Called { name, answer, about, holds, more } = called;
-            if !is_nothing(&answer) {
-                let (about, holds) = (about.map(Bound::unbind), holds);
+        while let Some(Called { answered, more }) = face.call(poller, names, contexts, token, &handler) {
+            if let Some(answered) = answered {
+                let Answered { name, answer, about, holds } = *answered;
                 let asked = Asked::of(Kind::Protocol(face), token, name.bind(py), &handler);
-                self.settle(py, poller, Asked { about, holds, ..asked }, answer);
+                self.settle(py, poller, Asked { about: about.map(Bound::unbind), holds, ..asked }, answer);
             }
             if !more || !poller.has_more_news(token) {
                 return;
@@ -288,14 +287,13 @@ impl PyDispatch {
     ) {
         let face = handler.cast::<Connection>().ok().and_then(|connection| connection.get().face());
         let called = or_messages(face).passed(poller, &self.tables.names, handler, mark);
-        let Some(Called { name, answer, .. }) = called else { return };
-        if !is_nothing(&answer) {
-            let asked = match token {
-                Some(token) => Asked::of(Kind::Telling, token, name.bind(py), handler),
-                None => Asked::beside(Kind::Last, None, name.bind(py), handler),
-            };
-            self.settle(py, poller, asked, answer);
-        }
+        let Some(answered) = called.and_then(|called| called.answered) else { return };
+        let name = answered.name.bind(py);
+        let asked = match token {
+            Some(token) => Asked::of(Kind::Telling, token, name, handler),
+            None => Asked::beside(Kind::Last, None, name, handler),
+        };
+        self.settle(py, poller, asked, answered.answer);
     }
 
     fn call_open(&self, py: Python<'_>, poller: &Poller, remote: Arc<Remote>) {
@@ -418,12 +416,6 @@ impl Caller for PyDispatch {
         let answer = handler.call_method0(name);
         self.settle_datagrams(py, poller, token, handler, name, answer);
     }
-}
-
-/// Whether a callback answered `None`, as most do: then there is nothing to act on.
-#[inline]
-fn is_nothing(answer: &PyResult<Bound<'_, PyAny>>) -> bool {
-    matches!(answer, Ok(answer) if answer.is_none())
 }
 
 /// The face of a handler: the one of its class, else the face for messages and bytes.

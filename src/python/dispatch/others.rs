@@ -5,9 +5,10 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-use super::{PyDispatch, is_nothing};
+use super::PyDispatch;
 use crate::error::Reason;
 use crate::poller::Poller;
+use crate::python::callbacks::is_nothing;
 use crate::python::connection::Connection;
 use crate::python::connection::datagram::peer_object;
 use crate::python::contexts::Later;

@@ -213,7 +213,7 @@ fn call_with_next<'a, 'py>(
         Some(message) => handler.call_method1(name.bind(py), (message,)),
         None => Err(failed?),
     };
-    Some(Called { name, answer, about: None, holds: true, more })
+    Some(Called::of(name, answer, more))
 }
 
 fn call_with_all<'a, 'py>(
@@ -238,7 +238,7 @@ fn call_with_all<'a, 'py>(
     };
     let name = &names.on_messages;
     let answer = messages.and_then(|messages| handler.call_method1(name, (messages,)));
-    Some(Called { name, answer, about: None, holds: true, more: false })
+    Some(Called::of(name, answer, false))
 }
 
 /// The framing that a handler wants.

@@ -348,12 +348,12 @@ impl Face for Requests {
                 }
                 Some(match Request::object(py, remote, number, parts, observer.cloned()) {
                     Ok(request) => Called { more, ..call_on_request(poller, names, contexts, token, http, request) },
-                    Err(error) => Called { name, answer: Err(error), about: None, holds: true, more: false },
+                    Err(error) => Called::of(name, Err(error), false),
                 })
             }
             Some(Came::Body(piece)) => call_on_body(names, contexts, token, http, &piece),
             Some(Came::End) => call_on_body(names, contexts, token, http, &PyBytes::new(py, b"")),
-            None => Some(Called { name, answer: Err(failed?), about: None, holds: true, more: false }),
+            None => Some(Called::of(name, Err(failed?), false)),
         }
     }
 
@@ -371,7 +371,7 @@ impl Face for Requests {
         let name = &names.on_answered;
         let answer = object_of(http, number, expected)
             .and_then(|request| handler.call_method1(name.bind(handler.py()), (request, status, bytes, seconds)));
-        Some(Called { name, answer, about: None, holds: true, more: false })
+        Some(Called::of(name, answer, false))
     }
 
     fn end(&self, handler: &Bound<'_, PyAny>, _protocol: Option<Box<dyn Protocol>>) {
@@ -456,7 +456,7 @@ fn call_on_request<'a, 'py>(
     }
     // Requests that are whole run side by side; their answers leave in order.
     let holds = request.get().is_streamed();
-    Called { name, answer, about: Some(request.into_any()), holds, more: false }
+    Called::about(name, answer, Some(request.into_any()), holds, false)
 }
 
 /// The object of a request whose answer was sent. If it was dropped without an answer, it is made once more.
@@ -495,7 +495,7 @@ fn call_on_body<'a, 'py>(
         handler.get().receive(None);
     }
     let answer = handler.call_method1(name.bind(py), (&request, piece));
-    Some(Called { name, answer, about: Some(request.into_any()), holds: true, more: false })
+    Some(Called::about(name, answer, Some(request.into_any()), true, false))
 }
 
 /// Whether the coroutines of a handler go on when its peer has gone away: by its `on_disconnect`.

@@ -24,20 +24,47 @@ use pyo3::types::PyString;
 use crate::error::Foreign;
 use crate::poller::Poller;
 use crate::protocols::Protocol;
-use crate::python::callbacks::Names;
+use crate::python::callbacks::{Names, is_nothing};
 use crate::python::contexts::Contexts;
 use crate::slots::Token;
 
-/// A callback that was called, and its answer.
+/// A callback that was called. It is handed on in two registers, because there is one for each message.
 pub struct Called<'a, 'py> {
+    /// Its answer, unless that is `None`, as nearly always.
+    pub answered: Option<Box<Answered<'a, 'py>>>,
+    /// Whether the protocol had found another part when this one was taken. Most are followed by none.
+    pub more: bool,
+}
+
+/// The answer of a callback that is to be acted on.
+pub struct Answered<'a, 'py> {
     pub name: &'a Py<PyString>,
     pub answer: PyResult<Bound<'py, PyAny>>,
     /// The object that the callback was about, for example a request.
     pub about: Option<Bound<'py, PyAny>>,
     /// Whether the next callback waits for the end of this one, if it is a coroutine.
     pub holds: bool,
-    /// Whether the protocol had found another part when this one was taken. Most are followed by none.
-    pub more: bool,
+}
+
+impl<'a, 'py> Called<'a, 'py> {
+    /// A callback of this name, and its answer. The next one waits for its end.
+    #[inline]
+    pub fn of(name: &'a Py<PyString>, answer: PyResult<Bound<'py, PyAny>>, more: bool) -> Self {
+        Self::about(name, answer, None, true, more)
+    }
+
+    /// A callback about an object.
+    #[inline]
+    pub fn about(
+        name: &'a Py<PyString>,
+        answer: PyResult<Bound<'py, PyAny>>,
+        about: Option<Bound<'py, PyAny>>,
+        holds: bool,
+        more: bool,
+    ) -> Self {
+        let is_due = !is_nothing(&answer);
+        Self { answered: is_due.then(|| Box::new(Answered { name, answer, about, holds })), more }
+    }
 }
 
 /// A face as each handler and its connection hold it: one word, unlike a reference to the trait.

@@ -234,7 +234,7 @@ impl Request {
 
     fn check_open(&self) -> Result<(), Error> {
         fork::check(self.remote.poller().birth, "request")?;
-        if self.remote.is_closed() { Err(Error::Closed) } else { Ok(()) }
+        if self.remote.is_closed() { Err(Error::closed()) } else { Ok(()) }
     }
 
     /// As [`Self::send`], for a single part.
@@ -244,7 +244,7 @@ impl Request {
         if !self.is_posted()
             && let Some(given) = with_poller_of(remote, |poller, _| poller.with(remote.token(), answer))
         {
-            let Some(given) = given else { return Err(Error::Closed) };
+            let Some(given) = given else { return Err(Error::closed()) };
             return given;
         }
         self.send([Slice::Bytes(bytes)], then)
@@ -259,7 +259,7 @@ impl Request {
             with_poller_of(remote, |poller, _| {
                 let parts = parts.by_ref().map(Slice::into_data);
                 let given = poller.with::<Http, _>(remote.token(), |http, wire| http.answer(number, parts, then, wire));
-                let Some(given) = given else { return Err(Error::Closed) };
+                let Some(given) = given else { return Err(Error::closed()) };
                 given
             })
         };
@@ -521,7 +521,7 @@ impl Request {
         let alone = with_poller_of(&self.remote, |poller, _| {
             poller.with::<Http, _>(self.remote.token(), |http, _| http.is_alone(self.number)).unwrap_or(false)
         });
-        Ok(alone.ok_or(Error::WrongThread("goev.websocket.upgrade()"))?)
+        Ok(alone.ok_or_else(|| Error::wrong_thread("goev.websocket.upgrade()"))?)
     }
 
     fn __repr__(&self) -> String {
@@ -569,11 +569,11 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        // Nobody else has the object.
-        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        if answer.is_given() {
+        // Nobody else has the object, so no lock is needed to look.
+        if self.answer.get_mut().unwrap_or_else(PoisonError::into_inner).is_given() {
             return;
         }
+        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.remote.is_closed() {
             forgotten::warn(&self.remote, &self.head, !answer.is_due());
         }

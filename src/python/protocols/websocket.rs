@@ -186,7 +186,7 @@ impl Face for Items {
             Some(message) => handler.call_method1(name.bind(py), (message,)),
             None => Err(failed?),
         };
-        Some(Called { name, answer, about: None, holds: true, more })
+        Some(Called::of(name, answer, more))
     }
 
     /// The handshake: an HTTP connection.

@@ -15,7 +15,7 @@ use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use socket2::{SockAddr, Socket};
 
-use crate::error::{Error, Foreign};
+use crate::error::{Error, ErrorKind, Foreign};
 use crate::shared::acceptor::Endpoint;
 use crate::system::address::{Address, Inet, inet_text, unmapped};
 
@@ -79,9 +79,11 @@ pub fn inet_to_bind(name: &str, text: &str) -> PyResult<Inet> {
         Ok(Address::Unix(_)) => {
             Err(PyValueError::new_err(format!("{name} must be an IP address and port, not {text:?}")))
         }
-        Err(Error::Argument(text)) => Err(PyValueError::new_err(text.replacen("address", name, 1))),
-        Err(Error::Io { context, source }) => Err(Error::io(context.replacen("address", name, 1))(source).into()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(match error.into_kind() {
+            ErrorKind::Argument(text) => PyValueError::new_err(text.replacen("address", name, 1)),
+            ErrorKind::Io { context, source } => Error::io(context.replacen("address", name, 1))(source).into(),
+            other => Error::from(other).into(),
+        }),
     }
 }
 

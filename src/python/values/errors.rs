@@ -10,7 +10,7 @@ use super::exceptions::{
     StopTimeout, WrongThread, timeouts, tls,
 };
 use crate::error::{
-    Error as CoreError, Expired, Foreign, Reason, TlsFailure, TlsFailureKind, Violation, ViolationKind,
+    Error as CoreError, ErrorKind, Expired, Foreign, Reason, TlsFailure, TlsFailureKind, Violation, ViolationKind,
 };
 use crate::reactor::Outcome;
 use crate::tls::Failure;
@@ -18,16 +18,16 @@ use crate::tls::Failure;
 impl From<CoreError> for PyErr {
     fn from(error: CoreError) -> Self {
         let text = error.to_string();
-        match error {
-            CoreError::Argument(_) => PyValueError::new_err(text),
-            CoreError::Io { context, source } => os_error(Some(&context), &source),
-            CoreError::Lookup { code, .. } => lookup_error(code, text),
-            CoreError::Truncated { .. } => DatagramTruncated::new_err(text),
-            CoreError::Congested { .. } => OutputOverflow::new_err(text),
-            CoreError::Closed => ConnectionClosed::new_err(text),
-            CoreError::State(_) => PyRuntimeError::new_err(text),
-            CoreError::WrongThread(_) => WrongThread::new_err(text),
-            CoreError::StopTimeout(_) => StopTimeout::new_err(text),
+        match error.into_kind() {
+            ErrorKind::Argument(_) => PyValueError::new_err(text),
+            ErrorKind::Io { context, source } => os_error(Some(&context), &source),
+            ErrorKind::Lookup { code, .. } => lookup_error(code, text),
+            ErrorKind::Truncated { .. } => DatagramTruncated::new_err(text),
+            ErrorKind::Congested { .. } => OutputOverflow::new_err(text),
+            ErrorKind::Closed => ConnectionClosed::new_err(text),
+            ErrorKind::State(_) => PyRuntimeError::new_err(text),
+            ErrorKind::WrongThread(_) => WrongThread::new_err(text),
+            ErrorKind::StopTimeout(_) => StopTimeout::new_err(text),
         }
     }
 }

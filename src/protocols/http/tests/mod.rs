@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use super::{Answer, Event, Facts, Head, Http, Limits, Lines, Part, Version};
 use crate::data::{Data, Held, Payload};
-use crate::error::{Error, Reason};
+use crate::error::{Error, ErrorKind, Reason};
 use crate::protocols::fake::{DATE, Ended, FakeWire};
 use crate::protocols::{Closing, Protocol};
 
