@@ -58,17 +58,18 @@ pub(crate) fn ticks() -> Option<u64> {
 /// The current date in the form of HTTP (IMF-fixdate, RFC 9110 section 5.6.7). Each thread formats it once a second.
 pub(crate) fn http_date() -> [u8; 29] {
     thread_local! {
-        static LAST: Cell<(u64, [u8; 29])> = const { Cell::new((u64::MAX, [b' '; 29])) };
+        static SECOND: Cell<u64> = const { Cell::new(u64::MAX) };
+        static TEXT: Cell<[u8; 29]> = const { Cell::new([b' '; 29]) };
     }
     let now = system_seconds();
-    let (second, mut text) = LAST.get();
-    if second != now {
+    if SECOND.replace(now) != now {
+        let mut text = [b' '; 29];
         let written = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
         // The format has 29 bytes until the year 9999.
         text.iter_mut().zip(written.bytes()).for_each(|(place, byte)| *place = byte);
-        LAST.set((now, text));
+        TEXT.set(text);
     }
-    text
+    TEXT.get()
 }
 
 /// Seconds since 1970, as of the system's last tick. This coarse clock is cheaper because it reads no hardware.

@@ -187,8 +187,9 @@ impl Face for Messages {
     ) -> Option<Called<'a, 'py>> {
         let py = handler.py();
         contexts.enter(py, token);
-        let in_batches = handler.cast::<Connection>().is_ok_and(|connection| connection.get().takes_batches());
-        if in_batches {
+        // SAFETY: the dispatch calls a face for the handlers of connections only, and `make_handler` has cast each.
+        let connection = unsafe { handler.cast_unchecked::<Connection>() };
+        if connection.get().takes_batches() {
             call_with_all(poller, names, token, handler)
         } else {
             call_with_next(poller, names, token, handler)
