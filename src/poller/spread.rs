@@ -26,12 +26,18 @@ const LASTING: u8 = 10;
 /// look that meets a client's thread on its way to another CPU finds its connections on both.
 const ASTRAY: u8 = 6;
 
-/// The most connections that one look moves, and the most that it asks for their CPU.
+/// The most connections that one look asks for their CPU, and the most that it moves: so many, or a part of the busy ones.
+const MOST_ASKED: usize = 1024;
 const MOST_MOVES: usize = 16;
-const MOST_ASKED: usize = 256;
+const MOST_OF_BUSY: usize = 8;
 
 /// The time for which a connection is new, in nanoseconds.
 const NEW: u64 = 100_000_000;
+
+/// The most connections that a look moves, of so many busy ones.
+fn most_moves(busy: usize) -> usize {
+    MOST_MOVES.max(busy / MOST_OF_BUSY)
+}
 
 /// Whether a connection was opened a short time ago.
 pub(super) fn is_new(connection: &Connection, now: u64) -> bool {
@@ -105,7 +111,7 @@ impl State {
         // One that does nothing is clearly free; one that does little may lack a CPU.
         let lasting = if look.work[least] == 0 { 2 } else { LASTING };
         if self.balance.is_lasting(surplus > 0, lasting) {
-            let (mut busy, mut left) = (look.busy(), surplus.min(MOST_MOVES));
+            let (mut busy, mut left) = (look.busy(), surplus.min(most_moves(look.active.len())));
             for token in &look.active {
                 if left > 0 && is_fair(&busy, least) && self.send_away(*token, &look.pollers[least]) {
                     (busy[least], busy[here], left) = (busy[least] + 1, busy[here].saturating_sub(1), left - 1);
@@ -125,7 +131,7 @@ impl State {
         let sides = self.sides(&look.pollers, side);
         let mut all: Vec<_> = look.pollers.iter().map(|poller| poller.load.connections()).collect();
         let mut busy = look.busy();
-        let (here, mut left) = (self.handle.index, MOST_MOVES);
+        let (here, mut left) = (self.handle.index, most_moves(look.active.len()));
         for (token, cpu) in arrivals {
             let strays = self.strays(token, cpu != sides[here]) && left > 0;
             let Some(wanted) = poller_of(cpu, &sides, here).filter(|_| strays) else { continue };
