@@ -332,7 +332,7 @@ CASES = {
         measure=messages.echoes,
         goals=(
             Goal("goev-1", "echoes", 5.0, "asyncio-streams"),
-            Goal("goev-1", "echoes", 2.5, "uvloop"),
+            Goal("goev-1", "echoes", 2.0, "uvloop"),
             Goal("goev-batches", "echoes", 5.0, "asyncio-streams"),
             Goal("goev-batches", "echoes", 3.2, "uvloop"),
         ),
