@@ -208,3 +208,34 @@ impl Batch {
         self.calls > self.most_calls
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn glances_see_that_time_passes_and_never_run_ahead_of_the_clock() {
+        let clock = Clock::of_process();
+        let mut batch = Batch::new(&ReactorOptions::default(), true);
+        let begin = clock.now();
+        while batch.latest < begin + 1_000_000 {
+            let seen = batch.glance(&clock);
+            assert!(batch.latest <= seen && seen <= clock.now());
+            batch.latest = seen;
+            assert!(clock.now() < begin + 10_000_000_000, "a millisecond passes unseen");
+        }
+    }
+
+    #[test]
+    fn each_glance_reads_a_clock_that_has_to_be_exact() {
+        let time = Arc::new(AtomicU64::new(5));
+        let clock = Clock::by_hand(time.clone());
+        let mut batch = Batch::new(&ReactorOptions::default(), false);
+        assert_eq!(batch.glance(&clock), 5);
+        time.store(6, Ordering::Relaxed);
+        assert_eq!(batch.glance(&clock), 6);
+    }
+}

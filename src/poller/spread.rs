@@ -18,8 +18,8 @@ use crate::system::steering;
 /// The time for which a connection stays where it moved, in nanoseconds.
 const STAY: u64 = 1_000_000_000;
 
-/// The looks in a row at which a reason has to show. The scheduler moves the threads of clients and pollers all the time, and
-/// a single look says little.
+/// The looks in a row at which a poller has to work much more than another one. The scheduler moves the threads of clients and
+/// pollers all the time, and a single look says little.
 const LASTING: u8 = 10;
 
 /// The looks by which those that find the packets of a connection apart from the others outnumber the rest, before it moves. A
@@ -166,7 +166,8 @@ impl State {
         pollers.iter().map(|poller| poller.load.side()).collect()
     }
 
-    /// Asks for the move of a connection, unless it moved a short time ago.
+    /// Asks for the move of a connection, unless it moved a short time ago. A move of a new connection is an early guess, and does
+    /// not count.
     fn send_away(&mut self, token: Token, to: &Arc<PollerHandle>) -> bool {
         let now = self.batch.now;
         let is_settled = self.connection(token).is_some_and(|connection| {
