@@ -184,6 +184,7 @@ class Supervisor(Fleet):
             worker.phase = Phase(record["phase"])
             worker.heard = math.inf  # its settings may have asked for no signs of life
             worker.pollers = record["pollers"]
+            worker.report, worker.last = tuple(record["report"]), record["last"]
             self.workers[worker.pid] = worker
             if worker.serves:
                 while len(self.places) <= worker.place:

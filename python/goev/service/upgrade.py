@@ -139,6 +139,9 @@ class State:
                 "stacks": worker.stacks,
                 "phase": worker.phase.value,
                 "pollers": worker.pollers,
+                # Its last words may have been read, and its end has to be seen by the next program.
+                "report": worker.report,
+                "last": worker.last,
             }
             for worker in supervisor.workers.values()
         ]
