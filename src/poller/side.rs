@@ -11,7 +11,7 @@ use crate::slots::Token;
 const LASTING: u8 = 10;
 
 /// A connection, and the CPU on which its last packets arrived.
-pub(super) type Arrival = (Token, usize);
+pub(super) type Sighting = (Token, usize);
 
 #[derive(Default)]
 pub(super) struct Side {
@@ -29,17 +29,17 @@ impl Side {
 }
 
 /// The CPU on which the packets of at least two thirds of the connections arrive, if there is one.
-pub(super) fn side_of(arrivals: &[Arrival]) -> Option<usize> {
+pub(super) fn side_of(sightings: &[Sighting]) -> Option<usize> {
     // A majority is left over when each pair of two different CPUs is crossed out (Boyer and Moore, 1981).
     let (mut side, mut lead) = (None, 0_usize);
-    for (_, cpu) in arrivals {
+    for (_, cpu) in sightings {
         if lead == 0 {
             side = Some(*cpu);
         }
         lead = if side == Some(*cpu) { lead + 1 } else { lead - 1 };
     }
-    let count = arrivals.iter().filter(|(_, cpu)| side == Some(*cpu)).count();
-    side.filter(|_| 3 * count >= 2 * arrivals.len())
+    let count = sightings.iter().filter(|(_, cpu)| side == Some(*cpu)).count();
+    side.filter(|_| 3 * count >= 2 * sightings.len())
 }
 
 /// Another poller on whose side packets of this CPU arrive. `None` if they arrive on that of the poller `here`.

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use super::balance::Look;
-use super::side::{Arrival, poller_of, side_of};
+use super::side::{Sighting, poller_of, side_of};
 use super::state::{Source, State};
 use crate::connection::Connection;
 use crate::shared::handle::PollerHandle;
-use crate::shared::placement::is_fair;
+use crate::shared::placement::{is_fair, shift};
 use crate::slots::Token;
 use crate::system::steering;
 
@@ -39,7 +39,7 @@ fn most_moves(busy: usize) -> usize {
     MOST_MOVES.max(busy / MOST_OF_BUSY)
 }
 
-/// Whether a connection was opened a short time ago.
+/// Whether a connection was opened a short time before `now`.
 pub(super) fn is_new(connection: &Connection, now: u64) -> bool {
     now < connection.guards.opened() + NEW
 }
@@ -59,27 +59,30 @@ impl State {
     /// Moves new connections to the pollers on whose side their packets arrive by now, while all stay evenly shared. Clients
     /// that connect many times at once begin on one CPU, and go on from several.
     fn settle_new(&mut self) {
-        let (now, here) = (self.batch.now, self.handle.index);
+        let here = self.handle.index;
         let active = self.balance.begin_early();
-        let is_of_new = |token: &Token| self.connection(*token).is_some_and(|connection| is_new(connection, now));
-        if self.stopping.is_some() || !active.iter().any(is_of_new) {
+        if self.stopping.is_some() || !active.iter().any(|token| self.has_new(*token)) {
             return;
         }
-        self.balance.hasten(now);
+        self.balance.hasten(self.batch.now);
         if self.balance.asked > 0 {
             return;
         }
         let pollers = self.handle.siblings();
-        let arrivals = self.arrivals(&active);
-        let sides = self.sides(&pollers, side_of(&arrivals));
+        let sightings = self.sightings(&active);
+        let sides = self.exchange_sides(&pollers, side_of(&sightings));
         let mut all: Vec<_> = pollers.iter().map(|poller| poller.load.connections()).collect();
-        for (token, cpu) in arrivals {
+        for (token, cpu) in sightings {
             let Some(wanted) = poller_of(cpu, &sides, here) else { continue };
-            let is_new = self.connection(token).is_some_and(|connection| is_new(connection, now));
-            if is_new && is_fair(&all, wanted) && self.ask(token, &pollers[wanted]) {
-                (all[wanted], all[here]) = (all[wanted] + 1, all[here].saturating_sub(1));
+            if self.has_new(token) && is_fair(&all, wanted) && self.ask(token, &pollers[wanted]) {
+                shift(&mut all, here, wanted);
             }
         }
+    }
+
+    /// Whether this is a connection that was opened a short time ago.
+    fn has_new(&self, token: Token) -> bool {
+        self.connection(token).is_some_and(|connection| is_new(connection, self.batch.now))
     }
 
     fn look_at_all(&mut self) {
@@ -114,7 +117,8 @@ impl State {
             let (mut busy, mut left) = (look.busy(), surplus.min(most_moves(look.active.len())));
             for token in &look.active {
                 if left > 0 && is_fair(&busy, least) && self.send_away(*token, &look.pollers[least]) {
-                    (busy[least], busy[here], left) = (busy[least] + 1, busy[here].saturating_sub(1), left - 1);
+                    shift(&mut busy, here, least);
+                    left -= 1;
                 }
             }
             // The next figures are those of before the moves.
@@ -126,21 +130,19 @@ impl State {
     /// Moves connections to the pollers on whose side their packets arrive, while both all connections and the busy ones stay
     /// evenly shared.
     fn follow_packets(&mut self, look: &Look) {
-        let arrivals = self.arrivals(&look.active);
-        let side = self.balance.side.judge(side_of(&arrivals), self.handle.load.cpu());
-        let sides = self.sides(&look.pollers, side);
+        let sightings = self.sightings(&look.active);
+        let side = self.balance.side.judge(side_of(&sightings), self.handle.load.cpu());
+        let sides = self.exchange_sides(&look.pollers, side);
         let mut all: Vec<_> = look.pollers.iter().map(|poller| poller.load.connections()).collect();
         let mut busy = look.busy();
         let (here, mut left) = (self.handle.index, most_moves(look.active.len()));
-        for (token, cpu) in arrivals {
+        for (token, cpu) in sightings {
             let strays = self.strays(token, cpu != sides[here]) && left > 0;
             let Some(wanted) = poller_of(cpu, &sides, here).filter(|_| strays) else { continue };
             if is_fair(&all, wanted) && is_fair(&busy, wanted) && self.send_away(token, &look.pollers[wanted]) {
                 left -= 1;
-                for counts in [&mut all, &mut busy] {
-                    counts[wanted] += 1;
-                    counts[here] = counts[here].saturating_sub(1);
-                }
+                shift(&mut all, here, wanted);
+                shift(&mut busy, here, wanted);
             }
         }
     }
@@ -154,13 +156,13 @@ impl State {
     }
 
     /// The CPUs on which the packets of connections arrive.
-    fn arrivals(&self, active: &[Token]) -> Vec<Arrival> {
+    fn sightings(&self, active: &[Token]) -> Vec<Sighting> {
         let cpu = |token: Token| self.connection(token)?.transport.socket().and_then(steering::incoming_cpu);
         active.iter().take(MOST_ASKED).filter_map(|token| Some((*token, cpu(*token)?))).collect()
     }
 
-    /// The sides of all pollers; tells the others that of this one.
-    fn sides(&self, pollers: &[Arc<PollerHandle>], side: Option<usize>) -> Vec<usize> {
+    /// Tells the other pollers the side of this one; returns the sides of all.
+    fn exchange_sides(&self, pollers: &[Arc<PollerHandle>], side: Option<usize>) -> Vec<usize> {
         let load = &self.handle.load;
         load.note_side(side.unwrap_or_else(|| load.cpu()));
         pollers.iter().map(|poller| poller.load.side()).collect()
@@ -172,7 +174,7 @@ impl State {
         let now = self.batch.now;
         let is_settled = self.connection(token).is_some_and(|connection| {
             let moved_at = connection.remote.location.moved_at();
-            moved_at.is_none_or(|moved_at| now >= moved_at + STAY || moved_at < connection.guards.opened() + NEW)
+            moved_at.is_none_or(|moved_at| now >= moved_at + STAY || is_new(connection, moved_at))
         });
         is_settled && self.ask(token, to)
     }

@@ -388,7 +388,7 @@ impl Frames {
             return;
         }
         match self.framing.first(input, self.looked) {
-            Ok(Some(Frame { message, end })) => self.next = Some(Frame { message: message.start..message.end, end }),
+            Ok(Some(frame)) => self.next = Some(frame),
             Ok(None) => self.looked = input.len(),
             Err(error) => self.error = Some(error),
         }

@@ -198,7 +198,7 @@ pub trait Wire {
     /// Whether the peer has shut down its write side.
     fn has_eof(&self) -> bool;
 
-    /// Queues output. Returns [`Error::closed()`] after the write side was shut down, and after [`Wire::close`] and the
+    /// Queues output. Returns [`Error::closed`] after the write side was shut down, and after [`Wire::close`] and the
     /// other ends.
     fn write(&mut self, data: Data<'_>) -> Result<(), Error>;
 

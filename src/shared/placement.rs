@@ -184,6 +184,12 @@ pub(crate) fn is_fair(loads: &[usize], wanted: usize) -> bool {
     has_room(loads, wanted, loads.iter().sum())
 }
 
+/// Counts a connection of one poller as one of another. A count that is a little old may miss it.
+pub(crate) fn shift(loads: &mut [usize], from: usize, to: usize) {
+    loads[to] += 1;
+    loads[from] = loads[from].saturating_sub(1);
+}
+
 /// Whether one connection more leaves a poller within a fifth above the mean of `all`.
 fn has_room(loads: &[usize], wanted: usize, all: usize) -> bool {
     5 * loads.len() * (loads[wanted] + 1) <= 6 * all

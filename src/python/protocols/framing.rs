@@ -187,7 +187,8 @@ impl Face for Messages {
     ) -> Option<Called<'a, 'py>> {
         let py = handler.py();
         contexts.enter(py, token);
-        // SAFETY: the dispatch calls a face for the handlers of connections only, and `make_handler` has cast each.
+        // SAFETY: the dispatch calls a face for the handlers of connections only, and each came into the tables as one: from a
+        // factory, a connector, an adoption, a hand-over or a test.
         let connection = unsafe { handler.cast_unchecked::<Connection>() };
         if connection.get().takes_batches() {
             call_with_all(poller, names, token, handler)
