@@ -16,7 +16,7 @@ import goev.http
 import goev.websocket
 from coroutine_support import Gate
 from http_support import get
-from support import LOCAL, PATIENCE, SMALL_BUFFERS, Client, in_thread, on_poller, settle, text_of
+from support import LOCAL, PATIENCE, SMALL_BUFFERS, Client, Recorder, in_thread, on_poller, settle, text_of
 
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 
@@ -1291,7 +1291,6 @@ def test_hand_over_from_a_coroutine(serve, events, waits_before, waits_after):
     client = serve(First).connect()
     client.send(b"!abc")
     assert client.receive(3) == b"ABC"
-    assert client.ask(b"d") == b"D" if False else True
     client.send(b"e")
     assert client.receive(1) == b"E"
     client.finish()
@@ -1300,6 +1299,40 @@ def test_hand_over_from_a_coroutine(serve, events, waits_before, waits_after):
     events.times("second close", 1)
     assert set(events.history) == {("second open",), ("first ended",), ("first close", None), ("second close", None)}
     assert events.names.index("first ended") < events.names.index("first close")
+
+
+@pytest.mark.parametrize("waits_after", [False, True])
+def test_coroutines_that_wait_for_a_connection_go_on_when_its_handler_hands_over(serve, events, waits_after):
+    async def watch(connection):
+        error = await connection.closed()
+        events("watch", error)
+
+    async def fill(connection):
+        connection.write(b"x" * 1_000_000)
+        try:
+            await connection.drained()
+        except goev.ConnectionClosed as error:
+            events("fill", error)
+
+    class First(goev.Connection):
+        async def on_read(self):
+            self.read()
+            self.tasks = [asyncio.create_task(task(self)) for task in (watch, fill)]
+            await asyncio.sleep(0)
+            self.hand_over(Recorder(events))
+            if waits_after:
+                await asyncio.sleep(0.005)
+
+        def on_close(self, error):
+            events("first close", error)
+
+    client = serve(First, high_water=1000, low_water=100, **SMALL_BUFFERS).connect()
+    client.send(b"!")
+    events.until("watch")
+    events.until("fill")
+    assert events.of("watch") == [("watch", None)]
+    assert events.names.index("first close") < events.names.index("watch")
+    assert events.of("close") == []
 
 
 # ---- groups and pools -----------------------------------------------------------------------------------------------

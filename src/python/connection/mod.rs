@@ -953,7 +953,8 @@ impl Connection {
     ///
     /// For coroutines on the event loop of the connection's poller (``goev.asyncio``), also inside its own callbacks.
     ///
-    /// Raises ``ConnectionClosed``: the connection ended before. ``WrongThread``: another event loop runs here.
+    /// Raises ``ConnectionClosed``: the connection ended before, or its handler handed it over. ``WrongThread``: another event
+    /// loop runs here.
     fn drained<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import("goev.asyncio.awaiting")?.call_method1("drained", (slf,))
     }

@@ -117,8 +117,8 @@ impl PyDispatch {
         if let Some(token) = token {
             poller.end_wait(token, holds);
         }
-        if let Some((handler, reason)) = last {
-            self.call_close(py, poller, handler.bind(py), reason);
+        if let Some(((handler, reason), token)) = last.zip(token) {
+            self.call_last(py, poller, token, handler.bind(py), reason);
         }
     }
 

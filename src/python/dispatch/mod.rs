@@ -347,21 +347,38 @@ impl PyDispatch {
             let handler = handler.bind(py);
             self.tables.contexts.enter(py, token);
             or_messages(face).end(handler, protocol);
-            match (self.tables.take_observer(token), self.tables.waiters.has(token)) {
-                (None, false) => self.call_close(py, poller, handler, reason),
-                (ends, _) => {
+            match self.tables.take_observer(token) {
+                None => self.call_last(py, poller, token, handler, reason),
+                Some(ends) => {
                     let error = errors::of_reason(py, reason);
-                    if let Some(ends) = ends {
-                        // Fails only when memory runs out.
-                        let _ = ends.bind(py).append(&error);
-                    }
-                    let told = error.as_ref().map(|error| error.clone_ref(py));
-                    self.call_on_close(py, poller, handler, told);
-                    self.tables.waiters.closed(py, token, error.as_ref());
+                    // Fails only when memory runs out.
+                    let _ = ends.bind(py).append(&error);
+                    self.tell_end(py, poller, token, handler, error);
                 }
             }
         }
         self.tables.contexts.forget(token);
+    }
+
+    /// Calls the last callback of the handler that a connection had, then the futures that wait for it.
+    fn call_last(&self, py: Python<'_>, poller: &Poller, token: Token, handler: &Bound<'_, PyAny>, reason: Reason) {
+        match self.tables.waiters.has(token) {
+            false => self.call_close(py, poller, handler, reason),
+            true => self.tell_end(py, poller, token, handler, errors::of_reason(py, reason)),
+        }
+    }
+
+    fn tell_end(
+        &self,
+        py: Python<'_>,
+        poller: &Poller,
+        token: Token,
+        handler: &Bound<'_, PyAny>,
+        error: Option<Py<PyAny>>,
+    ) {
+        let told = error.as_ref().map(|error| error.clone_ref(py));
+        self.call_on_close(py, poller, handler, told);
+        self.tables.waiters.closed(py, token, error.as_ref());
     }
 
     fn call_on_close(&self, py: Python<'_>, poller: &Poller, handler: &Bound<'_, PyAny>, error: Option<Py<PyAny>>) {

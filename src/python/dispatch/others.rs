@@ -66,7 +66,7 @@ impl PyDispatch {
         // The coroutine that has handed over goes on.
         let last = (handler.clone().unbind(), Reason::Orderly);
         if let Some((_, reason)) = self.tables.waiting.keep_last(remote.token(), last) {
-            self.call_close(py, poller, handler, reason);
+            self.call_last(py, poller, remote.token(), handler, reason);
         }
     }
 
