@@ -1,0 +1,1 @@
+"""The engines: one file each, imported when it is used."""

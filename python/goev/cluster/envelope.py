@@ -1,0 +1,67 @@
+"""The bytes of a message between machines: a head of 18 bytes, and a body.
+
+No sockets, threads or clocks in here. The head is the version, the kind, the sender, and a number that the sender
+counts: the receivers know by it what they have had.
+"""
+
+from enum import IntEnum
+from struct import Struct
+from typing import NamedTuple
+
+VERSION = 1
+HEAD = Struct(">BB8sQ")
+
+
+class Kind(IntEnum):
+    """The meaning of a body; odd ones of a pair are text."""
+
+    BYTES = 0
+    TEXT = 1
+    CALL_BYTES = 2
+    CALL_TEXT = 3
+    ANSWER_BYTES = 4
+    ANSWER_TEXT = 5
+    FAILURE = 6
+    TELL_BYTES = 8
+    TELL_TEXT = 9
+    NODE = 16
+    PRESENCE = 18
+
+
+class Envelope(NamedTuple):
+    """A message between machines."""
+
+    kind: Kind
+    sender: bytes
+    number: int
+    body: bytes
+
+    @property
+    def message(self) -> str | bytes:
+        """The body as its kind says: text or bytes."""
+        return self.body.decode() if self.kind & 1 else self.body
+
+
+def sealed(kind: int, sender: bytes, number: int, body: bytes) -> bytes:
+    """The bytes of an envelope."""
+    return HEAD.pack(VERSION, kind, sender, number) + body
+
+
+def sealed_message(kind: Kind, sender: bytes, number: int, message: str | bytes) -> bytes:
+    """The bytes of an envelope of ``kind``, or of the kind beside it for text."""
+    if isinstance(message, str):
+        return sealed(kind + 1, sender, number, message.encode())
+    return sealed(kind, sender, number, message)
+
+
+def opened(data: bytes) -> Envelope:
+    """Read an envelope.
+
+    Raises ValueError: the bytes are none, or those of another version.
+    """
+    if len(data) < HEAD.size:
+        raise ValueError(f"{len(data)} bytes are too few for a message between machines")
+    version, kind, sender, number = HEAD.unpack_from(data)
+    if version != VERSION:
+        raise ValueError(f"version {version} of messages between machines is unknown; this is version {VERSION}")
+    return Envelope(Kind(kind), sender, number, data[HEAD.size :])

@@ -1,0 +1,285 @@
+"""The connection to the engine: sessions of a backplane, one after another.
+
+The link opens a session, subscribes to all that the cluster wants, and pumps messages until the session is lost. Then
+it waits, longer after each failure, and begins again. No call of a backplane may take longer than ``timeout``. So an
+engine that accepts connections and never answers counts as lost.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple
+
+from goev.backoff import Backoff
+from goev.cluster.errors import AccessDenied, Unreachable
+from goev.cluster.figures import Figures
+from goev.cluster.interface import Backplane, Outgoing, Place, Subscription
+from goev.cluster.outbox import Outbox
+from goev.cluster.thread import guarded
+
+LOGGER = logging.getLogger("goev.cluster")
+BATCH_COUNT, BATCH_BYTES = 512, 1 << 20  # messages and bytes for one call of `publish`
+MEMORY = 60.0  # seconds after which a failure is forgotten
+
+State = Literal["connecting", "up", "down", "closed"]
+
+
+class Wanted(NamedTuple):
+    """A subject that the cluster wants, its handler, and a callback for each time that the engine has subscribed."""
+
+    subscription: Subscription
+    receive: Callable[[bytes, Place | None], None]
+    established: Callable[[], None]
+
+
+class Link:
+    """The way of one cluster to its engine. Everything runs on the cluster's thread.
+
+    Args:
+        backplane: the engine.
+        outbox: the messages of groups, which wait while the engine is away.
+        figures: counters.
+        timeout: seconds for each call of the backplane.
+        interval: seconds between pings.
+        on_state: called with each new state, and the exception that led to it.
+    """
+
+    def __init__(
+        self,
+        backplane: Backplane,
+        outbox: Outbox,
+        figures: Figures,
+        *,
+        timeout: float,
+        interval: float,
+        on_state: Callable[[State, BaseException | None], None],
+    ) -> None:
+        self.backplane = backplane
+        self.state: State = "connecting"
+        self.error: BaseException | None = None
+        self._outbox = outbox
+        self._figures = figures
+        self._timeout = timeout
+        self._interval = interval
+        self._on_state = on_state
+        self._wanted: dict[str, Wanted] = {}
+        self._changed: dict[str, Wanted] = {}  # subjects that are to be subscribed or unsubscribed, with what they were
+        self._control: deque[Outgoing] = deque()
+        self._is_busy = False
+        self._is_held = False  # messages of groups wait for other machines
+        self._work = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._answered = asyncio.Event()  # it is there, or has refused this program
+        self._lost: asyncio.Future[BaseException | None] | None = None
+
+    # ---- for the cluster ---------------------------------------------------------------------------------------------
+
+    def want(
+        self,
+        subscription: Subscription,
+        receive: Callable[[bytes, Place | None], None],
+        established: Callable[[], None],
+    ) -> None:
+        """Subscribe, now and in each later session."""
+        wanted = Wanted(subscription, receive, established)
+        self._wanted[subscription.subject] = wanted
+        self._changed[subscription.subject] = wanted
+        self._work.set()
+
+    def unwant(self, subject: str) -> None:
+        """The opposite."""
+        if wanted := self._wanted.pop(subject, None):
+            self._changed[subject] = wanted
+            self._work.set()
+
+    def post(self, message: Outgoing) -> bool:
+        """Send a message before those of groups, unless the engine is away: then it returns false."""
+        if self.state != "up":
+            return False
+        self._control.append(message)
+        self._work.set()
+        return True
+
+    @property
+    def subscriptions(self) -> int:
+        """The number of subjects that this machine wants."""
+        return len(self._wanted)
+
+    async def wait_until_up(self, timeout: float) -> None:
+        """Return when a session is there. Raises TimeoutError, or AccessDenied as soon as the engine says so."""
+        async with asyncio.timeout(timeout):
+            await self._answered.wait()
+        if isinstance(self.error, AccessDenied):
+            raise self.error
+
+    async def settled(self) -> None:
+        """Return when the engine has all that was wanted of it so far."""
+        while self.state not in ("up", "closed") or self._has_work or self._is_busy:
+            await asyncio.sleep(0.001)
+
+    def send_waiting(self) -> None:
+        """Send what is in the outbox, as soon as the engine takes it."""
+        self._work.set()
+
+    def hold(self) -> None:
+        """Keep messages of groups back until ``release``."""
+        self._is_held = True
+
+    def release(self) -> None:
+        self._is_held = False
+        self._work.set()
+
+    async def close(self, timeout: float) -> None:
+        """Send what waits, if the engine takes it within ``timeout``, and end."""
+        end = asyncio.get_running_loop().time() + timeout
+        while self.state == "up" and (self._control or self._changed or self._outbox or self._is_busy):
+            if asyncio.get_running_loop().time() > end:
+                break
+            await asyncio.sleep(0.001)
+        self._closing.set()
+
+    # ---- sessions ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Hold sessions until ``close``."""
+        backoff = Backoff(MEMORY)
+        loop = asyncio.get_running_loop()
+        try:
+            while not self._closing.is_set():
+                error = await self._session()
+                if self._closing.is_set():
+                    break
+                backoff.failed(loop.time())
+                self._control.clear()
+                self._change_state("down", error)
+                self._figures.failures += 1
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(backoff.until):
+                        await self._closing.wait()
+        finally:
+            self._change_state("closed", None)
+
+    async def _session(self) -> BaseException | None:
+        """One session, from its beginning to its end; returns the reason of the end."""
+        self._lost = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self.backplane.open(self._received, self._report_lost)
+                self._changed.clear()
+                subscribed = list(self._wanted.values())
+                if subscribed:
+                    await self.backplane.subscribe([wanted.subscription for wanted in subscribed])
+            self._figures.sessions += 1
+            self._change_state("up", None)
+            self._tell_established(subscribed)
+            return await self._until_lost(self._lost)
+        except TimeoutError:
+            return Unreachable(f"{self.backplane.url} did not answer within {self._timeout} s")
+        except Exception as error:
+            return error
+        finally:
+            await self._close_session()
+
+    async def _until_lost(self, lost: "asyncio.Future[BaseException | None]") -> BaseException | None:
+        closing = asyncio.ensure_future(self._closing.wait())
+        tasks = [asyncio.ensure_future(self._pump()), asyncio.ensure_future(self._ping())]
+        waited: list[asyncio.Future[Any]] = [lost, closing, *tasks]
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+            return lost.result() if lost.done() else None
+        finally:
+            for each in waited[1:]:
+                each.cancel()
+            await asyncio.gather(*waited[1:], return_exceptions=True)
+
+    async def _close_session(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self.backplane.close()
+        except Exception as error:
+            LOGGER.warning("closing %s failed: %r", self.backplane.url, error)
+
+    def _report_lost(self, error: BaseException | None) -> None:
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(error or Unreachable(f"{self.backplane.url} ended the connection"))
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            async with asyncio.timeout(self._timeout):
+                await self.backplane.ping()
+
+    # ---- messages ----------------------------------------------------------------------------------------------------
+
+    def _received(self, subject: str, data: bytes, place: Place | None) -> None:
+        if wanted := self._wanted.get(subject):
+            self._figures.received += 1
+            wanted.receive(data, place)
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._changed or self._control or (self._outbox and not self._is_held))
+
+    async def _pump(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._has_work:
+                self._is_busy = True
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        await self._apply_changes()
+                        await self._send_some()
+                finally:
+                    self._is_busy = False
+
+    async def _apply_changes(self) -> None:
+        changed, self._changed = self._changed, {}
+        gone = [wanted.subscription for subject, wanted in changed.items() if subject not in self._wanted]
+        new = [self._wanted[subject] for subject in changed if subject in self._wanted]
+        if gone:
+            await self.backplane.unsubscribe(gone)
+        if new:
+            await self.backplane.subscribe([wanted.subscription for wanted in new])
+        self._tell_established(new)
+
+    def _tell_established(self, subscribed: list[Wanted]) -> None:
+        for wanted in subscribed:
+            if self._wanted.get(wanted.subscription.subject) is wanted:
+                guarded(wanted.established)
+
+    async def _send_some(self) -> None:
+        if self._control:
+            control, self._control = self._control, deque()
+            await self.backplane.publish(control)
+        if self._is_held:
+            return
+        if batch := self._outbox.take(BATCH_COUNT, BATCH_BYTES):
+            try:
+                await self.backplane.publish(batch)
+            except BaseException:
+                self._outbox.put_back(batch)
+                raise
+            self._figures.sent += len(batch)
+
+    def _change_state(self, state: State, error: BaseException | None) -> None:
+        if (state, str(error)) == (self.state, str(self.error)):
+            return
+        before, self.state, self.error = self.state, state, error
+        (self._answered.set if state == "up" or isinstance(error, AccessDenied) else self._answered.clear)()
+        if state == "down" and before != "down":
+            text = "%s is away, so messages to other machines wait (%d bytes at most): %s"
+            LOGGER.warning(text, self.backplane.url, self._outbox.limit, described(error))
+        elif state == "up" and before == "down":
+            LOGGER.warning("%s is back", self.backplane.url)
+        self._on_state(state, error)
+
+
+def described(error: BaseException | None) -> str:
+    """An exception in a log line: some of asyncio have no text."""
+    return f"{type(error).__name__}: {error}" if str(error) else repr(error)

@@ -1,0 +1,154 @@
+"""The machines of a cluster: which are there, told by a heartbeat from each.
+
+A heartbeat costs one message for each machine in a third of ``ttl``, whatever the number of groups and members. A
+machine that was not heard for ``ttl`` is gone; one that closes its cluster says so. Everything runs on the cluster's
+thread.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from goev.cluster import subjects
+from goev.cluster.envelope import Envelope, Kind, opened, sealed
+from goev.cluster.figures import Figures
+from goev.cluster.interface import Outgoing, Place, Subscription
+from goev.cluster.link import Link
+from goev.cluster.thread import guarded
+
+LOGGER = logging.getLogger("goev.cluster")
+GATHERING = 2.0  # seconds that messages wait for the other machines after the engine has come back
+REMEMBERED = 1024  # machines that are gone, and may come back after a partition
+
+Receive = Callable[[Envelope], None]
+
+
+class Nodes:
+    """The machines that this one hears.
+
+    Args:
+        node: this machine.
+        ttl: seconds without a word after which a machine is gone.
+
+    Attributes:
+        on_gone: called with a machine that is gone.
+        on_returned: called with a machine that was gone, and was only cut off.
+    """
+
+    def __init__(self, node: bytes, link: Link, figures: Figures, *, ttl: float) -> None:
+        self.node = node
+        self.on_gone: list[Callable[[bytes], None]] = []
+        self.on_returned: list[Callable[[bytes], None]] = []
+        self.ticks: list[Callable[[], None]] = []
+        self._link = link
+        self._figures = figures
+        self._ttl = ttl
+        self._heard: dict[bytes, float] = {}  # when each machine was heard last
+        self._gone: dict[bytes, None] = {}  # in the order in which they went
+        self._missing: set[bytes] = set()  # machines that were there before the engine went away
+        self._receivers: dict[Kind, Receive] = {Kind.NODE: self._heard_from}
+
+    def begin(self) -> None:
+        """Subscribe, and begin to beat."""
+        self._link.want(Subscription(subjects.of_node(self.node.hex())), self._received, lambda: None)
+        self._link.want(Subscription(subjects.NODES), self._received, self._established)
+        asyncio.get_running_loop().call_later(self._ttl / 3, self._tick)
+
+    def on_inbox(self, kind: Kind, receive: Receive) -> None:
+        """Have messages of a kind that come to this machine's inbox handled."""
+        self._receivers[kind] = receive
+
+    @property
+    def others(self) -> list[bytes]:
+        """The other machines that are there."""
+        return list(self._heard)
+
+    def post(self, subject: str, kind: Kind, content: Any) -> bool:
+        """Send JSON, unless the engine is away."""
+        return self._link.post(Outgoing(subject, sealed(kind, self.node, 0, json.dumps(content).encode())))
+
+    def leave(self) -> None:
+        """Tell the others that this machine goes."""
+        self.post(subjects.NODES, Kind.NODE, "bye")
+
+    # ---- sessions ----------------------------------------------------------------------------------------------------
+
+    def session_ended(self) -> None:
+        """The engine is away: remember the machines that were there."""
+        self._missing |= set(self._heard)
+
+    def session_began(self) -> None:
+        """The engine is there. Messages that waited go out when the other machines are back as well, or after a while.
+
+        Else the first machine that is back would send them to nobody.
+        """
+        now = asyncio.get_running_loop().time()
+        self._heard = dict.fromkeys(self._heard, now)
+        if self._missing:
+            self._link.hold()
+            asyncio.get_running_loop().call_later(GATHERING, self._release)
+
+    def _release(self) -> None:
+        self._missing.clear()
+        self._link.release()
+
+    # ---- heartbeats --------------------------------------------------------------------------------------------------
+
+    def _established(self) -> None:
+        self.post(subjects.NODES, Kind.NODE, "hello")
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._ttl / 3, self._tick)
+        self.post(subjects.NODES, Kind.NODE, "beat")
+        for node in [node for node, heard in self._heard.items() if loop.time() - heard > self._ttl]:
+            self._lose(node)
+        for tick in self.ticks:
+            guarded(tick)
+
+    def _received(self, data: bytes, _: Place | None) -> None:
+        try:
+            envelope = opened(data)
+            receive = self._receivers[envelope.kind]
+        except (ValueError, KeyError) as error:
+            self._figures.malformed += 1
+            LOGGER.debug("not for this version of goev: %r", error)
+            return
+        if envelope.sender != self.node:
+            receive(envelope)
+
+    def _heard_from(self, envelope: Envelope) -> None:
+        try:
+            word = json.loads(envelope.body)
+        except ValueError:
+            word = None
+        match word:
+            case "bye":
+                self._lose(envelope.sender)
+            case "beat" | "hello":
+                self._note(envelope.sender)
+                if word == "hello":
+                    self.post(subjects.of_node(envelope.sender.hex()), Kind.NODE, "beat")
+            case _:
+                self._figures.malformed += 1
+
+    def _note(self, node: bytes) -> None:
+        self._heard[node] = asyncio.get_running_loop().time()
+        if node in self._missing:
+            self._missing.discard(node)
+            if not self._missing:
+                self._link.release()
+        if node in self._gone:
+            del self._gone[node]
+            for returned in self.on_returned:
+                guarded(returned, node)
+
+    def _lose(self, node: bytes) -> None:
+        if self._heard.pop(node, None) is not None:
+            self._gone[node] = None
+            if len(self._gone) > REMEMBERED:
+                del self._gone[next(iter(self._gone))]
+            for gone in self.on_gone:
+                guarded(gone, node)

@@ -1,0 +1,107 @@
+"""The messages that wait for the engine: bounded, and the oldest is dropped first.
+
+``Intake`` is the side of the senders, which are any threads: one append, and a wake-up if the cluster's thread sleeps.
+``Outbox`` is the side of the cluster's thread.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from goev.cluster.interface import Outgoing
+
+MOST_IN_INTAKE = 65_536  # messages; more wait only while the cluster's thread cannot run
+
+
+class Source(Protocol):
+    """A sender of messages: a group."""
+
+    def outgoing(self, message: str | bytes, number: int) -> Outgoing:
+        """The message as the engine gets it. The cluster's thread calls it, in the order of the senders."""
+
+
+class Entry(NamedTuple):
+    """A message that waits in the intake; ``number`` is 0 if ``source`` counts its messages when they leave."""
+
+    source: Source
+    message: str | bytes
+    number: int
+
+
+class Intake:
+    """The messages of all threads on their way to the cluster's thread.
+
+    ``append`` belongs to the hot path of every sender: use ``queue`` and ``asleep`` as ``Group.send`` does.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.queue: deque[tuple[Source, str | bytes, int]] = deque(maxlen=MOST_IN_INTAKE)
+        self.asleep = True  # whether the next sender has to wake the thread
+        self._wake = wake
+
+    def wake(self) -> None:
+        """Wake the cluster's thread."""
+        self.asleep = False
+        try:
+            self._wake()
+        except BaseException:
+            self.asleep = True  # so that the next sender hears it too: the cluster is closed
+            raise
+
+    def take(self) -> tuple[list[tuple[Source, str | bytes, int]], bool]:
+        """All that waits, and whether the intake was full, so that older messages may have been dropped."""
+        # First this, then the look: a sender that appends behind the look finds the thread asleep.
+        self.asleep = True
+        taken: list[Any] = []
+        while self.queue:
+            taken.append(self.queue.popleft())
+        return taken, len(taken) >= MOST_IN_INTAKE
+
+
+class Outbox:
+    """Messages for the engine, within ``limit`` bytes: the oldest are dropped first.
+
+    Args:
+        limit: bytes of messages.
+        dropped: called with the number of messages that were dropped.
+    """
+
+    def __init__(self, limit: int, dropped: Callable[[int], None]) -> None:
+        self.limit = limit
+        self.bytes = 0
+        self._dropped = dropped
+        self._waiting: deque[Outgoing] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, message: Outgoing) -> None:
+        """Append a message, and drop the oldest ones if there is no room."""
+        self._waiting.append(message)
+        self.bytes += len(message.data)
+        if self.bytes > self.limit:
+            self._make_room()
+
+    def put_back(self, messages: list[Outgoing]) -> None:
+        """Put messages back that the engine did not take, before all others."""
+        self._waiting.extendleft(reversed(messages))
+        self.bytes += sum(len(message.data) for message in messages)
+        if self.bytes > self.limit:
+            self._make_room()
+
+    def take(self, count: int, size: int) -> list[Outgoing]:
+        """The oldest messages: at most ``count``, and about ``size`` bytes."""
+        taken: list[Outgoing] = []
+        while self._waiting and len(taken) < count and size > 0:
+            message = self._waiting.popleft()
+            size -= len(message.data)
+            self.bytes -= len(message.data)
+            taken.append(message)
+        return taken
+
+    def _make_room(self) -> None:
+        count = 0
+        while self.bytes > self.limit and self._waiting:
+            self.bytes -= len(self._waiting.popleft().data)
+            count += 1
+        self._dropped(count)

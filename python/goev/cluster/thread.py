@@ -1,0 +1,76 @@
+"""The thread of a cluster: one event loop, which no caller ever waits for."""
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from goev._core import Error
+from goev.asyncio import EventLoop
+from goev.cluster.errors import Closed
+
+Result = TypeVar("Result")
+LOGGER = logging.getLogger("goev.cluster")
+
+
+class LoopThread:
+    """An event loop on a daemon thread. It runs until ``stop``."""
+
+    def __init__(self, name: str) -> None:
+        self._birth = os.getpid()
+        self._loop = EventLoop(stall_warning=None)
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._stopping.wait())
+
+    @property
+    def is_current(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def post(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function on the thread, soon.
+
+        Raises Closed: the thread has ended. Raises RuntimeError in a forked child.
+        """
+        # The poller's mailbox, because asyncio's `call_soon_threadsafe` lets go of the interpreter lock for a system
+        # call, and the thread that it wakes takes the lock: the caller would wait for it.
+        try:
+            self._loop.reactor.call_soon(function, *args)
+        except (Error, RuntimeError) as error:
+            raise self._refusal() from error
+
+    def submit(self, coroutine: Coroutine[Any, Any, Result]) -> "Future[Result]":
+        """Run a coroutine on the thread."""
+        if self._birth != os.getpid() or self._loop.is_closed():
+            coroutine.close()
+            raise self._refusal()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def _refusal(self) -> Exception:
+        if self._birth != os.getpid():
+            return RuntimeError("the cluster was made before os.fork(); call goev.cluster.connect() in the child")
+        return Closed("the cluster is closed")
+
+    def stop(self, timeout: float) -> None:
+        """End the loop, and wait for the thread."""
+        if self._birth == os.getpid():
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._stopping.set)
+            if not self.is_current:
+                self._thread.join(timeout)
+
+
+def guarded(function: Callable[..., object], *args: object) -> None:
+    """Call a callback of the user; an exception is logged."""
+    try:
+        function(*args)
+    except Exception:
+        LOGGER.exception("exception in %s", getattr(function, "__qualname__", function))
