@@ -50,10 +50,11 @@ class Member(Client):
 class Machine:
     """A reactor with an acceptor, and a cluster."""
 
-    def __init__(self, stack: ExitStack, url: Any, *, pollers: int = 1, **options: Any) -> None:
+    def __init__(self, stack: ExitStack, url: Any, *, pollers: int = 1, asyncio: bool = False, **options: Any) -> None:
         self._stack = stack
         self.events = Events()
-        self.reactor = stack.enter_context(goev.Reactor(pollers=pollers))
+        self.reactor = stack.enter_context(goev.Reactor(pollers=pollers, asyncio=asyncio))
+        self.kind: type[Peer] = Peer
         self._opened: Callable[[Peer], None] = lambda peer: None
         self.acceptor = goev.Acceptor(self.reactor, LOCAL, self._make, placement="round_robin")
         self.reactor.start()
@@ -62,7 +63,7 @@ class Machine:
         stack.callback(self.cluster.close)
 
     def _make(self) -> Peer:
-        return Peer(self.events, self._opened)
+        return self.kind(self.events, self._opened)
 
     def peer(self, opened: Callable[[Peer], None] = lambda peer: None) -> Member:
         """A connection of this machine. ``opened`` is its ``on_open``."""

@@ -5,22 +5,27 @@ import atexit
 import logging
 import secrets
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
 from typing import Literal, Self
 from weakref import WeakSet, WeakValueDictionary
 
+from goev._core import Connection
 from goev.cluster import subjects
+from goev.cluster.calls import Calls, Holding, Taken
 from goev.cluster.endings import Endings
 from goev.cluster.errors import Closed, Unreachable
 from goev.cluster.figures import Figures
-from goev.cluster.group import ClusterGroup, Frames, Wiring
+from goev.cluster.group import ClusterGroup, Frames
 from goev.cluster.interface import Backplane
 from goev.cluster.link import Link, State, described
+from goev.cluster.messages import Message, plain_of
 from goev.cluster.nodes import Nodes
 from goev.cluster.outbox import Intake, Outbox
 from goev.cluster.thread import LoopThread, guarded
+from goev.cluster.wiring import Wiring
 
 LOGGER = logging.getLogger("goev.cluster")
 AT_EXIT = 1.0  # seconds for what waits when the program ends
@@ -72,6 +77,7 @@ class Cluster:
             most=max_message,
         )
         self._nodes = Nodes(node, self._link, self._figures, ttl=ttl)
+        self._calls = Calls(self._wiring, self._nodes)
         self._is_closed = False
         self._thread.post(self._nodes.begin)
         self._running = self._thread.submit(self._link.run())
@@ -93,6 +99,63 @@ class Cluster:
             group = ClusterGroup(self._wiring, name, framing, when_behind=when_behind)
             group = self._groups.setdefault(name, group)
         return group
+
+    # ---- calls -------------------------------------------------------------------------------------------------------
+
+    def register(self, name: str, connection: Connection, *, taken: Taken | None = None) -> "Future[None]":
+        """Give a connection a name, by which all machines can call it until it ends.
+
+        A name belongs to one connection, the one that registered last. The one before loses it, on whatever machine it
+        is: ``taken()`` is called on its poller.
+
+        The connection's class answers calls by ``on_call(message)``. It returns ``str``, bytes, ``None``, a
+        ``concurrent.futures.Future``, or is ``async def``. A told message goes to ``on_tell(message)``; without that it
+        is sent to the peer. An exception ends the connection, as in every callback, and the caller gets it.
+
+        Returns: a future that is done when the engine knows the name. It is cancelled if the name is lost before.
+
+        Raises ConnectionClosed: the connection has ended.
+        """
+        subjects.check_name("the name of a connection", name)
+        holding = Holding(connection, taken, Future())
+        self._wiring.endings.add(connection, ("name", name), lambda: self._post_quietly(name, connection))
+        self._thread.post(self._calls.hold, name, holding)
+        return holding.registered
+
+    def unregister(self, name: str, connection: Connection) -> None:
+        """Take a name from a connection; harmless if it does not have it."""
+        self._wiring.endings.discard(connection, ("name", name))
+        self._thread.post(self._calls.drop, name, connection)
+
+    def _post_quietly(self, name: str, connection: Connection) -> None:
+        with suppress(Closed, RuntimeError):  # the names are gone
+            self._thread.post(self._calls.drop, name, connection)
+
+    async def call(self, name: str, message: Message, *, timeout: float = 5.0) -> str | bytes:
+        """Send a message to the connection with that name, on any machine, and return its answer.
+
+        Any event loop may run this.
+
+        Raises:
+            NoSuchName: no connection is registered under the name.
+            CallFailed: the connection raised, ended, or has no ``on_call``. The text says which.
+            TimeoutError: there is no answer after ``timeout`` seconds. The connection may have got the message.
+            Unreachable: the engine is away, so only connections of this machine can be called.
+            MessageTooLong: the message or the answer has more than ``max_message`` bytes.
+        """
+        subjects.check_name("the name of a connection", name)
+        plain = plain_of(message, self._wiring.most, f"a call to {name!r}")
+        return await asyncio.wrap_future(self._thread.submit(self._calls.call(name, plain, timeout)))
+
+    def tell(self, name: str, message: Message, *, timeout: float = 5.0) -> "Future[None]":
+        """Send a message to the connection with that name, on any machine.
+
+        Returns: a future that is done when the connection has it. It gets the exceptions of ``call``. Those who do not
+            care need not look at it. A coroutine may ``await asyncio.wrap_future(cluster.tell(…))``.
+        """
+        subjects.check_name("the name of a connection", name)
+        plain = plain_of(message, self._wiring.most, f"a message to {name!r}")
+        return self._thread.submit(self._calls.tell(name, plain, timeout))
 
     # ---- operation ---------------------------------------------------------------------------------------------------
 
@@ -189,6 +252,7 @@ class Cluster:
             self._nodes.session_began()
         elif state == "down":
             self._nodes.session_ended()
+            self._calls.session_ended()
         if self._on_state is not None:
             guarded(self._on_state, state, error)
 

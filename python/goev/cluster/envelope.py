@@ -39,7 +39,7 @@ class Envelope(NamedTuple):
     @property
     def message(self) -> str | bytes:
         """The body as its kind says: text or bytes."""
-        return self.body.decode() if self.kind & 1 else self.body
+        return self.body.decode(errors="surrogatepass") if self.kind & 1 else self.body
 
 
 def sealed(kind: int, sender: bytes, number: int, body: bytes) -> bytes:
@@ -50,7 +50,7 @@ def sealed(kind: int, sender: bytes, number: int, body: bytes) -> bytes:
 def sealed_message(kind: Kind, sender: bytes, number: int, message: str | bytes) -> bytes:
     """The bytes of an envelope of ``kind``, or of the kind beside it for text."""
     if isinstance(message, str):
-        return sealed(kind + 1, sender, number, message.encode())
+        return sealed(kind + 1, sender, number, message.encode(errors="surrogatepass"))
     return sealed(kind, sender, number, message)
 
 

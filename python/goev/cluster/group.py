@@ -1,59 +1,25 @@
 """A group over machines: one message for the connections on all of them."""
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
-from goev._core import Connection, Group, MessageTooLong, OutputOverflow
+from goev._core import Connection, Group, OutputOverflow
 from goev.cluster import subjects
-from goev.cluster.endings import Endings
 from goev.cluster.envelope import Kind, opened, sealed_message
 from goev.cluster.errors import Closed
-from goev.cluster.figures import Figures
 from goev.cluster.interface import Outgoing, Place, Subscription
-from goev.cluster.link import Link
 from goev.cluster.members import Members, Membership
-from goev.cluster.outbox import Intake
+from goev.cluster.messages import PLAIN, Message, plain_of
+from goev.cluster.wiring import Wiring
 
 LOGGER = logging.getLogger("goev.cluster")
-PLAIN = (str, bytes)
-
-Message = str | bytes | bytearray | memoryview
 
 
 class Frames(Protocol):
     """A framing as ``goev.Group`` takes it."""
 
     def frame(self, message: Any, /) -> Any: ...
-
-
-class Wiring:
-    """The parts of a cluster that its groups use.
-
-    Attributes:
-        post: calls a function on the cluster's thread, soon.
-        most: bytes of the largest message.
-    """
-
-    def __init__(
-        self,
-        node: bytes,
-        *,
-        link: Link,
-        intake: Intake,
-        endings: Endings,
-        figures: Figures,
-        post: Callable[..., None],
-        most: int,
-    ) -> None:
-        self.node = node
-        self.link = link
-        self.intake = intake
-        self.endings = endings
-        self.figures = figures
-        self.post = post
-        self.most = most
 
 
 class ClusterGroup:
@@ -95,7 +61,7 @@ class ClusterGroup:
             Closed: the cluster is closed. Members here get it.
         """
         if message.__class__ not in PLAIN or len(message) > self._surely_fits:
-            message = self._checked(message)
+            message = plain_of(message, self._wiring.most, f"a message to group {self.name!r}")
         try:
             self._send_here(message)
         except OutputOverflow:
@@ -109,15 +75,6 @@ class ClusterGroup:
         self._append((self._sender, message, 0))
         if self._intake.asleep:
             self._intake.wake()
-
-    def _checked(self, message: Message) -> str | bytes:
-        """A message that no one can change any more, and that is not too large."""
-        plain = message if isinstance(message, str) else bytes(message)
-        size = len(plain.encode()) if isinstance(plain, str) else len(plain)
-        if size > self._wiring.most:
-            text = f"a message to group {self.name!r} has {size} bytes, more than max_message={self._wiring.most}"
-            raise MessageTooLong(text)
-        return plain
 
     # ---- members -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,36 @@
+"""The parts of a cluster that its groups, its presence and its calls share."""
+
+from collections.abc import Callable
+
+from goev.cluster.endings import Endings
+from goev.cluster.figures import Figures
+from goev.cluster.link import Link
+from goev.cluster.outbox import Intake
+
+
+class Wiring:
+    """The shared parts of one cluster.
+
+    Attributes:
+        post: calls a function on the cluster's thread, soon.
+        most: bytes of the largest message.
+    """
+
+    def __init__(
+        self,
+        node: bytes,
+        *,
+        link: Link,
+        intake: Intake,
+        endings: Endings,
+        figures: Figures,
+        post: Callable[..., None],
+        most: int,
+    ) -> None:
+        self.node = node
+        self.link = link
+        self.intake = intake
+        self.endings = endings
+        self.figures = figures
+        self.post = post
+        self.most = most
