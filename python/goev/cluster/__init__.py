@@ -21,6 +21,7 @@ from goev.cluster.errors import (
 )
 from goev.cluster.group import ClusterGroup
 from goev.cluster.interface import Backplane, Kept, Outgoing, Place, Replay, Subscription
+from goev.cluster.presence import Present
 
 __all__ = [
     "AccessDenied",
@@ -35,6 +36,7 @@ __all__ = [
     "NoSuchName",
     "Outgoing",
     "Place",
+    "Present",
     "Replay",
     "Subscription",
     "Unreachable",

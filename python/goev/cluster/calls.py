@@ -18,7 +18,7 @@ from itertools import count
 from goev._core import Connection, ConnectionClosed
 from goev.cluster import subjects
 from goev.cluster.answering import Reply, answer, hand_over
-from goev.cluster.envelope import Envelope, Kind, opened, sealed, sealed_message
+from goev.cluster.envelope import Envelope, Kind, content_of, opened, sealed, sealed_message
 from goev.cluster.errors import CallFailed, NoSuchName, Unreachable
 from goev.cluster.interface import Outgoing, Place, Subscription
 from goev.cluster.nodes import Nodes
@@ -157,7 +157,7 @@ class Calls:
             return  # it comes late
         try:
             if envelope.kind is Kind.FAILURE:
-                failure = json.loads(envelope.body)
+                failure = content_of(envelope.body)
                 future.set_exception((NoSuchName if failure["absent"] else CallFailed)(failure["text"]))
             else:
                 future.set_result(envelope.message)
@@ -172,7 +172,7 @@ class Calls:
             if envelope.sender == self._wiring.node or name not in self._held:
                 return
             if envelope.kind is Kind.NODE:
-                self._announced(name, envelope.sender, float(json.loads(envelope.body)))
+                self._announced(name, envelope.sender, float(content_of(envelope.body)))
             else:
                 self._handle(name, envelope)
         except (ValueError, TypeError):

@@ -24,6 +24,7 @@ from goev.cluster.link import Link, State, described
 from goev.cluster.messages import Message, plain_of
 from goev.cluster.nodes import Nodes
 from goev.cluster.outbox import Intake, Outbox
+from goev.cluster.presence import Presences
 from goev.cluster.thread import LoopThread, guarded
 from goev.cluster.wiring import Wiring
 
@@ -77,6 +78,7 @@ class Cluster:
             most=max_message,
         )
         self._nodes = Nodes(node, self._link, self._figures, ttl=ttl)
+        self._presences = Presences(self._wiring, self._nodes)
         self._calls = Calls(self._wiring, self._nodes)
         self._is_closed = False
         self._thread.post(self._nodes.begin)
@@ -86,17 +88,25 @@ class Cluster:
     # ---- groups ------------------------------------------------------------------------------------------------------
 
     def group(
-        self, name: str, framing: Frames | None = None, *, when_behind: Literal["skip", "end"] = "skip"
+        self,
+        name: str,
+        framing: Frames | None = None,
+        *,
+        when_behind: Literal["skip", "end"] = "skip",
+        presence: bool = True,
     ) -> ClusterGroup:
         """A group of that name over all machines.
 
-        The same name gives the same group while it is referred to, or has members. ``framing`` and ``when_behind`` are
-        those of ``goev.Group``; they count for this machine, and the first call decides.
+        The same name gives the same group while it is referred to, or has members. The other arguments count for this
+        machine, and the first call decides. ``framing`` and ``when_behind`` are those of ``goev.Group``. Without
+        ``presence`` no machine is told who joins and leaves.
         """
         subjects.check_name("the name of a group", name)
         group = self._groups.get(name)
         if group is None:
-            group = ClusterGroup(self._wiring, name, framing, when_behind=when_behind)
+            group = ClusterGroup(
+                self._wiring, self._presences, name, framing, when_behind=when_behind, presence=presence
+            )
             group = self._groups.setdefault(name, group)
         return group
 

@@ -4,9 +4,10 @@ No sockets, threads or clocks in here. The head is the version, the kind, the se
 counts: the receivers know by it what they have had.
 """
 
+import json
 from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 VERSION = 1
 HEAD = Struct(">BB8sQ")
@@ -52,6 +53,14 @@ def sealed_message(kind: Kind, sender: bytes, number: int, message: str | bytes)
     if isinstance(message, str):
         return sealed(kind + 1, sender, number, message.encode(errors="surrogatepass"))
     return sealed(kind, sender, number, message)
+
+
+def content_of(body: bytes) -> Any:
+    """The JSON in a body. Raises ValueError: there is none, or it is nested too deeply."""
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise ValueError("JSON is nested too deeply") from error
 
 
 def opened(data: bytes) -> Envelope:

@@ -11,6 +11,7 @@ from goev.cluster.errors import Closed
 from goev.cluster.interface import Outgoing, Place, Subscription
 from goev.cluster.members import Members, Membership
 from goev.cluster.messages import PLAIN, Message, plain_of
+from goev.cluster.presence import OnPresence, Presence, Presences, Present, checked_meta
 from goev.cluster.wiring import Wiring
 
 LOGGER = logging.getLogger("goev.cluster")
@@ -30,7 +31,14 @@ class ClusterGroup:
     """
 
     def __init__(
-        self, wiring: Wiring, name: str, framing: Frames | None, *, when_behind: Literal["skip", "end"]
+        self,
+        wiring: Wiring,
+        presences: Presences,
+        name: str,
+        framing: Frames | None,
+        *,
+        when_behind: Literal["skip", "end"],
+        presence: bool,
     ) -> None:
         self.name = name
         self._wiring = wiring
@@ -40,6 +48,10 @@ class ClusterGroup:
         self._sender = Sender(wiring, self._subject)
         self._heard: dict[bytes, int] = {}  # the last number of each sender
         self._count = 0  # of members, on the cluster's thread
+        self._presence = presences.of(name) if presence else None
+        self._presences = presences
+        self._is_watched = False  # for callers
+        self._is_watching = False  # on the cluster's thread
         # What ``send`` uses, at hand.
         self._send_here = self._local.send
         self._intake = wiring.intake
@@ -78,17 +90,21 @@ class ClusterGroup:
 
     # ---- members -----------------------------------------------------------------------------------------------------
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Connection, *, meta: Any = None) -> None:
         """Make a connection a member; it gets messages sent from now on. Harmless for a member.
 
         Messages of other machines come as soon as the engine knows that this machine has a member, which takes a
         round trip for the first one.
 
-        Raises: as ``goev.Group.add``.
+        Args:
+            meta: what ``presence`` tells about the member: a value that JSON knows, 4,096 bytes at most.
+
+        Raises: as ``goev.Group.add``. TypeError, ValueError: ``meta`` is no JSON, or too long.
         """
+        meta = checked_meta(meta)
         self._local.add(connection)
         try:
-            self._members.add(connection, None)
+            self._members.add(connection, meta)
         except BaseException:
             self._local.discard(connection)
             raise
@@ -109,22 +125,88 @@ class ClusterGroup:
         return connection in self._local
 
     def _joined(self, membership: Membership) -> None:
-        self._wiring.post(self._change, 1)
+        self._wiring.post(self._change, 1, membership)
 
     def _left(self, membership: Membership) -> None:
         with suppress(Closed, RuntimeError):  # nobody counts any more
-            self._wiring.post(self._change, -1)
+            self._wiring.post(self._change, -1, membership)
+
+    # ---- presence ----------------------------------------------------------------------------------------------------
+
+    def presence(self) -> list[Present]:
+        """The members on all machines, those of this one first, as this machine knows them.
+
+        A machine knows the members of others a moment after its own first member has joined, or after ``watch``.
+
+        Raises RuntimeError: this machine has no member and does not watch, or the group was made without presence.
+        """
+        others = self._presence_here().others()
+        return [Present(self._wiring.node.hex(), each.number, each.meta) for each in self._members.all()] + others
+
+    def count(self) -> int:
+        """The number of members on all machines; see ``presence``."""
+        return len(self._members) + self._presence_here().count_others()
+
+    def _presence_here(self) -> Presence:
+        if self._presence is None:
+            raise RuntimeError(f"group {self.name!r} was made with presence=False")
+        if not self._members and not self._is_watched:
+            text = "has no member on this machine, so it does not hear of others; call watch() first"
+            raise RuntimeError(f"group {self.name!r} {text}")
+        return self._presence
+
+    def watch(self, *, on_join: OnPresence | None = None, on_leave: OnPresence | None = None) -> None:
+        """Hear of the members on all machines, also without a member on this one.
+
+        Args:
+            on_join, on_leave: called on the cluster's thread with a list of members that have joined or left, on any
+                machine. The members that are there join once for this machine, when it hears of them.
+        """
+        if self._presence is None:
+            raise RuntimeError(f"group {self.name!r} was made with presence=False")
+        self._is_watched = True
+        self._wiring.post(self._watch, on_join, on_leave)
+
+    def unwatch(self) -> None:
+        """End all watching."""
+        self._is_watched = False
+        self._wiring.post(self._unwatch)
 
     # ---- on the cluster's thread -------------------------------------------------------------------------------------
 
-    def _change(self, difference: int) -> None:
+    def _change(self, difference: int, membership: Membership) -> None:
         """One subscription while there are members."""
         before, self._count = self._count, self._count + difference
-        if not before and self._count:
+        if not before:
             self._wiring.link.want(Subscription(self._subject), self._received, self._established)
-        elif before and not self._count:
+        if self._presence is not None:
+            if not before and not self._is_watching:
+                self._presences.begin(self._presence)
+            (self._presence.joined if difference > 0 else self._presence.left)(membership)
+            if not self._count and not self._is_watching:
+                self._presences.end(self._presence)
+        if not self._count:
             self._wiring.link.unwant(self._subject)
             self._heard.clear()
+
+    def _watch(self, on_join: OnPresence | None, on_leave: OnPresence | None) -> None:
+        assert self._presence is not None
+        self._presence.on_join += [on_join] if on_join else []
+        self._presence.on_leave += [on_leave] if on_leave else []
+        if not self._is_watching and not self._count:
+            self._presences.begin(self._presence)
+        self._is_watching = True
+        self._presence.owner = self
+
+    def _unwatch(self) -> None:
+        if self._presence is None or not self._is_watching:
+            return
+        self._is_watching = False
+        self._presence.on_join.clear()
+        self._presence.on_leave.clear()
+        self._presence.owner = None
+        if not self._count:
+            self._presences.end(self._presence)
 
     def _established(self) -> None:
         """The engine has the subscription."""

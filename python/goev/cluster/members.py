@@ -40,6 +40,10 @@ class Members:
     def __len__(self) -> int:
         return len(self._by_connection)
 
+    def all(self) -> list[Membership]:
+        """Those that are there."""
+        return list(self._by_connection.values())
+
     def __contains__(self, connection: object) -> bool:
         return id(connection) in self._by_connection
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from goev.cluster import subjects
-from goev.cluster.envelope import Envelope, Kind, opened, sealed
+from goev.cluster.envelope import Envelope, Kind, content_of, opened, sealed
 from goev.cluster.figures import Figures
 from goev.cluster.interface import Outgoing, Place, Subscription
 from goev.cluster.link import Link
@@ -43,7 +43,7 @@ class Nodes:
         self.on_returned: list[Callable[[bytes], None]] = []
         self.ticks: list[Callable[[], None]] = []
         self._link = link
-        self._figures = figures
+        self.figures = figures
         self._ttl = ttl
         self._heard: dict[bytes, float] = {}  # when each machine was heard last
         self._gone: dict[bytes, None] = {}  # in the order in which they went
@@ -113,7 +113,7 @@ class Nodes:
             envelope = opened(data)
             receive = self._receivers[envelope.kind]
         except (ValueError, KeyError) as error:
-            self._figures.malformed += 1
+            self.figures.malformed += 1
             LOGGER.debug("not for this version of goev: %r", error)
             return
         if envelope.sender != self.node:
@@ -121,20 +121,21 @@ class Nodes:
 
     def _heard_from(self, envelope: Envelope) -> None:
         try:
-            word = json.loads(envelope.body)
+            word = content_of(envelope.body)
         except ValueError:
             word = None
         match word:
             case "bye":
                 self._lose(envelope.sender)
             case "beat" | "hello":
-                self._note(envelope.sender)
+                self.note(envelope.sender)
                 if word == "hello":
                     self.post(subjects.of_node(envelope.sender.hex()), Kind.NODE, "beat")
             case _:
-                self._figures.malformed += 1
+                self.figures.malformed += 1
 
-    def _note(self, node: bytes) -> None:
+    def note(self, node: bytes) -> None:
+        """A machine has said something."""
         self._heard[node] = asyncio.get_running_loop().time()
         if node in self._missing:
             self._missing.discard(node)
