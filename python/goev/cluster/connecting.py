@@ -74,4 +74,8 @@ def backplane_of(url: str | Sequence[str], options: dict[str, Any]) -> Backplane
         from goev.cluster.backplanes.memory import MemoryBackplane
 
         return MemoryBackplane(urls[0].removeprefix("memory:"), **options)
+    if schemes <= {"nats", "tls", "ws", "wss"} and schemes:
+        from goev.cluster.backplanes.nats import NatsBackplane
+
+        return NatsBackplane(urls, **options)
     raise ValueError(f"url must be nats://, tls://, redis://, rediss:// or memory:, not {url!r}")

@@ -65,6 +65,7 @@ class Outgoing:
         subject: 1 to 512 characters, any Unicode.
         data: what the subscribers get.
         keep: how many messages of this subject the engine keeps; 0 for none.
+        id: the same if the message comes again, and of no other message; for engines that know such numbers.
         on_absent: to be called if the engine knows that nobody is subscribed to the subject. Engines that do not know
             never call it.
         on_refused: to be called with an exception if the engine does not take this message, and would not if it came
@@ -74,6 +75,7 @@ class Outgoing:
     subject: str
     data: bytes
     keep: int = 0
+    id: str = ""
     on_absent: Callable[[], None] | None = None
     on_refused: Callable[[Exception], None] | None = None
 

@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from goev.backoff import Backoff
@@ -72,7 +73,6 @@ class Link:
         self._work = asyncio.Event()
         self._closing = asyncio.Event()
         self._answered = asyncio.Event()  # it is there, or has refused this program
-        self._lost: asyncio.Future[BaseException | None] | None = None
 
     # ---- for the cluster ---------------------------------------------------------------------------------------------
 
@@ -163,10 +163,10 @@ class Link:
 
     async def _session(self) -> BaseException | None:
         """One session, from its beginning to its end; returns the reason of the end."""
-        self._lost = asyncio.get_running_loop().create_future()
+        lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._timeout):
-                await self.backplane.open(self._received, self._report_lost)
+                await self.backplane.open(self._received, partial(self._report_lost, lost))
                 self._changed.clear()
                 subscribed = list(self._wanted.values())
                 if subscribed:
@@ -174,7 +174,7 @@ class Link:
             self._figures.sessions += 1
             self._change_state("up", None)
             self._tell_established(subscribed)
-            return await self._until_lost(self._lost)
+            return await self._until_lost(lost)
         except TimeoutError:
             return Unreachable(f"{self.backplane.url} did not answer within {self._timeout} s")
         except Exception as error:
@@ -204,9 +204,10 @@ class Link:
         except Exception as error:
             LOGGER.warning("closing %s failed: %r", self.backplane.url, error)
 
-    def _report_lost(self, error: BaseException | None) -> None:
-        if self._lost is not None and not self._lost.done():
-            self._lost.set_result(error or Unreachable(f"{self.backplane.url} ended the connection"))
+    def _report_lost(self, lost: "asyncio.Future[BaseException | None]", error: BaseException | None) -> None:
+        """A backplane may say this more than once, and late: so each session has a future of its own."""
+        if not lost.done():
+            lost.set_result(error or Unreachable(f"{self.backplane.url} ended the connection"))
 
     async def _ping(self) -> None:
         while True:

@@ -186,9 +186,9 @@ class Presence:
 
     def ask(self, node: bytes) -> None:
         """Ask one machine for its members."""
-        if other := self._others.get(node):
-            other.is_asked = True
-            self._unsettled.add(self)
+        with self._lock:
+            self._others.setdefault(node, Other()).is_asked = True
+        self._unsettled.add(self)
         self._nodes.post(subjects.of_node(node.hex()), Kind.PRESENCE, ["ask", [self.room]])
 
     def lose(self, node: bytes) -> None:
@@ -214,7 +214,7 @@ class Presence:
             word, *content = words_of(envelope)
             self._nodes.note(envelope.sender)
             if word == "ask":
-                self.tell_all(envelope.sender)
+                self._asked(envelope.sender)
             elif word == "change":
                 version, joined, left = content
                 self._changed(envelope.sender, version, dict(joined), left)
@@ -222,6 +222,13 @@ class Presence:
                 raise ValueError("unknown words")
         except (ValueError, TypeError):
             self._wiring.figures.malformed += 1
+
+    def _asked(self, node: bytes) -> None:
+        """A machine takes part anew. So it may have missed a question of this one, and what it told before was lost."""
+        self.tell_all(node)
+        other = self._others.get(node)
+        if other is None or other.is_doubtful:
+            self.ask(node)
 
     def _changed(self, node: bytes, version: int, joined: dict[int, Any], left: Iterable[int]) -> None:
         with self._lock:

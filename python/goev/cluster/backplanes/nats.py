@@ -1,0 +1,333 @@
+"""NATS, by nats-py: core NATS for messages, JetStream for history.
+
+A history is the messages of one subject in a stream. There is one stream for each number of messages to keep, whatever
+the number of groups. The server republishes each message that it has stored, with its number and the one before it.
+So receivers need no consumers in the server, and see a gap at once.
+"""
+
+import asyncio
+import json
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from goev.cluster.errors import AccessDenied, HistoryUnavailable
+from goev.cluster.interface import Backplane, Kept, Lost, Outgoing, Place, Receive, Replay, Subscription
+from goev.cluster.subjects import spelled
+
+try:
+    import nats.errors
+    import nats.js.errors
+    from nats.aio.client import Client
+    from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RePublish, StorageType, StreamConfig
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "nats:// needs nats-py, which is not installed: pip install 'goev[nats]'", name=error.name
+    ) from error
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription as NatsSubscription
+
+MOST_WATCHED = 65_536  # messages for which the server may still say that nobody was there
+FETCH = 256  # messages of a history in one request
+NOBODY = "503"  # the status of a message that found no subscriber
+DENIED = (nats.errors.AuthorizationError, nats.errors.InvalidUserCredentialsError, ssl.SSLError)
+
+
+class NatsBackplane(Backplane):
+    """A backplane over NATS servers.
+
+    Args:
+        servers: URLs of the servers of one NATS cluster; each session tries them in any order.
+        prefix: the first word of all subjects and streams. Programs with different ones do not meet.
+        tls: a context instead of the system's roots, for ``tls://`` and for servers that want TLS.
+        history_age: seconds that messages of a history are kept at most.
+        history_storage: ``"file"``, which outlives a restart of the server, or ``"memory"``.
+        history_replicas: servers that keep each message.
+        **options: of ``nats.connect``: ``user``, ``password``, ``token``, ``user_credentials``, ``nkeys_seed``,
+            ``tls_hostname``.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        *,
+        prefix: str = "goev",
+        tls: ssl.SSLContext | None = None,
+        history_age: float = 86_400.0,
+        history_storage: str = "file",
+        history_replicas: int = 1,
+        **options: Any,
+    ) -> None:
+        self.url = ", ".join(without_password(server) for server in servers)
+        self._servers = list(servers)
+        self._prefix = spelled(prefix)
+        self._tls = tls
+        self._age = history_age
+        self._storage = StorageType(history_storage)
+        self._replicas = history_replicas
+        self._options = options
+        self._client: Client | None = None
+        self._subscribed: dict[str, NatsSubscription] = {}
+        self._epochs: dict[int, str] = {}  # of the streams, by the number that they keep
+        self._numbers = count(1)
+        self._inbox = ""
+        self._watched: dict[int, Callable[[Msg], None]] = {}  # by the number in the reply subject
+
+    # ---- sessions ----------------------------------------------------------------------------------------------------
+
+    async def open(self, receive: Receive, lost: Lost) -> None:
+        self._receive, self._lost = receive, lost
+        failure: Exception = OSError("there is no server")
+        for server in random.sample(self._servers, len(self._servers)):
+            try:
+                await self._connect(server)
+                break
+            except DENIED as error:
+                raise AccessDenied(f"{without_password(server)} refuses this program: {error}") from error
+            except (OSError, nats.errors.Error) as error:
+                if "authorization" in str(error).lower():
+                    raise AccessDenied(f"{without_password(server)} refuses this program: {error}") from error
+                failure = error
+                await self._disconnect()
+        else:
+            raise failure
+        client = self._connected
+        self._inbox = client.new_inbox()
+        await client.subscribe(f"{self._inbox}.*", cb=self._answered)
+        self.keeps_history = await self._has_jetstream()
+
+    async def _connect(self, server: str) -> None:
+        self._client = client = Client()
+        failed: list[Exception] = []
+
+        async def note(error: Exception) -> None:
+            failed.append(error)
+            if isinstance(error, nats.errors.SlowConsumerError):
+                self._lost(error)  # it has dropped messages
+
+        async def closed() -> None:
+            self._lost(failed[-1] if failed else None)
+
+        # nats-py tries a server that refuses again and again, unless it may try twice only.
+        once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0}
+        options = {"name": "goev", **self._options, **once}
+        try:
+            await client.connect(server, no_echo=True, error_cb=note, closed_cb=closed, tls=self._tls, **options)
+        except nats.errors.NoServersError as error:
+            raise (failed[-1] if failed else error) from None
+
+    @property
+    def _connected(self) -> Client:
+        if self._client is None or not self._client.is_connected:
+            raise nats.errors.ConnectionClosedError
+        return self._client
+
+    async def _has_jetstream(self) -> bool:
+        try:
+            await self._connected.jetstream().account_info()
+        except nats.js.errors.ServiceUnavailableError:
+            return False
+        except nats.js.errors.APIError:  # of an account without it
+            return False
+        return True
+
+    async def close(self) -> None:
+        self._subscribed.clear()
+        self._epochs.clear()
+        self._watched.clear()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                await client.close()
+            finally:
+                transport = getattr(client, "_transport", None)
+                if transport is not None:  # a close that was cut short leaves its socket
+                    with suppress(Exception):
+                        transport.close()
+
+    async def ping(self) -> None:
+        await self._connected.flush(timeout=60)
+
+    # ---- subscriptions -----------------------------------------------------------------------------------------------
+
+    async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        client = self._connected
+        for subscription in subscriptions:
+            if subscription.subject not in self._subscribed:
+                if subscription.keep:
+                    await self._stream(subscription.keep)
+                name = self._kept(subscription) if subscription.keep else self._plain(subscription.subject)
+                self._subscribed[subscription.subject] = await client.subscribe(name, cb=self._receiver(subscription))
+        await client.flush(timeout=60)
+
+    async def unsubscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        for subscription in subscriptions:
+            if subscribed := self._subscribed.pop(subscription.subject, None):
+                await subscribed.unsubscribe()
+
+    def _receiver(self, subscription: Subscription) -> "Callable[[Msg], Awaitable[None]]":
+        subject, keep, receive = subscription.subject, subscription.keep, self._receive
+
+        async def received(message: "Msg") -> None:
+            receive(subject, message.data, None)
+
+        async def received_kept(message: "Msg") -> None:
+            headers = message.headers or {}
+            number, before = int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"])
+            receive(subject, message.data, Place(self._epochs[keep], number, before))
+
+        return received_kept if keep else received
+
+    def _plain(self, subject: str) -> str:
+        return f"{self._prefix}.{spelled(subject)}"
+
+    def _kept(self, subscription: Subscription) -> str:
+        """The subject on which the server republishes what it has stored."""
+        return f"{self._prefix}-kept.{subscription.keep}.{spelled(subscription.subject)}"
+
+    def _stored(self, subject: str, keep: int) -> str:
+        """The subject of a stream."""
+        return f"{self._prefix}-keep.{keep}.{spelled(subject)}"
+
+    # ---- messages ----------------------------------------------------------------------------------------------------
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        client = self._connected
+        acknowledgements = []
+        for message in messages:
+            if len(message.data) > client.max_payload:
+                text = f"{len(message.data)} bytes are more than the server's max_payload of {client.max_payload}"
+                message.refuse(ValueError(text))
+            elif message.keep:
+                acknowledgements.append((message, await self._store(client, message)))
+            elif message.on_absent:
+                reply = self._watch(partial(tell_absent, message.on_absent))
+                await client.publish(self._plain(message.subject), message.data, reply=reply)
+            else:
+                await client.publish(self._plain(message.subject), message.data)
+        for message, acknowledgement in acknowledgements:
+            self._check(message, await acknowledgement)
+
+    async def _store(self, client: Client, message: Outgoing) -> "asyncio.Future[Msg]":
+        """Send a message to its stream; the result is the server's answer."""
+        await self._stream(message.keep)
+        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        reply = self._watch(partial(resolve, future))
+        headers = {"Nats-Msg-Id": message.id} if message.id else None
+        await client.publish(self._stored(message.subject, message.keep), message.data, reply=reply, headers=headers)
+        return future
+
+    def _check(self, message: Outgoing, answer: "Msg") -> None:
+        if is_nobody(answer):
+            self._epochs.pop(message.keep, None)
+            raise HistoryUnavailable(f"the stream for histories of {message.keep} messages is gone")
+        if failure := json.loads(answer.data).get("error"):
+            message.refuse(HistoryUnavailable(f"JetStream: {failure.get('description', failure)}"))
+
+    def _watch(self, receive: "Callable[[Msg], None]") -> str:
+        """A reply subject; the server uses it once, or not at all."""
+        number = next(self._numbers)
+        self._watched[number] = receive
+        if len(self._watched) > MOST_WATCHED:
+            del self._watched[next(iter(self._watched))]
+        return f"{self._inbox}.{number}"
+
+    async def _answered(self, message: "Msg") -> None:
+        receive = self._watched.pop(int(message.subject.rpartition(".")[2]), None)
+        if receive is not None:
+            receive(message)
+
+    # ---- history -----------------------------------------------------------------------------------------------------
+
+    async def _stream(self, keep: int) -> None:
+        """Make sure of the stream that keeps so many messages of each subject."""
+        if keep in self._epochs:
+            return
+        if not self.keeps_history:
+            raise HistoryUnavailable(f"JetStream is not enabled at {self.url}: start nats-server with -js")
+        name = self._stream_name(keep)
+        config = StreamConfig(
+            name=name,
+            subjects=[f"{self._prefix}-keep.{keep}.>"],
+            max_msgs_per_subject=keep + 1,  # the one before the oldest shows that nothing is missing
+            max_age=self._age,
+            storage=self._storage,
+            num_replicas=self._replicas,
+            republish=RePublish(src=f"{self._prefix}-keep.{keep}.>", dest=f"{self._prefix}-kept.{keep}.>"),
+        )
+        stream = self._connected.jetstream()
+        try:
+            info = await stream.add_stream(config)
+        except nats.js.errors.BadRequestError:  # it is there, with other settings
+            info = await stream.update_stream(config)
+        self._epochs[keep] = str(info.created)
+
+    def _stream_name(self, keep: int) -> str:
+        return f"{self._prefix}-history-{keep}".replace("%", "_")
+
+    async def read(self, subscription: Subscription, after: Place | None) -> Replay:
+        keep = subscription.keep
+        await self._stream(keep)
+        epoch = self._epochs[keep]
+        is_known = after is not None and after.epoch == epoch
+        messages = await self._fetch(subscription, after.number if after is not None and is_known else None)
+        if after is None or not is_known:
+            return Replay(epoch, messages[-keep:], after is None)
+        is_complete = bool(messages) and messages[0].number == after.number
+        return Replay(epoch, messages[is_complete:] if is_complete else messages[-keep:], is_complete)
+
+    async def _fetch(self, subscription: Subscription, first: int | None) -> list[Kept]:
+        """The messages of a subject from a number on."""
+        config = ConsumerConfig(
+            ack_policy=AckPolicy.NONE,
+            deliver_policy=DeliverPolicy.ALL if first is None else DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=first,
+            inactive_threshold=30.0,
+            mem_storage=True,
+        )
+        stream = self._connected.jetstream()
+        subject = self._stored(subscription.subject, subscription.keep)
+        consumer = await stream.pull_subscribe(subject, stream=self._stream_name(subscription.keep), config=config)
+        found: list[Kept] = []
+        try:
+            waiting = (await consumer.consumer_info()).num_pending or 0
+            while waiting > 0:
+                for message in await consumer.fetch(min(waiting, FETCH)):
+                    found.append(Kept(message.metadata.sequence.stream, message.data))
+                    waiting = message.metadata.num_pending
+        finally:
+            with suppress(Exception):
+                await stream.delete_consumer(self._stream_name(subscription.keep), consumer._consumer)
+                await consumer.unsubscribe()
+        return found
+
+
+def is_nobody(message: "Msg") -> bool:
+    """Whether the server answers that a message found no subscriber."""
+    return bool(message.headers and message.headers.get("Status") == NOBODY)
+
+
+def tell_absent(absent: Callable[[], None], answer: "Msg") -> None:
+    if is_nobody(answer):
+        absent()
+
+
+def resolve(future: "asyncio.Future[Msg]", message: "Msg") -> None:
+    if not future.done():
+        future.set_result(message)
+
+
+def without_password(url: str) -> str:
+    """A URL for log lines."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
