@@ -5,29 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import Memory, NatsServer, Redis
-from outside import LineServer
 
-from cluster_support import NAMES
+from engines import made
 
-ENGINES = ["memory", "nats", "outside"]
-
-
-def made(name: str, folder: Path) -> Any:
-    match name:
-        case "memory":
-            return Memory(next(NAMES))
-        case "nats":
-            return NatsServer(folder)
-        case "redis":
-            return Redis(folder)
-        case _:
-            return LineServer()
+ENGINES = ["memory", "nats", "redis", "outside"]
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """An engine, with a URL; a mark ``engines`` names those of a test."""
+    """An engine, with a URL."""
     running = made(request.param, tmp_path)
     yield running
     running.close()

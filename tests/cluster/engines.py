@@ -4,7 +4,10 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from cluster_support import NAMES
+from outside import LineServer
 from real_servers import RedisServer, free_port
 from support import PATIENCE, Client, eventually, need
 
@@ -84,3 +87,16 @@ class Memory:
 
     def close(self) -> None:
         pass
+
+
+def made(name: str, folder: Path) -> Any:
+    """An engine by its name."""
+    match name:
+        case "memory":
+            return Memory(next(NAMES))
+        case "nats":
+            return NatsServer(folder)
+        case "redis":
+            return Redis(folder)
+        case _:
+            return LineServer()

@@ -78,4 +78,8 @@ def backplane_of(url: str | Sequence[str], options: dict[str, Any]) -> Backplane
         from goev.cluster.backplanes.nats import NatsBackplane
 
         return NatsBackplane(urls, **options)
+    if schemes <= {"redis", "rediss", "unix"} and schemes:
+        from goev.cluster.backplanes.redis import RedisBackplane
+
+        return RedisBackplane(urls, **options)
     raise ValueError(f"url must be nats://, tls://, redis://, rediss:// or memory:, not {url!r}")
