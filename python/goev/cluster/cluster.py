@@ -16,9 +16,10 @@ from goev._core import Connection
 from goev.cluster import subjects
 from goev.cluster.calls import Calls, Holding, Taken
 from goev.cluster.endings import Endings
-from goev.cluster.errors import Closed, Unreachable
+from goev.cluster.errors import Closed, HistoryUnavailable, Unreachable
 from goev.cluster.figures import Figures
 from goev.cluster.group import ClusterGroup, Frames
+from goev.cluster.history import HistoryGroup, OnGap, Stamp
 from goev.cluster.interface import Backplane
 from goev.cluster.link import Link, State, described
 from goev.cluster.messages import Message, plain_of
@@ -30,6 +31,7 @@ from goev.cluster.wiring import Wiring
 
 LOGGER = logging.getLogger("goev.cluster")
 AT_EXIT = 1.0  # seconds for what waits when the program ends
+MOST_HISTORY = 10_000
 PACE = 60.0  # seconds between two log lines about dropped messages
 
 OnState = Callable[[State, BaseException | None], None]
@@ -94,21 +96,52 @@ class Cluster:
         *,
         when_behind: Literal["skip", "end"] = "skip",
         presence: bool = True,
+        history: int = 0,
+        stamp: Stamp | None = None,
+        on_gap: OnGap | None = None,
     ) -> ClusterGroup:
         """A group of that name over all machines.
 
         The same name gives the same group while it is referred to, or has members. The other arguments count for this
         machine, and the first call decides. ``framing`` and ``when_behind`` are those of ``goev.Group``. Without
         ``presence`` no machine is told who joins and leaves.
+
+        Args:
+            history: how many messages the engine keeps for members that come late or come back. All machines must give
+                the same number.
+            stamp: ``stamp(message, place)`` puts a place, which is text, into a message with history; the result is
+                framed. A client that comes back passes the last place that it has had to ``add(after=)``.
+            on_gap: called with a connection, on its poller, that has missed more messages than are kept.
+
+        Raises HistoryUnavailable: the engine is there, and keeps no messages.
         """
         subjects.check_name("the name of a group", name)
         group = self._groups.get(name)
         if group is None:
-            group = ClusterGroup(
-                self._wiring, self._presences, name, framing, when_behind=when_behind, presence=presence
-            )
-            group = self._groups.setdefault(name, group)
+            made = self._new_group(name, framing, when_behind, presence, history, stamp, on_gap)
+            group = self._groups.setdefault(name, made)
         return group
+
+    def _new_group(
+        self,
+        name: str,
+        framing: Frames | None,
+        when_behind: Literal["skip", "end"],
+        presence: bool,
+        history: int,
+        stamp: Stamp | None,
+        on_gap: OnGap | None,
+    ) -> ClusterGroup:
+        shared = (self._wiring, self._presences, name, framing)
+        if not history:
+            return ClusterGroup(*shared, when_behind=when_behind, presence=presence)
+        if not 0 < history <= MOST_HISTORY:
+            raise ValueError(f"history must be from 0 to {MOST_HISTORY}, not {history}")
+        if self.is_ready and not self._link.backplane.keeps_history:
+            raise HistoryUnavailable(f"{self._link.backplane.url} keeps no messages; NATS needs JetStream (-js)")
+        return HistoryGroup(
+            *shared, when_behind=when_behind, presence=presence, history=history, stamp=stamp, on_gap=on_gap
+        )
 
     # ---- calls -------------------------------------------------------------------------------------------------------
 
@@ -216,13 +249,16 @@ class Cluster:
             closing = self._thread.submit(self._close(timeout))
             if not self._thread.is_current:
                 with suppress(TimeoutError):
-                    closing.result(timeout + 1)
+                    closing.result(2 * timeout + 2 * AT_EXIT)
         self._thread.stop(timeout)
 
     async def _close(self, timeout: float) -> None:
         self._take_in()
         self._nodes.leave()
         await self._link.close(timeout)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout + AT_EXIT):
+                await asyncio.wrap_future(self._running)
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from goev._core import Connection, Group, OutputOverflow
 from goev.cluster import subjects
-from goev.cluster.envelope import Kind, opened, sealed_message
+from goev.cluster.envelope import Envelope, Kind, opened, sealed_message
 from goev.cluster.errors import Closed
 from goev.cluster.interface import Outgoing, Place, Subscription
 from goev.cluster.members import Members, Membership
@@ -44,8 +44,8 @@ class ClusterGroup:
         self._wiring = wiring
         self._local = Group(framing, when_behind=when_behind)
         self._members = Members(wiring.endings, self._joined, self._left)
-        self._subject = subjects.of_group(name)
-        self._sender = Sender(wiring, self._subject)
+        self._subscription = Subscription(subjects.of_group(name))
+        self._sender = Sender(wiring, self._subscription.subject)
         self._heard: dict[bytes, int] = {}  # the last number of each sender
         self._count = 0  # of members, on the cluster's thread
         self._presence = presences.of(name) if presence else None
@@ -178,7 +178,7 @@ class ClusterGroup:
         """One subscription while there are members."""
         before, self._count = self._count, self._count + difference
         if not before:
-            self._wiring.link.want(Subscription(self._subject), self._received, self._established)
+            self._wiring.link.want(self._subscription, self._received, self._established)
         if self._presence is not None:
             if not before and not self._is_watching:
                 self._presences.begin(self._presence)
@@ -186,7 +186,7 @@ class ClusterGroup:
             if not self._count and not self._is_watching:
                 self._presences.end(self._presence)
         if not self._count:
-            self._wiring.link.unwant(self._subject)
+            self._wiring.link.unwant(self._subscription.subject)
             self._heard.clear()
 
     def _watch(self, on_join: OnPresence | None, on_leave: OnPresence | None) -> None:
@@ -213,16 +213,20 @@ class ClusterGroup:
 
     def _received(self, data: bytes, _: Place | None) -> None:
         try:
-            kind, sender, number, _body = envelope = opened(data)
-            message = envelope.message
-            if kind not in (Kind.TEXT, Kind.BYTES):
-                raise ValueError(f"a message of kind {kind!r} came to group {self.name!r}")
+            envelope = self._checked(opened(data))
         except ValueError as error:
             self._wiring.figures.malformed += 1
             LOGGER.debug("%s", error)
             return
-        if self._is_new(sender, number):
-            self._deliver(message)
+        if self._is_new(envelope.sender, envelope.number):
+            self._deliver(envelope.message)
+
+    def _checked(self, envelope: Envelope) -> Envelope:
+        """Raise ValueError unless it is a message for members."""
+        if envelope.kind not in (Kind.TEXT, Kind.BYTES):
+            raise ValueError(f"a message of kind {envelope.kind!r} came to group {self.name!r}")
+        _ = envelope.message  # which must be text if it says so
+        return envelope
 
     def _is_new(self, sender: bytes, number: int) -> bool:
         figures = self._wiring.figures
@@ -262,8 +266,9 @@ class Sender:
         """See ``outbox.Source``."""
         self._number += 1
         data = sealed_message(Kind.BYTES, self._wiring.node, self._number, message)
-        return Outgoing(self._subject, data, on_refused=self._refused)
+        return Outgoing(self._subject, data, on_refused=self.refused)
 
-    def _refused(self, error: Exception) -> None:
+    def refused(self, error: Exception) -> None:
+        """The engine does not take a message."""
         self._wiring.figures.refused += 1
         LOGGER.warning("%s refused a message on %s: %s", self._wiring.link.backplane.url, self._subject, error)

@@ -270,7 +270,7 @@ class NatsBackplane(Backplane):
             info = await stream.add_stream(config)
         except nats.js.errors.BadRequestError:  # it is there, with other settings
             info = await stream.update_stream(config)
-        self._epochs[keep] = str(info.created)
+        self._epochs[keep] = f"{round(info.created.timestamp() * 1e6):x}" if info.created else ""
 
     def _stream_name(self, keep: int) -> str:
         return f"{self._prefix}-history-{keep}".replace("%", "_")
@@ -279,19 +279,20 @@ class NatsBackplane(Backplane):
         keep = subscription.keep
         await self._stream(keep)
         epoch = self._epochs[keep]
-        is_known = after is not None and after.epoch == epoch
-        messages = await self._fetch(subscription, after.number if after is not None and is_known else None)
-        if after is None or not is_known:
-            return Replay(epoch, messages[-keep:], after is None)
+        if after is None or after.epoch != epoch:
+            return Replay(epoch, (await self._fetch(subscription, 0))[-keep:], after is None)
+        messages = await self._fetch(subscription, after.number)
+        if not after.number:
+            return Replay(epoch, messages[-keep:], len(messages) <= keep)
         is_complete = bool(messages) and messages[0].number == after.number
-        return Replay(epoch, messages[is_complete:] if is_complete else messages[-keep:], is_complete)
+        return Replay(epoch, messages[1:] if is_complete else messages[-keep:], is_complete)
 
-    async def _fetch(self, subscription: Subscription, first: int | None) -> list[Kept]:
+    async def _fetch(self, subscription: Subscription, first: int) -> list[Kept]:
         """The messages of a subject from a number on."""
         config = ConsumerConfig(
             ack_policy=AckPolicy.NONE,
-            deliver_policy=DeliverPolicy.ALL if first is None else DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=first,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=max(first, 1),
             inactive_threshold=30.0,
             mem_storage=True,
         )
@@ -300,11 +301,11 @@ class NatsBackplane(Backplane):
         consumer = await stream.pull_subscribe(subject, stream=self._stream_name(subscription.keep), config=config)
         found: list[Kept] = []
         try:
-            waiting = (await consumer.consumer_info()).num_pending or 0
-            while waiting > 0:
-                for message in await consumer.fetch(min(waiting, FETCH)):
-                    found.append(Kept(message.metadata.sequence.stream, message.data))
-                    waiting = message.metadata.num_pending
+            while waiting := (await consumer.consumer_info()).num_pending:
+                # Old messages may be dropped meanwhile, and then fewer come.
+                with suppress(nats.errors.TimeoutError):
+                    messages = await consumer.fetch(min(waiting, FETCH), timeout=0.5)
+                    found += [Kept(each.metadata.sequence.stream, each.data) for each in messages]
         finally:
             with suppress(Exception):
                 await stream.delete_consumer(self._stream_name(subscription.keep), consumer._consumer)
