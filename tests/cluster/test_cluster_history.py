@@ -295,3 +295,14 @@ def test_an_engine_without_history_says_so(stack):
     for wrong in (-1, 10_001):
         with pytest.raises(ValueError, match="history must be from 0 to 10000"):
             room(machine, wrong)
+
+
+def test_a_history_longer_than_high_water_arrives_whole(three):
+    groups = rooms(three, 100)
+    for number in range(100):
+        groups[0].send(b"%d" % number + bytes(10_000))
+    three[0].has(sent=100)
+    member = three[1].member(groups[1])
+    assert [int(message[: message.index(0)]) for message in member.take(100)] == list(range(100))
+    again = three[1].member(groups[1])
+    assert len(again.take(100)) == 100

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
-from goev._core import Connection, ConnectionClosed, Group, OutputOverflow
+from goev._core import Connection, ConnectionClosed, Group, HttpConnection, OutputOverflow, WebSocketConnection
 from goev.cluster.envelope import Envelope, Kind, opened, sealed_message
 from goev.cluster.group import ClusterGroup, Frames
 from goev.cluster.interface import Outgoing, Place, Replay, Subscription
@@ -32,6 +32,7 @@ AGAIN = 1.0  # seconds until the engine is asked again for a history that it cou
 
 Stamp = Callable[[Any, str], Any]
 OnGap = Callable[[Connection], object]
+Send = Callable[[Any], object]
 
 
 class Entry(NamedTuple):
@@ -47,12 +48,14 @@ class Apart:
     """A member that is apart.
 
     Args:
+        send: frames a message and sends it, whatever waits in the connection's output already: a history may well be
+            longer than ``high_water``.
         since: it gets all messages of this machine behind this one when they are sent.
     """
 
-    def __init__(self, group: Group, connection: Connection, place: MemberPlace, since: int) -> None:
-        self.group = group
+    def __init__(self, connection: Connection, send: Send, place: MemberPlace, since: int) -> None:
         self.connection = connection
+        self.send = send
         self.place = place
         self.since = since
         self.is_checked = False  # whether it has missed more than is kept
@@ -130,10 +133,10 @@ class HistoryGroup(ClusterGroup):
         """
         meta = checked_meta(meta)
         place = MemberPlace() if after is None else place_of(after)
-        group = Group(self._framing, when_behind=self._when_behind)
-        group.add(connection)  # which raises for what cannot be a member
+        alone = Group(self._framing, when_behind=self._when_behind)
+        alone.add(connection)  # which raises for what cannot be a member
         if self._members.add(connection, meta):
-            self._wiring.post(self._join, group, connection, place)
+            self._wiring.post(self._join, connection, sender_to(connection, self._framing, alone), place)
 
     def discard(self, connection: Connection) -> None:
         self._members.discard(connection)
@@ -150,19 +153,19 @@ class HistoryGroup(ClusterGroup):
     def _change(self, difference: int, membership: Membership) -> None:
         super()._change(difference, membership)
         if difference < 0:
-            self._apart = [apart for apart in self._apart if len(apart.group)]
+            self._apart = [apart for apart in self._apart if apart.connection is not membership.connection]
         if not self._count:
             self._forget()
 
-    def _join(self, group: Group, connection: Connection, place: MemberPlace) -> None:
+    def _join(self, connection: Connection, send: Send, place: MemberPlace) -> None:
         unnumbered = [Entry(0, self._wiring.node, own, message) for own, message in self._unnumbered.items()]
         since = unnumbered[0].own - 1 if unnumbered else self._own
-        apart = Apart(group, connection, place, since)
+        apart = Apart(connection, send, place, since)
         for entry in [*self._kept, *unnumbered]:
             if not place.has(self._epoch, entry.number, entry.sender, entry.own):
                 own = {} if entry.number else {entry.sender: entry.own}
                 number = entry.number or self._last
-                self._deliver_to(group, entry, place.later(self._epoch, number, own))
+                self._deliver_to(send, entry, place.later(self._epoch, number, own))
         self._apart.append(apart)
         if self._is_current:
             self._check_gap(apart)
@@ -172,17 +175,11 @@ class HistoryGroup(ClusterGroup):
         if connection in self._members:  # it has joined again
             return
         self._local.discard(connection)
-        for apart in [apart for apart in self._apart if apart.connection is connection]:
-            apart.group.discard(connection)
-            self._apart.remove(apart)
 
     def _admit(self) -> None:
         """Let members join the others if nothing can come any more that they have had."""
         for apart in list(self._apart):
-            if not len(apart.group):
-                self._apart.remove(apart)  # its connection has ended
-            elif self._is_level(apart.place):
-                # It stays in its own group, since messages may be on their way to its poller there.
+            if self._is_level(apart.place):
                 self._apart.remove(apart)
                 with suppress(ConnectionClosed):
                     self._local.add(apart.connection)
@@ -343,16 +340,30 @@ class HistoryGroup(ClusterGroup):
         is_own = entry.sender == self._wiring.node
         own = {self._wiring.node: self._own} if self._unnumbered else {}
         if len(self._local) and not (is_own and entry.number):  # they had it when it was sent
-            self._deliver_to(self._local, entry, MemberPlace(self._epoch, self._last, own))
+            self._deliver_to(self._local.send, entry, MemberPlace(self._epoch, self._last, own))
         for apart in self._apart:
             is_had = is_own and entry.number and entry.own > apart.since
             if not is_had and not apart.place.has(self._epoch, entry.number, entry.sender, entry.own):
-                self._deliver_to(apart.group, entry, apart.place.later(self._epoch, self._last, own))
+                self._deliver_to(apart.send, entry, apart.place.later(self._epoch, self._last, own))
 
-    def _deliver_to(self, group: Group, entry: Entry, place: MemberPlace) -> None:
+    def _deliver_to(self, send: Send, entry: Entry, place: MemberPlace) -> None:
         try:
-            group.send(entry.message if self._stamp is None else self._stamp(entry.message, str(place)))
+            send(entry.message if self._stamp is None else self._stamp(entry.message, str(place)))
+        except ConnectionClosed:
+            pass  # its end is on its way
         except OutputOverflow:
             self._wiring.figures.undelivered += 1
         except Exception:
             LOGGER.exception("a message to group %r cannot be stamped or framed", self.name)
+
+
+def sender_to(connection: Connection, framing: Frames | None, alone: Group) -> Send:
+    """A function that sends one message to one connection, with the frame of a group.
+
+    ``alone`` is a group with that connection only. It serves HTTP, whose connections take raw bytes from groups alone.
+    """
+    if isinstance(connection, WebSocketConnection):
+        return connection.send
+    if isinstance(connection, HttpConnection):
+        return alone.send
+    return lambda message: connection.write(message if framing is None else framing.frame(message))

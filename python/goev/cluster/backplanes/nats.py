@@ -113,7 +113,8 @@ class NatsBackplane(Backplane):
                 self._lost(error)  # it has dropped messages
 
         async def closed() -> None:
-            self._lost(failed[-1] if failed else None)
+            if self._client is client:  # else another server has taken its place
+                self._lost(failed[-1] if failed else None)
 
         # nats-py tries a server that refuses again and again, unless it may try twice only.
         once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0}

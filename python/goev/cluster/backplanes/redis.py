@@ -93,7 +93,7 @@ class RedisBackplane(Backplane):
             except (AuthenticationError, NoPermissionError) as error:
                 raise AccessDenied(f"{without_password(server)} refuses this program: {error}") from error
             except Exception as error:
-                if isinstance(error.__cause__, ssl.SSLError):
+                if isinstance(error.__cause__ or error.__context__, ssl.SSLError):
                     raise AccessDenied(f"{without_password(server)} refuses this program: {error}") from error
                 failure = error
                 await self._disconnect()
