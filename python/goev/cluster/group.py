@@ -103,6 +103,7 @@ class ClusterGroup:
         """
         meta = checked_meta(meta)
         self._local.add(connection)
+        self._intake.meet(connection)
         try:
             self._members.add(connection, meta)
         except BaseException:

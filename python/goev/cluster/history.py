@@ -135,6 +135,7 @@ class HistoryGroup(ClusterGroup):
         place = MemberPlace() if after is None else place_of(after)
         alone = Group(self._framing, when_behind=self._when_behind)
         alone.add(connection)  # which raises for what cannot be a member
+        self._intake.meet(connection)
         if self._members.add(connection, meta):
             self._wiring.post(self._join, connection, sender_to(connection, self._framing, alone), place)
 

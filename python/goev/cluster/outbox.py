@@ -4,10 +4,12 @@
 ``Outbox`` is the side of the cluster's thread.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from goev._core import Connection, Error
 from goev.cluster.interface import Outgoing
 
 MOST_IN_INTAKE = 65_536  # messages; more wait only while the cluster's thread cannot run
@@ -35,13 +37,32 @@ class Intake:
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
+        self._here = threading.local()  # ``reactor``: the one of this poller
         self.queue: deque[tuple[Source, str | bytes, int]] = deque(maxlen=MOST_IN_INTAKE)
         self.asleep = True  # whether the next sender has to wake the thread
         self._wake = wake
 
+    def meet(self, connection: Connection) -> None:
+        """Learn of a poller, if this is its thread."""
+        if connection._is_here():
+            self._here.reactor = connection.reactor
+
     def wake(self) -> None:
-        """Wake the cluster's thread."""
+        """Wake the cluster's thread; on a poller when the callbacks of its batch have run and their output is sent.
+
+        A thread that is woken competes with the one that wakes it, for the interpreter lock and often for the CPU. So
+        the callback, and the members here, would wait for it.
+        """
         self.asleep = False
+        if reactor := getattr(self._here, "reactor", None):
+            try:
+                reactor.call_soon(self._wake_now)
+                return
+            except (Error, RuntimeError):  # that reactor has stopped
+                del self._here.reactor
+        self._wake_now()
+
+    def _wake_now(self) -> None:
         try:
             self._wake()
         except BaseException:
