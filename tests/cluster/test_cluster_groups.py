@@ -328,3 +328,29 @@ def test_without_waiting_an_engine_may_come_later(url, stack, log):
     engine.start()
     machine.states.until("up")
     assert machine.cluster.is_ready
+
+
+def test_a_callback_that_sends_many_messages_does_not_put_the_others_off(three):
+    groups = rooms(three)
+    sender, receiver = three[0].member(groups[0]), three[1].member(groups[1])
+
+    def sent_and_arrived():
+        for number in range(20):
+            groups[0].send(b"%d" % number)
+        return receiver.next()
+
+    assert on_poller(sender.handler, sent_and_arrived) == b"0"
+
+
+def test_a_message_goes_out_although_its_reactor_stops_at_once(three):
+    groups = rooms(three)
+    sender, receiver = three[0].member(groups[0]), three[1].member(groups[1])
+
+    def last_words():
+        groups[0].send(b"good-bye")
+        three[0].reactor.stop(0)
+
+    sender.handler.call_soon(last_words)
+    assert receiver.next() == b"good-bye"
+    groups[0].send(b"from another thread")
+    assert receiver.next() == b"from another thread"

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from goev.backoff import Backoff
 from goev.cluster.errors import AccessDenied, Unreachable
@@ -24,7 +24,7 @@ LOGGER = logging.getLogger("goev.cluster")
 BATCH_COUNT, BATCH_BYTES = 512, 1 << 20  # messages and bytes for one call of `publish`
 MEMORY = 60.0  # seconds after which a failure is forgotten
 
-State = Literal["connecting", "up", "down", "closed"]
+State = str  # "connecting", "up", "down" or "closed"
 
 
 class Wanted(NamedTuple):

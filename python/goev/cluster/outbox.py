@@ -7,11 +7,13 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from goev._core import Connection, Error
 from goev.cluster.interface import Outgoing
 
+MANY = 8  # messages of one callback
 MOST_IN_INTAKE = 65_536  # messages; more wait only while the cluster's thread cannot run
 
 
@@ -40,6 +42,7 @@ class Intake:
         self._here = threading.local()  # ``reactor``: the one of this poller
         self.queue: deque[tuple[Source, str | bytes, int]] = deque(maxlen=MOST_IN_INTAKE)
         self.asleep = True  # whether the next sender has to wake the thread
+        self.is_put_off = False  # a poller will wake it soon
         self._wake = wake
 
     def meet(self, connection: Connection) -> None:
@@ -51,18 +54,23 @@ class Intake:
         """Wake the cluster's thread; on a poller when the callbacks of its batch have run and their output is sent.
 
         A thread that is woken competes with the one that wakes it, for the interpreter lock and often for the CPU. So
-        the callback, and the members here, would wait for it.
+        the callback, and the members here, would wait for it. A callback that sends many messages does not put the
+        other machines off.
         """
-        self.asleep = False
-        if reactor := getattr(self._here, "reactor", None):
+        reactor = getattr(self._here, "reactor", None)
+        if reactor is not None and len(self.queue) < MANY:
+            if self.is_put_off:
+                return
             try:
-                reactor.call_soon(self._wake_now)
+                reactor.call_soon(PutOff(self))
                 return
             except (Error, RuntimeError):  # that reactor has stopped
                 del self._here.reactor
-        self._wake_now()
+        self.wake_now()
 
-    def _wake_now(self) -> None:
+    def wake_now(self) -> None:
+        """Wake it, whatever thread this is."""
+        self.asleep = False
         try:
             self._wake()
         except BaseException:
@@ -77,6 +85,25 @@ class Intake:
         while self.queue:
             taken.append(self.queue.popleft())
         return taken, len(taken) >= MOST_IN_INTAKE
+
+
+class PutOff:
+    """Wakes the cluster's thread when a poller calls this, or drops it because it has ended."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake: Intake | None = intake
+        intake.is_put_off = True
+
+    def __call__(self) -> None:
+        intake, self._intake = self._intake, None
+        if intake is not None:
+            intake.is_put_off = False
+            if intake.asleep and intake.queue:
+                intake.wake_now()
+
+    def __del__(self) -> None:
+        with suppress(Error, RuntimeError):  # the cluster is closed as well
+            self()
 
 
 class Outbox:

@@ -16,19 +16,16 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from goev.cluster.backplanes import needing
 from goev.cluster.errors import AccessDenied, HistoryUnavailable
 from goev.cluster.interface import Backplane, Kept, Lost, Outgoing, Place, Receive, Replay, Subscription
 from goev.cluster.subjects import spelled
 
-try:
+with needing("nats-py", "nats"):
     import nats.errors
     import nats.js.errors
     from nats.aio.client import Client
     from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RePublish, StorageType, StreamConfig
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "nats:// needs nats-py, which is not installed: pip install 'goev[nats]'", name=error.name
-    ) from error
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg

@@ -16,19 +16,16 @@ from struct import Struct
 from typing import Any
 from urllib.parse import urlsplit
 
+from goev.cluster.backplanes import needing
 from goev.cluster.errors import AccessDenied
 from goev.cluster.interface import Backplane, Kept, Lost, Outgoing, Place, Receive, Replay, Subscription
 
-try:
+with needing("redis-py", "redis"):
     from redis.asyncio import Redis
     from redis.asyncio.client import PubSub
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, ReadOnlyError, ResponseError
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "redis:// needs redis-py, which is not installed: pip install 'goev[redis]'", name=error.name
-    ) from error
 
 MARK = Struct(">8sQ")  # before a message that is kept: its epoch, its number
 
@@ -54,7 +51,6 @@ class RedisBackplane(Backplane):
     Args:
         servers: URLs of servers that stand in for each other; each session takes the first one that can be written to.
         prefix: the beginning of all channels and keys. Programs with different ones do not meet.
-        tls: a context instead of the system's roots, for ``rediss://``.
         history_age: seconds that a history is kept after its last message.
         **options: of ``redis.asyncio.Redis``: ``username``, ``password``, ``ssl_ca_certs``, ``ssl_check_hostname``.
     """
