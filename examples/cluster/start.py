@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -53,6 +54,19 @@ def engine(stack: ExitStack, name: str, port: int, folder: str) -> str:
     return f"{name}://127.0.0.1:{port}"
 
 
+def wait_for(port: int) -> None:
+    """Wait until a node listens, which it does when it has reached the engine. Else the balancer takes it for dead."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found = "nats" if shutil.which("nats-server") else "redis"
@@ -77,6 +91,8 @@ def main() -> None:
             options = ["--port", str(node), "--engine", url, "--proxied"]
             process = start(stack, sys.executable, HERE / "node.py", *options, folder=folder)
             print(f"node {node} is process {process.pid}", flush=True)
+        for node in nodes:
+            wait_for(node)
         balancer = start(stack, "haproxy", "-q", "-f", f"{folder}/haproxy.cfg", folder=folder)
         print(f"chat on https://localhost:{port}", flush=True)
         balancer.wait()

@@ -30,7 +30,7 @@ class Browser:
         def try_it():
             try:
                 url = f"wss://127.0.0.1:{self.port}/chat"
-                opening = websockets.sync.client.connect(url, ssl=UNCHECKED, proxy=None)
+                opening = websockets.sync.client.connect(url, ssl=UNCHECKED, proxy=None, open_timeout=2)
                 self.socket = self.stack.enter_context(opening)
             except (OSError, websockets.exceptions.WebSocketException):
                 return False
@@ -64,6 +64,7 @@ def started(engine):
         finally:
             child.interrupt()
             child.end()
+            print(child.errors)
 
 
 @pytest.mark.timeout(60)

@@ -46,7 +46,7 @@ class Endings:
     """The connections of a cluster. All methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may drop a ``Beginning`` anywhere
         self._by_connection: dict[int, Ending] = {}  # by id, because a handler may have an ``__eq__`` of its own
 
     def add(self, connection: Connection, key: object, callback: Callable[[], None]) -> None:
