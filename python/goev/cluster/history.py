@@ -288,12 +288,16 @@ class HistoryGroup(ClusterGroup):
 
     async def _catch_up(self) -> None:
         """Read until nothing is missing between the history and the messages that come."""
+        failures = 0
         while not self._is_current:
             try:
                 after = Place(self._epoch, self._last, 0) if self._epoch else None
                 self._apply(after, await self._read(after))
             except Exception as error:
-                LOGGER.warning("the history of group %r cannot be read: %s: %s", self.name, type(error).__name__, error)
+                failures += 1
+                if failures > 1:  # the first one may be the end of a session: the next one begins with a new task
+                    text = "the history of group %r cannot be read: %s: %s"
+                    LOGGER.warning(text, self.name, type(error).__name__, error)
                 await asyncio.sleep(AGAIN)
         for apart in list(self._apart):
             self._check_gap(apart)
