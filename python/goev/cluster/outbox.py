@@ -5,6 +5,7 @@
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from goev._core import Connection, Error
 from goev.cluster.interface import Outgoing
 
-MANY = 8  # messages of one callback
+LONGEST = 0.001  # seconds that a callback which goes on sending may put the other machines off
 MOST_IN_INTAKE = 65_536  # messages; more wait only while the cluster's thread cannot run
 
 
@@ -43,6 +44,7 @@ class Intake:
         self.queue: deque[tuple[Source, str | bytes, int]] = deque(maxlen=MOST_IN_INTAKE)
         self.asleep = True  # whether the next sender has to wake the thread
         self.is_put_off = False  # a poller will wake it soon
+        self.put_off_since = 0.0
         self._wake = wake
 
     def meet(self, connection: Connection) -> None:
@@ -58,9 +60,10 @@ class Intake:
         other machines off.
         """
         reactor = getattr(self._here, "reactor", None)
-        if reactor is not None and len(self.queue) < MANY:
-            if self.is_put_off:
+        if self.is_put_off:
+            if time.monotonic() - self.put_off_since < LONGEST:
                 return
+        elif reactor is not None:
             try:
                 reactor.call_soon(PutOff(self))
                 return
@@ -93,6 +96,7 @@ class PutOff:
     def __init__(self, intake: Intake) -> None:
         self._intake: Intake | None = intake
         intake.is_put_off = True
+        intake.put_off_since = time.monotonic()
 
     def __call__(self) -> None:
         intake, self._intake = self._intake, None
