@@ -1,5 +1,6 @@
 """Presence over machines: who is there, joins and leaves, machines that die, words that are lost."""
 
+import asyncio
 import gc
 
 import pytest
@@ -9,7 +10,9 @@ from cluster_support import NAMES, Machine, end, machines
 from goev.cluster import subjects
 from goev.cluster.backplanes.memory import hub
 from goev.cluster.envelope import Kind, sealed
-from support import Events, eventually, on_poller
+from goev.cluster.figures import Figures
+from goev.cluster.nodes import Nodes
+from support import PATIENCE, Events, eventually, on_poller
 
 TTL = 0.3
 
@@ -108,6 +111,66 @@ def test_a_machine_that_dies_leaves_within_ttl(three):
     three[1].cluster._nodes.post = lambda *_: False  # it says nothing more
     assert events.until("leave", 3 * TTL) == ("leave", three[1].cluster.node, "dies")
     assert three[1].cluster.node not in three[0].cluster.machines()
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """An event loop with a time of its own, which goes on at once to the next timer."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0.0
+        self._selector.select = self._skip
+
+    def time(self):
+        return self.now
+
+    def _skip(self, timeout):
+        self.now += timeout or 0.0
+        return []
+
+
+class Deaf:
+    """A link that subscribes to nothing, and sends nothing."""
+
+    def want(self, *_):
+        pass
+
+    def post(self, _):
+        return False
+
+
+@pytest.mark.parametrize("last_word", [0.0, 0.5, 1.0, 2.7, 3.3])
+def test_the_time_without_a_word_of_a_machine_that_is_gone_is_at_most_ttl(last_word):
+    clock = Clock()
+    nodes = Nodes(b"here....", Deaf(), Figures(), ttl=3.0)
+
+    async def hear():
+        gone = clock.create_future()
+        nodes.on_gone.append(lambda node: gone.set_result(clock.time()))
+        nodes.begin()
+        await asyncio.sleep(last_word)
+        nodes.note(b"there...")
+        return await gone
+
+    with asyncio.Runner(loop_factory=lambda: clock) as runner:
+        silence = runner.run(hear()) - last_word
+    assert 2 * 3.0 / 3 < silence <= 3.0, "two beats may be late"
+
+
+def test_a_member_that_hands_its_connection_over_leaves(three):
+    groups = rooms(three)
+    there = three[1].member(groups[1], meta="there")
+    member = three[0].member(groups[0], meta="here")
+    agrees(groups[1], "there", "here")
+    three[0].cluster.register("user:7", member.handler).result(PATIENCE)
+    on_poller(three[0].reactor, lambda: member.handler.hand_over(goev.Connection()))
+    agrees(groups[1], "there")
+    assert len(groups[0]) == 0
+    with pytest.raises(goev.cluster.NoSuchName):
+        three[1].cluster.tell("user:7", b"hello").result(PATIENCE)
+    groups[1].send(b"to members")
+    assert there.next() == b"to members"
+    assert member.nothing()
 
 
 def test_a_machine_that_closes_leaves_at_once(url):

@@ -19,6 +19,7 @@ from goev.cluster.link import Link
 from goev.cluster.thread import guarded
 
 LOGGER = logging.getLogger("goev.cluster")
+LOOKS = 10  # in ``ttl``, for machines that say nothing
 GATHERING = 2.0  # seconds that messages wait for the other machines after the engine has come back
 REMEMBERED = 1024  # machines that are gone, and may come back after a partition
 
@@ -55,6 +56,7 @@ class Nodes:
         self._link.want(Subscription(subjects.of_node(self.node.hex())), self._received, lambda: None)
         self._link.want(Subscription(subjects.NODES), self._received, self._established)
         asyncio.get_running_loop().call_later(self._ttl / 3, self._tick)
+        asyncio.get_running_loop().call_later(self._ttl / LOOKS, self._look)
 
     def on_inbox(self, kind: Kind, receive: Receive) -> None:
         """Have messages of a kind that come to this machine's inbox handled."""
@@ -100,13 +102,18 @@ class Nodes:
         self.post(subjects.NODES, Kind.NODE, "hello")
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._ttl / 3, self._tick)
+        asyncio.get_running_loop().call_later(self._ttl / 3, self._tick)
         self.post(subjects.NODES, Kind.NODE, "beat")
-        for node in [node for node, heard in self._heard.items() if loop.time() - heard > self._ttl]:
-            self._lose(node)
         for tick in self.ticks:
             guarded(tick)
+
+    def _look(self) -> None:
+        """Lose the machines whose ``ttl`` would be over before the next look."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._ttl / LOOKS, self._look)
+        longest = self._ttl * (1 - 1 / LOOKS)
+        for node in [node for node, heard in self._heard.items() if loop.time() - heard > longest]:
+            self._lose(node)
 
     def _received(self, data: bytes, _: Place | None) -> None:
         try:
