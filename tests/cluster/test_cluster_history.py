@@ -10,7 +10,7 @@ import goev
 from cluster_support import Machine, end, machines
 from engines import made
 from goev.cluster.places import MemberPlace, place_of
-from support import Events, eventually, in_thread
+from support import Events, eventually, in_thread, on_poller
 
 FRAMING = goev.LengthPrefixed()
 
@@ -306,3 +306,29 @@ def test_a_history_longer_than_high_water_arrives_whole(three):
     assert [int(message[: message.index(0)]) for message in member.take(100)] == list(range(100))
     again = three[1].member(groups[1])
     assert len(again.take(100)) == 100
+
+
+def test_a_group_without_history_takes_no_place(stack):
+    machine = Machine(stack, "memory:")
+    group = machine.cluster.group("room", FRAMING)
+    member = machine.peer()
+    with pytest.raises(ValueError, match="'room' has no history"):
+        group.add(member.handler, after="e.1")
+    assert member.handler not in group
+
+
+def test_a_member_that_leaves_and_returns_at_once_gets_nothing_twice(three):
+    group = room(three[0])
+    reader = Reader(three[0], group)
+    send(group, 0, 3)
+    reader.read(3)
+    connection = reader.member.handler
+
+    def leave_and_return():
+        group.discard(connection)
+        group.add(connection, after=reader.place)
+        send(group, 3, 6)
+
+    on_poller(three[0].reactor, leave_and_return)
+    assert reader.read(3) == numbers(3, 6)
+    assert reader.member.nothing()

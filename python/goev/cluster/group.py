@@ -90,7 +90,7 @@ class ClusterGroup:
 
     # ---- members -----------------------------------------------------------------------------------------------------
 
-    def add(self, connection: Connection, *, meta: Any = None) -> None:
+    def add(self, connection: Connection, *, meta: Any = None, after: str | None = None) -> None:
         """Make a connection a member; it gets messages sent from now on. Harmless for a member.
 
         Messages of other machines come as soon as the engine knows that this machine has a member, which takes a
@@ -98,9 +98,13 @@ class ClusterGroup:
 
         Args:
             meta: what ``presence`` tells about the member: a value that JSON knows, 4,096 bytes at most.
+            after: for groups with history.
 
-        Raises: as ``goev.Group.add``. TypeError, ValueError: ``meta`` is no JSON, or too long.
+        Raises: as ``goev.Group.add``. TypeError, ValueError: ``meta`` is no JSON, or too long. ValueError: ``after`` is
+        given, and the group has no history.
         """
+        if after is not None:
+            raise ValueError(f"group {self.name!r} has no history, so nothing comes after a place")
         meta = checked_meta(meta)
         self._local.add(connection)
         self._intake.meet(connection)

@@ -159,6 +159,7 @@ class HistoryGroup(ClusterGroup):
             self._forget()
 
     def _join(self, connection: Connection, send: Send, place: MemberPlace) -> None:
+        self._local.discard(connection)  # it may have left a moment ago; see `_leave`
         unnumbered = [Entry(0, self._wiring.node, own, message) for own, message in self._unnumbered.items()]
         since = unnumbered[0].own - 1 if unnumbered else self._own
         apart = Apart(connection, send, place, since)
