@@ -1,6 +1,7 @@
 """A chat in the browser: rooms, names, the people present, the last 50 messages. Page and WebSocket use one port.
 
-Start it and open the address that it prints in two windows. Both sides send JSON:
+Start it and open the address that it prints in two windows. With ``--cluster`` several of these programs, on any
+machines, are one chat (``chat_cluster.py``). Both sides send JSON:
 
     page:   {"type": "join", "room": "lobby", "name": "Ada"}      {"type": "say", "text": "Hello"}
     server: "welcome" and "error" to one client, "message" and "people" to its room, "stats" to all each second
@@ -11,16 +12,21 @@ import hashlib
 import itertools
 import json
 import re
+import secrets
 import threading
 import time
 import unicodedata
 from base64 import b64encode
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import goev
+
+if TYPE_CHECKING:
+    from chat_cluster import ClusterRoom
 
 MAX_NAME, MAX_ROOM, MAX_TEXT = 24, 32, 500  # characters
 MAX_ROOMS, MAX_PEOPLE = 200, 100  # at once, and in a room
@@ -85,19 +91,45 @@ class Room:
         self.group.send(encoded(event))
         return event
 
+    def is_free(self, name: str, who: str) -> bool:
+        return name.lower() not in self.people
+
+    def enter(self, chatter: "Chatter", after: str | None) -> None:
+        self.people[chatter.name.lower()] = chatter
+        self.tell("people", names=self.names(), joined=chatter.name)
+        self.group.add(chatter)
+        welcome = {"room": self.name, "since": self.since, "number": self.number, "name": chatter.name}
+        chatter.send(encoded({"type": "welcome", **welcome, "names": self.names(), "history": list(self.history)}))
+
+    def say(self, name: str, text: str) -> None:
+        self.history.append(self.tell("message", name=name, text=text))
+
+    def leave(self, chatter: "Chatter", stays: bool) -> None:
+        """``stays``: it comes back at once, under another name."""
+        self.group.discard(chatter)
+        del self.people[chatter.name.lower()]
+        if self.people:
+            self.tell("people", names=self.names(), left=chatter.name)
+
 
 lock = threading.Lock()  # for the names below; there may be several pollers
-rooms: dict[str, Room] = {}
+rooms: dict[str, "Room | ClusterRoom"] = {}
+new_room: "Callable[[str], Room | ClusterRoom]" = Room
 everyone = goev.Group(goev.websocket.Framing())
 said = 0  # messages since the last ``stats``
+
+
+def count_people() -> dict[str, int]:
+    return {room.name: len(room.people) for room in rooms.values()}
 
 
 class Chatter(goev.websocket.Connection):
     max_message_size = 8192
 
     def __init__(self) -> None:
-        self.room: Room | None = None
+        self.room: Room | ClusterRoom | None = None
         self.name = ""
+        self.who = secrets.token_hex()  # with a cluster: the page's own, which it brings along when it connects again
         self.asked: deque[float] = deque(maxlen=MAX_RATE)  # times of the last requests
 
     def on_handshake(self, request: goev.http.Request) -> bool:
@@ -126,44 +158,42 @@ class Chatter(goev.websocket.Connection):
             raise Refused("That is no JSON.") from None
         with lock:
             match request:
-                case {"type": "join", "room": str(room), "name": str(name)}:
-                    self.join(clean("room's name", room.lower(), MAX_ROOM), clean("name", name, MAX_NAME))
+                case {"type": "join", "room": str(room), "name": str(name), **more}:
+                    self.who, after = str(more.get("who") or self.who)[:64], more.get("after")
+                    room, name = clean("room's name", room.lower(), MAX_ROOM), clean("name", name, MAX_NAME)
+                    self.join(room, name, after=after if isinstance(after, str) else None)
                 case {"type": "say", "text": str(text)}:
                     self.say(clean("message", text, MAX_TEXT, joiners="\u200c\u200d"))
                 case _:
                     raise Refused('Expected {"type": "join", "room": …, "name": …} or {"type": "say", "text": …}.')
 
-    def join(self, room_name: str, name: str) -> None:
-        room = rooms.get(room_name) or Room(room_name)
+    def join(self, room_name: str, name: str, *, after: str | None) -> None:
+        room = rooms.get(room_name) or new_room(room_name)
         if room_name not in rooms and len(rooms) >= MAX_ROOMS:
             raise Refused(f"There are {MAX_ROOMS} rooms already. Join one of them.")
         if room is not self.room and len(room.people) >= MAX_PEOPLE:
             raise Refused(f"There are {MAX_PEOPLE} people in “{room_name}” already.")
-        self.leave()
+        self.leave(stays=room is self.room)
         spellings = itertools.chain([name], (f"{name} {number}" for number in itertools.count(2)))
-        self.name = next(spelling for spelling in spellings if spelling.lower() not in room.people)
+        self.name = next(spelling for spelling in spellings if room.is_free(spelling, self.who))
+        try:
+            room.enter(self, after)
+        except ValueError as error:  # no place
+            raise Refused(str(error)) from None
         self.room = rooms[room_name] = room
-        room.people[self.name.lower()] = self
-        room.tell("people", names=room.names(), joined=self.name)
-        room.group.add(self)
-        welcome = {"room": room_name, "since": room.since, "number": room.number, "name": self.name}
-        self.send(encoded({"type": "welcome", **welcome, "names": room.names(), "history": list(room.history)}))
 
     def say(self, text: str) -> None:
         global said
         if not self.room:
             raise Refused("Join a room first.")
         said += 1
-        self.room.history.append(self.room.tell("message", name=self.name, text=text))
+        self.room.say(self.name, text)
 
-    def leave(self) -> None:
+    def leave(self, *, stays: bool = False) -> None:
         if room := self.room:
             self.room = None
-            room.group.discard(self)
-            del room.people[self.name.lower()]
-            if room.people:
-                room.tell("people", names=room.names(), left=self.name)
-            else:
+            room.leave(self, stays)
+            if not room.people:
                 del rooms[room.name]
 
     def on_close(self, error: BaseException | None) -> None:
@@ -186,10 +216,19 @@ class Page(goev.http.Connection):
 def tell_everyone() -> None:
     global said
     with lock:
-        popular = sorted(rooms.values(), key=lambda room: -len(room.people))[:20]
-        stats = {"connections": len(everyone), "rate": said, "rooms": {room.name: len(room.people) for room in popular}}
+        popular = sorted(count_people().items(), key=lambda room: -room[1])[:20]
+        stats = {"connections": len(everyone), "rate": said, "rooms": dict(popular)}
         said = 0
     everyone.send(encoded({"type": "stats", **stats}))
+
+
+def use_cluster(url: str) -> None:
+    """Have rooms that are on all nodes."""
+    global new_room, count_people
+    from chat_cluster import Town
+
+    town = Town(goev.cluster.connect(url), rooms, lock, history=HISTORY)
+    new_room, count_people = town.room, town.count_people
 
 
 def main() -> None:
@@ -199,11 +238,17 @@ def main() -> None:
     parser.add_argument("--tls", action="store_true", help="serve https and wss, with --certificate and --key")
     parser.add_argument("--certificate", default="cert.pem", help="PEM file (default: %(default)s)")
     parser.add_argument("--key", default="key.pem", help="PEM file (default: %(default)s)")
+    parser.add_argument("--cluster", metavar="URL", help="one chat with other nodes: nats://…, redis://…, memory:")
     args = parser.parse_args()
     try:
         tls = goev.tls.ServerContext(args.certificate, args.key, alpn=["http/1.1"]) if args.tls else None
     except FileNotFoundError as error:
         parser.error(f"{error}\nThis makes both files:\n{MAKE_FILES}")
+    if args.cluster:
+        try:
+            use_cluster(args.cluster)
+        except (goev.cluster.ClusterError, ValueError, ModuleNotFoundError) as error:
+            parser.error(str(error))
     with goev.Reactor(args.pollers) as reactor, suppress(KeyboardInterrupt):
         acceptor = goev.Acceptor(reactor, f"127.0.0.1:{args.port}", Page, idle_timeout=60, tls=tls)
         reactor.schedule(1, tell_everyone, every=1)
