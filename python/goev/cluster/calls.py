@@ -31,6 +31,11 @@ MOST_TEXT = 1000  # characters of a reason that travel
 Taken = Callable[[], object]
 
 
+def key_of(name: str) -> tuple[str, str]:
+    """The key of a name among the callbacks for the end of a connection."""
+    return "name", name
+
+
 class Holding:
     """A name of this machine."""
 
@@ -63,6 +68,9 @@ class Calls:
 
     def hold(self, name: str, holding: Holding) -> None:
         """Register a connection under a name, in place of any other."""
+        if not self._wiring.endings.has(holding.connection, key_of(name)):  # it has ended, or gave the name up
+            holding.registered.cancel()
+            return
         before, self._held[name] = self._held.get(name), holding
         if before is not None and before.connection is not holding.connection:
             before.lose()

@@ -14,7 +14,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from goev._core import Connection
 from goev.cluster import subjects
-from goev.cluster.calls import Calls, Holding, Taken
+from goev.cluster.calls import Calls, Holding, Taken, key_of
 from goev.cluster.endings import Endings
 from goev.cluster.errors import Closed, HistoryUnavailable, Unreachable
 from goev.cluster.figures import Figures
@@ -155,19 +155,20 @@ class Cluster:
         ``concurrent.futures.Future``, or is ``async def``. A told message goes to ``on_tell(message)``; without that it
         is sent to the peer. An exception ends the connection, as in every callback, and the caller gets it.
 
-        Returns: a future that is done when the engine knows the name. It is cancelled if the name is lost before.
+        Returns: a future that is done when the engine knows the name. It is cancelled if the name is lost, or the
+            cluster closed, before.
 
         Raises ConnectionClosed: the connection has ended.
         """
         subjects.check_name("the name of a connection", name)
         holding = Holding(connection, taken, Future())
-        self._wiring.endings.add(connection, ("name", name), lambda: self._post_quietly(name, connection))
+        self._wiring.endings.add(connection, key_of(name), lambda: self._post_quietly(name, connection))
         self._thread.post(self._calls.hold, name, holding)
         return holding.registered
 
     def unregister(self, name: str, connection: Connection) -> None:
         """Take a name from a connection; harmless if it does not have it."""
-        self._wiring.endings.discard(connection, ("name", name))
+        self._wiring.endings.discard(connection, key_of(name))
         self._thread.post(self._calls.drop, name, connection)
 
     def _post_quietly(self, name: str, connection: Connection) -> None:

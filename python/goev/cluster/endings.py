@@ -75,6 +75,12 @@ class Endings:
                 ending.callbacks.clear()
             raise
 
+    def has(self, connection: Connection, key: object) -> bool:
+        """Whether the connection lives, and a callback waits under the key."""
+        with self._lock:
+            ending = self._by_connection.get(id(connection))
+            return ending is not None and ending.connection is connection and key in ending.callbacks
+
     def discard(self, connection: Connection, key: object) -> None:
         """Forget a callback; harmless if there is none."""
         with self._lock:

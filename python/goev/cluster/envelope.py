@@ -6,11 +6,15 @@ counts: the receivers know by it what they have had.
 
 import json
 from enum import IntEnum
+from itertools import count
 from struct import Struct
 from typing import Any, NamedTuple
 
 VERSION = 1
 HEAD = Struct(">BB8sQ")
+LIFE = 1 << 36  # numbers of one object; those of a later object for the same group are greater
+
+lives = count(1)
 
 
 class Kind(IntEnum):
@@ -41,6 +45,16 @@ class Envelope(NamedTuple):
     def message(self) -> str | bytes:
         """The body as its kind says: text or bytes."""
         return self.body.decode(errors="surrogatepass") if self.kind & 1 else self.body
+
+
+def new_life() -> int:
+    """The number before the first one of a new object. A program may drop a group, and make it again."""
+    return next(lives) * LIFE
+
+
+def missed_between(last: int, number: int) -> int:
+    """How many messages are missing between two of a sender. The end of an earlier life is not known."""
+    return number - last - 1 if number // LIFE == last // LIFE else number % LIFE - 1
 
 
 def sealed(kind: int, sender: bytes, number: int, body: bytes) -> bytes:

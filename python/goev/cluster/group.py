@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from goev._core import Connection, Group, OutputOverflow
 from goev.cluster import subjects
-from goev.cluster.envelope import Envelope, Kind, opened, sealed_message
+from goev.cluster.envelope import Envelope, Kind, missed_between, new_life, opened, sealed_message
 from goev.cluster.errors import Closed
 from goev.cluster.interface import Outgoing, Place, Subscription
 from goev.cluster.members import Members, Membership
@@ -243,7 +243,7 @@ class ClusterGroup:
             figures.repeated += 1
             return False
         if last is not None:
-            figures.missed += number - last - 1
+            figures.missed += missed_between(last, number)
         self._heard[sender] = number
         return True
 
@@ -265,7 +265,7 @@ class Sender:
     def __init__(self, wiring: Wiring, subject: str) -> None:
         self._wiring = wiring
         self._subject = subject
-        self._number = 0
+        self._number = new_life()
 
     def outgoing(self, message: str | bytes, _: int) -> Outgoing:
         """See ``outbox.Source``."""

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from goev._core import Connection, ConnectionClosed, Group, HttpConnection, OutputOverflow, WebSocketConnection
-from goev.cluster.envelope import Envelope, Kind, opened, sealed_message
+from goev.cluster.envelope import Envelope, Kind, new_life, opened, sealed_message
 from goev.cluster.group import ClusterGroup, Frames
 from goev.cluster.interface import Outgoing, Place, Replay, Subscription
 from goev.cluster.members import Membership
@@ -84,7 +84,7 @@ class HistoryGroup(ClusterGroup):
         self._keep = history
         self._stamp = stamp
         self._on_gap = on_gap
-        self._own = 0  # the number of the last message of this machine
+        self._own = new_life()  # the number of the last message of this machine
         self._unnumbered: OrderedDict[int, str | bytes] = OrderedDict()  # own ones, by their numbers
         self._apart: list[Apart] = []
         self._reading: asyncio.Task[None] | None = None
@@ -136,8 +136,8 @@ class HistoryGroup(ClusterGroup):
         alone = Group(self._framing, when_behind=self._when_behind)
         alone.add(connection)  # which raises for what cannot be a member
         self._intake.meet(connection)
-        if self._members.add(connection, meta):
-            self._wiring.post(self._join, connection, sender_to(connection, self._framing, alone), place)
+        if membership := self._members.add(connection, meta):
+            self._wiring.post(self._join, membership, sender_to(connection, self._framing, alone), place)
 
     def discard(self, connection: Connection) -> None:
         self._members.discard(connection)
@@ -158,8 +158,11 @@ class HistoryGroup(ClusterGroup):
         if not self._count:
             self._forget()
 
-    def _join(self, connection: Connection, send: Send, place: MemberPlace) -> None:
-        self._local.discard(connection)  # it may have left a moment ago; see `_leave`
+    def _join(self, membership: Membership, send: Send, place: MemberPlace) -> None:
+        connection = membership.connection
+        if not self._members.has(membership):  # it has left already
+            return
+        self._local.discard(connection)  # which is there if it has left and joined at once
         unnumbered = [Entry(0, self._wiring.node, own, message) for own, message in self._unnumbered.items()]
         since = unnumbered[0].own - 1 if unnumbered else self._own
         apart = Apart(connection, send, place, since)

@@ -47,14 +47,18 @@ class Members:
     def __contains__(self, connection: object) -> bool:
         return id(connection) in self._by_connection
 
-    def add(self, connection: Connection, meta: Any) -> bool:
-        """Begin a membership; returns false for a member.
+    def has(self, membership: Membership) -> bool:
+        """Whether a membership goes on."""
+        return self._by_connection.get(id(membership.connection)) is membership
+
+    def add(self, connection: Connection, meta: Any) -> Membership | None:
+        """Begin a membership; returns ``None`` for a member.
 
         Raises ConnectionClosed: the connection has ended.
         """
         with self._lock:
             if connection in self:
-                return False
+                return None
             self._numbers += 1
             membership = Membership(connection, self._numbers, meta)
             self._joined(membership)
@@ -64,7 +68,7 @@ class Members:
         except BaseException:
             self.remove(membership)
             raise
-        return True
+        return membership
 
     def discard(self, connection: Connection) -> None:
         """End the membership of a connection; harmless for one that is no member."""
@@ -75,6 +79,6 @@ class Members:
     def remove(self, membership: Membership) -> None:
         """End a membership; harmless for one that has ended."""
         with self._lock:
-            if self._by_connection.get(id(membership.connection)) is membership:
+            if self.has(membership):
                 del self._by_connection[id(membership.connection)]
                 self._left(membership)

@@ -16,11 +16,10 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from itertools import count
 from typing import Any, NamedTuple
 
 from goev.cluster import subjects
-from goev.cluster.envelope import Envelope, Kind, content_of, opened
+from goev.cluster.envelope import LIFE, Envelope, Kind, content_of, new_life, opened
 from goev.cluster.interface import Place, Subscription
 from goev.cluster.members import Membership
 from goev.cluster.nodes import Nodes
@@ -29,7 +28,6 @@ from goev.cluster.wiring import Wiring
 
 LOGGER = logging.getLogger("goev.cluster")
 MOST_META = 4096  # bytes of JSON
-FIRST_OF_LIFE = 1 << 32  # versions of a later object for the same group are greater by this
 PART = 128 * 1024  # bytes of JSON in one message, about
 
 
@@ -47,7 +45,6 @@ class Present(NamedTuple):
     meta: Any
 
 
-lives = count(1)
 OnPresence = Callable[[list[Present]], object]
 
 
@@ -93,7 +90,7 @@ class Presence:
         self._lock = threading.Lock()  # for readers on other threads
         self._own: dict[int, Any] = {}
         self._others: dict[bytes, Other] = {}
-        self._version = next(lives) * FIRST_OF_LIFE
+        self._version = new_life()
         self._unsettled = unsettled
         self._joined: dict[int, Any] = {}  # changes that were not told yet
         self._left: list[int] = []
@@ -235,7 +232,7 @@ class Presence:
             other = self._others.setdefault(node, Other())
         if other.is_asked or version <= other.version:
             return  # it is in the answer, which says more, or was in one
-        is_first = version % FIRST_OF_LIFE == 1 and not other.members
+        is_first = version % LIFE == 1 and not other.members
         if version != other.version + 1 and not is_first:
             self.ask(node)
             return

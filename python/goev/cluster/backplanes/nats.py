@@ -71,7 +71,7 @@ class NatsBackplane(Backplane):
         self._replicas = history_replicas
         self._options = options
         self._client: Client | None = None
-        self._subscribed: dict[str, NatsSubscription] = {}
+        self._subscribed: dict[str, tuple[Subscription, NatsSubscription]] = {}  # by subject
         self._epochs: dict[int, str] = {}  # of the streams, by the number that they keep
         self._numbers = count(1)
         self._inbox = ""
@@ -161,17 +161,21 @@ class NatsBackplane(Backplane):
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
         client = self._connected
         for subscription in subscriptions:
-            if subscription.subject not in self._subscribed:
+            before = self._subscribed.get(subscription.subject)
+            if before is None or before[0] != subscription:
+                if before is not None:  # with another history
+                    await before[1].unsubscribe()
                 if subscription.keep:
                     await self._stream(subscription.keep)
                 name = self._kept(subscription) if subscription.keep else self._plain(subscription.subject)
-                self._subscribed[subscription.subject] = await client.subscribe(name, cb=self._receiver(subscription))
+                subscribed = await client.subscribe(name, cb=self._receiver(subscription))
+                self._subscribed[subscription.subject] = subscription, subscribed
         await client.flush(timeout=60)
 
     async def unsubscribe(self, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions:
             if subscribed := self._subscribed.pop(subscription.subject, None):
-                await subscribed.unsubscribe()
+                await subscribed[1].unsubscribe()
 
     def _receiver(self, subscription: Subscription) -> "Callable[[Msg], Awaitable[None]]":
         subject, keep, receive = subscription.subject, subscription.keep, self._receive
@@ -221,7 +225,7 @@ class NatsBackplane(Backplane):
         await self._stream(message.keep)
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         reply = self._watch(partial(resolve, future))
-        headers = {"Nats-Msg-Id": message.id} if message.id else None
+        headers = {"Nats-Msg-Id": spelled(message.id)} if message.id else None
         await client.publish(self._stored(message.subject, message.keep), message.data, reply=reply, headers=headers)
         return future
 
