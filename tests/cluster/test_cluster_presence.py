@@ -247,6 +247,27 @@ def test_a_word_that_is_lost_is_noticed_by_the_next_one(three, engine):
     agrees(groups[0], 0, 2, 3)
 
 
+def test_a_change_that_overtakes_an_answer_is_not_lost(url):
+    """Each subject has a task of its own in nats-py, so messages of two subjects come in any order."""
+    with machines(2, url, ttl=60) as made:
+        groups = rooms(made)
+        made[1].member(groups[1], meta=1)
+        backplane, held = made[0].cluster._link.backplane, []
+        put = backplane.put
+        inbox = subjects.of_node(made[0].cluster.node)
+        backplane.put = lambda *message: held.append(message) if message[0] == inbox else put(*message)
+        made[0].member(groups[0], meta=0)
+        made[1].member(groups[1], meta=2)  # so it asks this machine
+        eventually(lambda: b"[2, 2]" in held[-1][1], "it is answered")
+        made[1].member(groups[1], meta=3)
+        made[0].settle()
+        backplane.put = put
+        for message in held:
+            put(*message)
+        for group in groups:
+            agrees(group, 0, 1, 2, 3)
+
+
 def test_the_words_are_as_many_as_the_changes(three, engine):
     groups = rooms(three)
     three[0].member(groups[0])

@@ -68,6 +68,7 @@ class Other:
         self.version = 0
         self.members: dict[int, Any] = {}
         self.is_asked = False  # all its members are on their way
+        self.told = 0  # the last version that it told since it was asked
         self.is_doubtful = False  # they were known before the engine went away
         self.parts: dict[int, list[Any]] = {}  # of an answer that comes in parts
         self.coming = 0  # the version of that answer
@@ -184,7 +185,8 @@ class Presence:
     def ask(self, node: bytes) -> None:
         """Ask one machine for its members."""
         with self._lock:
-            self._others.setdefault(node, Other()).is_asked = True
+            other = self._others.setdefault(node, Other())
+        other.is_asked, other.told = True, 0
         self._unsettled.add(self)
         self._nodes.post(subjects.of_node(node.hex()), Kind.PRESENCE, ["ask", [self.room]])
 
@@ -230,8 +232,10 @@ class Presence:
     def _changed(self, node: bytes, version: int, joined: dict[int, Any], left: Iterable[int]) -> None:
         with self._lock:
             other = self._others.setdefault(node, Other())
+        if other.is_asked:
+            other.told = max(version, other.told)
         if other.is_asked or version <= other.version:
-            return  # it is in the answer, which says more, or was in one
+            return  # it is in the answer, or was in one
         is_first = version % LIFE == 1 and not other.members
         if version != other.version + 1 and not is_first:
             self.ask(node)
@@ -263,6 +267,8 @@ class Presence:
             other.is_asked = other.is_doubtful = False
         self._call(self.on_join, node, {number: meta for number, meta in now.items() if number not in before})
         self._call(self.on_leave, node, {number: meta for number, meta in before.items() if number not in now})
+        if other.told > version:  # a change has overtaken the answer
+            self.ask(node)
 
     def _call(self, callbacks: "list[OnPresence]", node: bytes, members: dict[int, Any]) -> None:
         if members and callbacks:
