@@ -29,8 +29,14 @@ class RedisServer:
 
     def start(self) -> None:
         command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self.process = subprocess.Popen([*command, "--dir", self.directory], stdout=subprocess.DEVNULL)
+        command += ["--dir", str(self.directory), *self.options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         eventually(self.answers, "redis-server answers")
+
+    @property
+    def options(self) -> list[str]:
+        """More arguments."""
+        return []
 
     @property
     def url(self) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engines import made
+from engines import SharedRedisCluster, made
 
-ENGINES = ["memory", "nats", "redis", "outside"]
+ENGINES = ["memory", "nats", "redis", "redis-cluster", "outside"]
 
 
 @pytest.fixture(params=ENGINES)
@@ -17,3 +17,10 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     running = made(request.param, tmp_path)
     yield running
     running.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared() -> Iterator[None]:
+    """The engine that tests share ends with them."""
+    yield
+    SharedRedisCluster.end()

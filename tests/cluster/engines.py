@@ -3,8 +3,12 @@
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import redis
 
 from cluster_support import NAMES
 from outside import LineServer
@@ -70,6 +74,132 @@ class Redis(RedisServer):
         self.kill()
 
 
+class ClusterServer(Redis):
+    """A server of a Redis Cluster. It finds the others again after a restart."""
+
+    def __init__(self, directory: Path) -> None:
+        self.bus = free_port()
+        directory.mkdir(exist_ok=True)
+        super().__init__(directory)
+        self.client = redis.Redis(port=self.port, decode_responses=True)
+
+    @property
+    def options(self) -> list[str]:
+        return ["--cluster-enabled", "yes", "--cluster-port", str(self.bus), "--cluster-node-timeout", "1000"]
+
+    def run(self, *words: object) -> Any:
+        return self.client.execute_command("CLUSTER", *words)  # type: ignore[no-untyped-call]
+
+    @property
+    def is_ok(self) -> bool:
+        return "cluster_state:ok" in self.run("INFO")
+
+    @property
+    def name(self) -> Any:
+        """Its name in the cluster."""
+        return self.run("MYID")
+
+    def meet(self, other: "ClusterServer") -> None:
+        self.run("MEET", "127.0.0.1", other.port, other.bus)
+
+    def close(self) -> None:
+        self.client.close()
+        super().close()
+
+
+class RedisCluster:
+    """A Redis Cluster of three primaries, under the methods of the others."""
+
+    FIRST, END = (0, 5461, 10923), 16384  # slots
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.servers = [ClusterServer(folder / f"server{number}") for number in range(3)]
+        for number, (server, end) in enumerate(zip(self.servers, [*self.FIRST[1:], self.END], strict=True)):
+            server.run("SET-CONFIG-EPOCH", number + 1)
+            server.run("ADDSLOTSRANGE", self.FIRST[number], end - 1)
+        for server in self.servers[1:]:
+            server.meet(self.servers[0])
+        self.wait_until_ok()
+
+    def wait_until_ok(self) -> None:
+        eventually(lambda: all(server.is_ok for server in self.servers), "the servers are one cluster", 20)
+
+    def server_of(self, slot: int) -> ClusterServer:
+        """The server that had a slot when the cluster was made."""
+        return self.servers[sum(slot >= first for first in self.FIRST) - 1]
+
+    def move(self, slot: int, source: ClusterServer, target: ClusterServer) -> None:
+        """Move a slot with its keys."""
+        target.run("SETSLOT", slot, "IMPORTING", source.name)
+        source.run("SETSLOT", slot, "MIGRATING", target.name)
+        for key in source.run("GETKEYSINSLOT", slot, 100):
+            source.client.migrate("127.0.0.1", target.port, [key], 0, 5000)
+        for server in (target, source, *self.servers):
+            server.run("SETSLOT", slot, "NODE", target.name)
+
+    def add_replica(self, primary: ClusterServer) -> ClusterServer:
+        """One more server, which takes the place of another when that dies."""
+        replica = ClusterServer(self.folder / "replica")
+        self.servers.append(replica)
+        replica.meet(primary)
+        eventually(lambda: primary.name in replica.run("NODES"), "the replica knows its primary")
+        replica.run("REPLICATE", primary.name)
+        eventually(lambda: replica.client.info("replication")["master_link_status"] == "up", "the replica has all", 20)
+        return replica
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.servers[0].port}"
+
+    def kill(self) -> None:
+        for server in self.servers:
+            server.kill()
+
+    def start(self) -> None:
+        for server in self.servers:
+            server.start()
+        self.wait_until_ok()
+
+    def freeze(self) -> None:
+        for server in self.servers:
+            server.freeze()
+
+    def thaw(self) -> None:
+        for server in self.servers:
+            server.thaw()
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+
+
+class SharedRedisCluster(RedisCluster):
+    """The same servers for one test after another, because each start of a primary takes two seconds."""
+
+    idle: ClassVar[list[RedisCluster]] = []
+    folders: ClassVar[ExitStack] = ExitStack()
+
+    @classmethod
+    def taken(cls) -> RedisCluster:
+        if cls.idle:
+            return cls.idle.pop()
+        return cls(Path(cls.folders.enter_context(TemporaryDirectory())))
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.client.flushall()
+        self.idle.append(self)
+
+    @classmethod
+    def end(cls) -> None:
+        """No test takes it any more."""
+        for made in cls.idle:
+            RedisCluster.close(made)
+        cls.idle.clear()
+        cls.folders.close()
+
+
 class Memory:
     """The engine in memory, under the methods of the others."""
 
@@ -98,5 +228,7 @@ def made(name: str, folder: Path) -> Any:
             return NatsServer(folder)
         case "redis":
             return Redis(folder)
+        case "redis-cluster":
+            return SharedRedisCluster.taken()
         case _:
             return LineServer()

@@ -15,7 +15,7 @@ from support import Events, eventually, in_thread, on_poller
 FRAMING = goev.LengthPrefixed()
 
 
-@pytest.fixture(params=["memory", "nats", "redis"])
+@pytest.fixture(params=["memory", "nats", "redis", "redis-cluster"])
 def engine(request, tmp_path):
     running = made(request.param, tmp_path)
     yield running

@@ -27,7 +27,7 @@ def connect(
     Args:
         url: ``"nats://host:4222"``, ``"redis://host:6379/0"``, ``"memory:"`` for this process alone, or a
             ``Backplane``. Several servers of one engine are a list. ``"tls://"`` and ``"rediss://"`` are those engines
-            with TLS.
+            with TLS, ``"redis+cluster://"`` and ``"rediss+cluster://"`` a Redis Cluster.
         timeout: seconds until the engine must have answered for the first time.
         wait: whether to wait for that. Without, the cluster connects in the background, and messages wait.
         outbox: bytes of messages that wait for an engine that is slow or away. Then the oldest are dropped.
@@ -82,4 +82,8 @@ def backplane_of(url: str | Sequence[str], options: dict[str, Any]) -> Backplane
         from goev.cluster.backplanes.redis import RedisBackplane
 
         return RedisBackplane(urls, **options)
-    raise ValueError(f"url must be nats://, tls://, redis://, rediss:// or memory:, not {url!r}")
+    if schemes <= {"redis+cluster", "rediss+cluster"} and schemes:
+        from goev.cluster.backplanes.redis_cluster import RedisClusterBackplane
+
+        return RedisClusterBackplane(urls, **options)
+    raise ValueError(f"url must be nats://, tls://, redis://, rediss://, redis+cluster:// or memory:, not {url!r}")

@@ -10,10 +10,12 @@ appends a message and publishes it with its number, in one step.
 import asyncio
 import secrets
 import ssl
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from struct import Struct
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from goev.cluster.backplanes import needing
@@ -45,6 +47,95 @@ return number
 """
 
 
+class Server:
+    """A Redis server: a connection for commands, and one that is subscribed."""
+
+    SUBSCRIBE, UNSUBSCRIBE, PUBLISH = "SUBSCRIBE", "UNSUBSCRIBE", "PUBLISH"
+    MESSAGE, SUBSCRIBED, UNSUBSCRIBED = b"message", b"subscribe", b"unsubscribe"
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        self.url = url
+        self.commands = client_of(url, options)
+        self.script = ""
+        self._pubsub: PubSub = self.commands.pubsub()
+        self._reading: asyncio.Task[None] | None = None
+        self._confirmed: dict[bytes, asyncio.Future[None]] = {}  # by channel
+        self._leaving: Counter[bytes] = Counter()  # channels whose end was asked for
+        self._pongs: list[asyncio.Future[None]] = []
+
+    async def connect(self, script: str) -> None:
+        self.script = await self.commands.script_load(script)
+        replication = await self.commands.info("replication")
+        if replication["role"] != "master":
+            raise ConnectionError(f"{without_password(self.url)} is a replica")
+        await self._pubsub.connect()  # type: ignore[no-untyped-call]
+
+    def listen(self, received: Callable[[bytes, bytes], None], lost: Lost) -> None:
+        """Call ``received(channel, data)`` for each message from now on."""
+        self._reading = asyncio.create_task(self._read_on(received, lost))
+
+    async def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+        for future in [*self._confirmed.values(), *self._pongs]:
+            future.cancel()
+        with suppress(Exception):
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+        with suppress(Exception):
+            await self.commands.aclose()
+
+    async def ping(self) -> None:
+        pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pongs.append(pong)
+        await self._pubsub.ping()
+        await self.commands.ping()
+        await pong
+
+    async def subscribe(self, channels: Sequence[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        futures = [self._confirmed.setdefault(channel, loop.create_future()) for channel in channels]
+        for part in self._parts(channels):
+            await self._pubsub.execute_command(self.SUBSCRIBE, *part)
+        await asyncio.gather(*futures)
+
+    async def unsubscribe(self, channels: Sequence[bytes]) -> None:
+        self._leaving.update(channels)
+        for part in self._parts(channels):
+            await self._pubsub.execute_command(self.UNSUBSCRIBE, *part)
+
+    def _parts(self, channels: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
+        """Channels that may be in one command."""
+        return [channels]
+
+    async def _read_on(self, received: Callable[[bytes, bytes], None], lost: Lost) -> None:
+        try:
+            while True:
+                match await self._pubsub.parse_response():
+                    case [self.MESSAGE, bytes(channel), bytes(data)]:
+                        received(channel, data)
+                    case [self.SUBSCRIBED, bytes(channel), _]:
+                        if future := self._confirmed.pop(channel, None):
+                            future.set_result(None)
+                    case [self.UNSUBSCRIBED, bytes(channel), _]:
+                        self._unsubscribed(channel)
+                    case [b"pong", _] | b"PONG" | b"":
+                        if self._pongs and not (pong := self._pongs.pop(0)).done():
+                            pong.set_result(None)
+        except Exception as error:
+            lost(error)
+            for future in [*self._confirmed.values(), *self._pongs]:
+                if not future.done():
+                    future.set_exception(error)
+
+    def _unsubscribed(self, channel: bytes) -> None:
+        if channel not in self._leaving:
+            raise ConnectionError(f"{without_password(self.url)} has ended a subscription by itself")
+        self._leaving[channel] -= 1
+        if not self._leaving[channel]:
+            del self._leaving[channel]
+
+
 class RedisBackplane(Backplane):
     """A backplane over a Redis server.
 
@@ -56,6 +147,7 @@ class RedisBackplane(Backplane):
     """
 
     keeps_history = True
+    script: ClassVar[str] = APPEND
 
     def __init__(
         self,
@@ -66,105 +158,64 @@ class RedisBackplane(Backplane):
         **options: Any,
     ) -> None:
         self.url = ", ".join(without_password(server) for server in servers)
-        self._servers = list(servers)
+        self._urls = list(servers)
         self._prefix = prefix
         self._age = max(1, round(history_age))
         self._options = options
-        self._script = ""
-        self._client: Redis | None = None
-        self._pubsub: PubSub | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._servers: list[Server] = []  # of this session
         self._subjects: dict[bytes, Subscription] = {}  # by channel
-        self._confirmed: dict[bytes, asyncio.Future[None]] = {}  # by channel
-        self._pongs: list[asyncio.Future[None]] = []
 
     # ---- sessions ----------------------------------------------------------------------------------------------------
 
     async def open(self, receive: Receive, lost: Lost) -> None:
         failure: Exception = OSError("there is no server")
-        for server in self._servers:
+        for url in self._candidates():
             try:
-                await self._connect(server)
+                await self._connect(url)
                 break
             except (AuthenticationError, NoPermissionError) as error:
-                raise AccessDenied(f"{without_password(server)} refuses this program: {error}") from error
+                raise AccessDenied(f"{without_password(url)} refuses this program: {error}") from error
             except Exception as error:
                 if isinstance(error.__cause__ or error.__context__, ssl.SSLError):
-                    raise AccessDenied(f"{without_password(server)} refuses this program: {error}") from error
+                    raise AccessDenied(f"{without_password(url)} refuses this program: {error}") from error
                 failure = error
                 await self._disconnect()
         else:
             raise failure
-        self._reading = asyncio.create_task(self._read_on(receive, lost))
+        for server in self._servers:
+            server.listen(partial(self._received, receive), lost)
         await self.ping()
 
-    async def _connect(self, server: str) -> None:
-        never = Retry(NoBackoff(), 0)
-        options = {"socket_keepalive": True, **self._options, "retry": never, "decode_responses": False}
-        self._client = client = Redis.from_url(server, health_check_interval=0, **options)
-        self._script = await client.script_load(APPEND)
-        replication = await client.info("replication")
-        if replication["role"] != "master":
-            raise ConnectionError(f"{without_password(server)} is a replica")
-        self._pubsub = client.pubsub()
-        await self._pubsub.connect()  # type: ignore[no-untyped-call]
+    def _candidates(self) -> list[str]:
+        """The servers to try, in this order."""
+        return self._urls
+
+    async def _connect(self, url: str) -> None:
+        server = Server(url, self._options)
+        self._servers.append(server)
+        await server.connect(self.script)
 
     async def close(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-            self._reading = None
-        for future in [*self._confirmed.values(), *self._pongs]:
-            future.cancel()
         self._subjects.clear()
-        self._confirmed.clear()
-        self._pongs.clear()
         await self._disconnect()
 
     async def _disconnect(self) -> None:
-        client, pubsub, self._client, self._pubsub = self._client, self._pubsub, None, None
-        with suppress(Exception):
-            if pubsub is not None:
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
-        with suppress(Exception):
-            if client is not None:
-                await client.aclose()
-
-    @property
-    def _commands(self) -> Redis:
-        if self._client is None:
-            raise ConnectionError("the session has ended")
-        return self._client
+        servers, self._servers = self._servers, []
+        for server in servers:
+            await server.close()
 
     async def ping(self) -> None:
-        if self._pubsub is None:
+        if not self._servers:
             raise ConnectionError("the session has ended")
-        pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pongs.append(pong)
-        await self._pubsub.ping()
-        await self._commands.ping()
-        await pong
+        await asyncio.gather(*(server.ping() for server in self._servers))
 
-    # ---- what comes --------------------------------------------------------------------------------------------------
+    def _server_of(self, channel: bytes) -> Server:
+        """The server that has a channel, and the keys of its history."""
+        if not self._servers:
+            raise ConnectionError("the session has ended")
+        return self._servers[0]
 
-    async def _read_on(self, receive: Receive, lost: Lost) -> None:
-        assert self._pubsub is not None
-        try:
-            while True:
-                match await self._pubsub.parse_response():
-                    case [b"message", bytes(channel), bytes(data)]:
-                        self._received(receive, channel, data)
-                    case [b"subscribe", bytes(channel), _]:
-                        if future := self._confirmed.pop(channel, None):
-                            future.set_result(None)
-                    case [b"pong", _] | b"PONG" | b"":
-                        if self._pongs and not (pong := self._pongs.pop(0)).done():
-                            pong.set_result(None)
-        except Exception as error:
-            lost(error)
-            for future in [*self._confirmed.values(), *self._pongs]:
-                if not future.done():
-                    future.set_exception(error)
+    # ---- subscriptions -----------------------------------------------------------------------------------------------
 
     def _received(self, receive: Receive, channel: bytes, data: bytes) -> None:
         subscription = self._subjects.get(channel)
@@ -176,46 +227,45 @@ class RedisBackplane(Backplane):
             epoch, number = MARK.unpack_from(data)
             receive(subscription.subject, data[MARK.size :], Place(epoch.decode("latin-1"), number, number - 1))
 
-    # ---- subscriptions -----------------------------------------------------------------------------------------------
-
     def _channel(self, subject: str) -> bytes:
         return f"{self._prefix}:{subject}".encode(errors="surrogatepass")
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
         new = {self._channel(each.subject): each for each in subscriptions}
         self._subjects.update(new)
-        loop = asyncio.get_running_loop()
-        futures = [self._confirmed.setdefault(channel, loop.create_future()) for channel in new]
-        await self._execute("SUBSCRIBE", new)
-        await asyncio.gather(*futures)
+        await asyncio.gather(*(server.subscribe(channels) for server, channels in self._by_server(new).items()))
 
     async def unsubscribe(self, subscriptions: Sequence[Subscription]) -> None:
         gone = [channel for each in subscriptions if (channel := self._channel(each.subject)) in self._subjects]
         for channel in gone:
             del self._subjects[channel]
-        if gone:
-            await self._execute("UNSUBSCRIBE", gone)
+        await asyncio.gather(*(server.unsubscribe(channels) for server, channels in self._by_server(gone).items()))
 
-    async def _execute(self, command: str, channels: "Sequence[bytes] | dict[bytes, Subscription]") -> None:
-        if self._pubsub is None:
-            raise ConnectionError("the session has ended")
-        await self._pubsub.execute_command(command, *channels)
+    def _by_server(self, channels: Iterable[bytes]) -> dict[Server, list[bytes]]:
+        found: dict[Server, list[bytes]] = {}
+        for channel in channels:
+            found.setdefault(self._server_of(channel), []).append(channel)
+        return found
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
-        pipeline = self._commands.pipeline(transaction=False)
+        batches: dict[Server, list[tuple[bytes, Outgoing]]] = {}
         for message in messages:
             channel = self._channel(message.subject)
+            batches.setdefault(self._server_of(channel), []).append((channel, message))
+        await asyncio.gather(*(self._publish_to(server, batch) for server, batch in batches.items()))
+
+    async def _publish_to(self, server: Server, batch: list[tuple[bytes, Outgoing]]) -> None:
+        pipeline = server.commands.pipeline(transaction=False)
+        for channel, message in batch:
             if message.keep:
-                stream, state = self._keys(message.subject)
-                new = secrets.token_hex(4)
-                pipeline.evalsha(
-                    self._script, 2, stream, state, channel, message.data, str(message.keep), str(self._age), new
-                )
+                arguments = channel, message.data, str(message.keep), str(self._age), secrets.token_hex(4)
+                pipeline.evalsha(server.script, 2, *keys_of(channel), *arguments)
             else:
-                pipeline.publish(channel, message.data)
-        for message, result in zip(messages, await pipeline.execute(raise_on_error=False), strict=True):
+                pipeline.execute_command(server.PUBLISH, channel, message.data)
+        results = await pipeline.execute(raise_on_error=False)
+        for (_, message), result in zip(batch, results, strict=True):
             self._check(message, result)
 
     def _check(self, message: Outgoing, result: object) -> None:
@@ -230,14 +280,10 @@ class RedisBackplane(Backplane):
 
     # ---- history -----------------------------------------------------------------------------------------------------
 
-    def _keys(self, subject: str) -> tuple[bytes, bytes]:
-        """The keys of a subject's stream and hash; the braces put both into one slot of a Redis Cluster."""
-        name = b"{%s}" % self._channel(subject)
-        return name + b":messages", name + b":state"
-
     async def read(self, subscription: Subscription, after: Place | None) -> Replay:
-        stream, state = self._keys(subscription.subject)
-        pipeline = self._commands.pipeline(transaction=True)
+        channel = self._channel(subscription.subject)
+        stream, state = keys_of(channel)
+        pipeline = self._server_of(channel).commands.pipeline(transaction=True)
         pipeline.hmget(state, "epoch", "number")
         pipeline.xrange(stream, "-", "+")
         (epoch, number), entries = await pipeline.execute()
@@ -249,9 +295,21 @@ class RedisBackplane(Backplane):
         return Replay(name, [each for each in messages if each.number > after.number], oldest <= after.number + 1)
 
 
+def keys_of(channel: bytes) -> tuple[bytes, bytes]:
+    """The keys of a channel's stream and hash; the braces put both into one slot of a Redis Cluster."""
+    return b"{%s}:messages" % channel, b"{%s}:state" % channel
+
+
 def kept_of(entries: Any) -> list[Kept]:
     """The messages of a stream."""
     return [Kept(int(number.partition(b"-")[0]), fields[b"m"]) for number, fields in entries]
+
+
+def client_of(url: str, options: dict[str, Any]) -> Redis:
+    """A client that does not reconnect."""
+    never = Retry(NoBackoff(), 0)
+    options = {"socket_keepalive": True, **options, "retry": never, "decode_responses": False}
+    return Redis.from_url(url, health_check_interval=0, **options)
 
 
 def without_password(url: str) -> str:
