@@ -214,6 +214,11 @@ class Cluster:
         return self._link.state == "up"
 
     @property
+    def engine(self) -> str:
+        """Names the engine, without passwords."""
+        return self._link.backplane.url
+
+    @property
     def error(self) -> BaseException | None:
         """The reason of the state ``"down"``."""
         return self._link.error

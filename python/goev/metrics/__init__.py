@@ -5,6 +5,7 @@ the text. ``serve`` does all three for a program of one process. Text needs ``pr
 ``goev[metrics]`` installs.
 """
 
+from goev.metrics.clusters import include
 from goev.metrics.pages import Source, pages
 from goev.metrics.process import process_figures
 from goev.metrics.refreshing import refresh
@@ -18,6 +19,7 @@ __all__ = [
     "Source",
     "SupervisorFigures",
     "Totals",
+    "include",
     "pages",
     "process_figures",
     "refresh",

@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 
 from goev._core import Acceptor, Reactor
 from goev.metrics.application import ApplicationFamily, application_families
+from goev.metrics.clusters import INCLUDED
 from goev.metrics.process import ProcessFigures, process_figures
 
 
@@ -23,7 +24,7 @@ class Snapshot(TypedDict):
         process: the figures of the process.
         pollers: ``Reactor.stats()`` of all its reactors, one entry a poller.
         acceptors: the counters of its acceptors.
-        application: the metrics of the application itself.
+        application: the metrics of the application itself, and of clusters that were included.
     """
 
     process: ProcessFigures
@@ -43,7 +44,10 @@ def snapshot(reactors: Iterable[Reactor], acceptors: Iterable[Acceptor] = ()) ->
         process=process_figures(),
         pollers=[plain(stats) for reactor in reactors for stats in reactor.stats()],
         acceptors=[AcceptorFigures(address=text_of(each.address), stats={**each.stats()}) for each in acceptors],
-        application=application_families() if "prometheus_client" in sys.modules else [],
+        application=[
+            *(application_families() if "prometheus_client" in sys.modules else []),
+            *INCLUDED.families(),
+        ],
     )
 
 
