@@ -33,6 +33,9 @@ class Kind(IntEnum):
     PRESENCE = 18
 
 
+KINDS = {int(kind): kind for kind in Kind}  # the call `Kind(number)` takes longer
+
+
 class Envelope(NamedTuple):
     """A message between machines."""
 
@@ -87,4 +90,6 @@ def opened(data: bytes) -> Envelope:
     version, kind, sender, number = HEAD.unpack_from(data)
     if version != VERSION:
         raise ValueError(f"version {version} of messages between machines is unknown; this is version {VERSION}")
-    return Envelope(Kind(kind), sender, number, data[HEAD.size :])
+    if kind not in KINDS:
+        raise ValueError(f"the kind {kind} of messages between machines is unknown")
+    return Envelope(KINDS[kind], sender, number, data[HEAD.size :])

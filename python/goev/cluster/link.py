@@ -35,6 +35,42 @@ class Wanted(NamedTuple):
     established: Callable[[], None]
 
 
+class Patience:
+    """Notices a call that takes too long. One timer serves many calls, since a timer for each costs more than most.
+
+    Args:
+        timeout: seconds for a call.
+        over: called when one has taken longer.
+    """
+
+    def __init__(self, timeout: float, over: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timeout = timeout
+        self._over = over
+        self._end: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        self._end = self._loop.time() + self._timeout
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._end, self._look)
+
+    def end(self) -> None:
+        self._end = None
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._end is not None:
+            if self._end <= self._loop.time():
+                self._over()
+            else:
+                self._timer = self._loop.call_at(self._end, self._look)
+
+
 class Link:
     """The way of one cluster to its engine. Everything runs on the cluster's thread.
 
@@ -176,7 +212,7 @@ class Link:
             self._tell_established(subscribed)
             return await self._until_lost(lost)
         except TimeoutError:
-            return Unreachable(f"{self.backplane.url} did not answer within {self._timeout} s")
+            return self._silence()
         except Exception as error:
             return error
         finally:
@@ -184,7 +220,8 @@ class Link:
 
     async def _until_lost(self, lost: "asyncio.Future[BaseException | None]") -> BaseException | None:
         closing = asyncio.ensure_future(self._closing.wait())
-        tasks = [asyncio.ensure_future(self._pump()), asyncio.ensure_future(self._ping())]
+        patience = Patience(self._timeout, partial(self._report_lost, lost, self._silence()))
+        tasks = [asyncio.ensure_future(self._pump(patience)), asyncio.ensure_future(self._ping())]
         waited: list[asyncio.Future[Any]] = [lost, closing, *tasks]
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -193,6 +230,7 @@ class Link:
                     task.result()
             return lost.result() if lost.done() else None
         finally:
+            patience.stop()
             for each in waited[1:]:
                 each.cancel()
             await asyncio.gather(*waited[1:], return_exceptions=True)
@@ -203,6 +241,9 @@ class Link:
                 await self.backplane.close()
         except Exception as error:
             LOGGER.warning("closing %s failed: %r", self.backplane.url, error)
+
+    def _silence(self) -> Unreachable:
+        return Unreachable(f"{self.backplane.url} did not answer within {self._timeout} s")
 
     def _report_lost(self, lost: "asyncio.Future[BaseException | None]", error: BaseException | None) -> None:
         """A backplane may say this more than once, and late: so each session has a future of its own."""
@@ -226,17 +267,19 @@ class Link:
     def _has_work(self) -> bool:
         return bool(self._changed or self._control or (self._outbox and not self._is_held))
 
-    async def _pump(self) -> None:
+    async def _pump(self, patience: Patience) -> None:
         while True:
             await self._work.wait()
             self._work.clear()
             while self._has_work:
                 self._is_busy = True
+                patience.begin()
                 try:
-                    async with asyncio.timeout(self._timeout):
+                    if self._changed:
                         await self._apply_changes()
-                        await self._send_some()
+                    await self._send_some()
                 finally:
+                    patience.end()
                     self._is_busy = False
 
     async def _apply_changes(self) -> None:
