@@ -268,6 +268,29 @@ def test_a_change_that_overtakes_an_answer_is_not_lost(url):
             agrees(group, 0, 1, 2, 3)
 
 
+def test_an_answer_that_comes_after_later_changes_is_ignored(url):
+    with machines(2, url, ttl=60) as made:
+        groups = rooms(made)
+        made[0].member(groups[0], meta=0)
+        made[1].member(groups[1], meta=1)
+        for group in groups:
+            agrees(group, 0, 1)
+        backplane, held = made[0].cluster._link.backplane, []
+        put = backplane.put
+        inbox = subjects.of_node(made[0].cluster.node)
+        backplane.put = lambda *message: held.append(message) if message[0] == inbox else put(*message)
+        for number in (1, 2):
+            made[0].cluster._thread.post(groups[0]._presence.ask, bytes.fromhex(made[1].cluster.node))
+            eventually(lambda number=number: len(held) == number, "it is answered")
+        put(*held[0])
+        made[0].settle()
+        made[1].member(groups[1], meta=2)
+        agrees(groups[0], 0, 1, 2)
+        put(*held[1])
+        made[0].settle()
+        agrees(groups[0], 0, 1, 2)
+
+
 def test_the_words_are_as_many_as_the_changes(three, engine):
     groups = rooms(three)
     three[0].member(groups[0])

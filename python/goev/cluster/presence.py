@@ -258,7 +258,7 @@ class Presence:
         if other.coming != version:
             other.parts, other.coming = {}, version
         other.parts[part] = members
-        if len(other.parts) < parts:
+        if len(other.parts) < parts or version < other.version:  # that is an answer to an earlier question
             return
         now = {number: meta for each in other.parts.values() for number, meta in each}
         before = other.members
