@@ -143,9 +143,8 @@ def test_own_messages_reach_members_here_before_the_engine_has_them_and_later_no
             assert reader.member.nothing()
 
 
+@pytest.mark.parametrize("engine", ["memory", "nats"], indirect=True)  # the others keep nothing over their end
 def test_a_member_that_moves_between_machines_while_the_engine_is_away_gets_all_once(three, engine, log):
-    if "redis" in str(engine.url):
-        pytest.skip("this Redis keeps nothing over its end")
     groups = rooms(three, 100)
     reader = Reader(three[0], groups[0])
     stays = [Reader(machine, group) for machine, group in zip(three, groups, strict=True)]
@@ -237,9 +236,8 @@ def test_many_senders_and_members_that_come_and_go(three):
             assert mine == [b"%d:%d" % (n, i) for i in range(300)]
 
 
+@pytest.mark.parametrize("engine", ["memory", "redis", "redis-cluster"], indirect=True)  # nats-server keeps its files
 def test_a_history_that_the_engine_lost_is_a_gap(three, engine, log):
-    if "nats" in str(engine.url):
-        pytest.skip("this nats-server keeps its files")
     gaps = Events()
     groups = rooms(three, on_gap=lambda connection: gaps("gap", connection))
     reader = Reader(three[0], groups[0])
