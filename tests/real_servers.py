@@ -21,22 +21,20 @@ def free_port() -> int:
 class RedisServer:
     """A ``redis-server`` that keeps nothing."""
 
-    def __init__(self, directory: Path) -> None:
+    persistence = "no"
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.options = options
         self.program = need("redis-server")
         self.directory = directory
         self.port = free_port()
         self.start()
 
     def start(self) -> None:
-        command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        command += ["--dir", str(self.directory), *self.options]
+        command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        command += ["--appendonly", self.persistence, "--dir", str(self.directory), *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         eventually(self.answers, "redis-server answers")
-
-    @property
-    def options(self) -> list[str]:
-        """More arguments."""
-        return []
 
     @property
     def url(self) -> str:

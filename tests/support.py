@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -386,8 +386,8 @@ def need_ipv6() -> None:
 class Child:
     """A Python program in a process of its own. The tests wait for its lines of output with a limit."""
 
-    def __init__(self, *argv: str) -> None:
-        command = [sys.executable, "-X", "faulthandler", "-W", "error", *argv]
+    def __init__(self, *argv: str, prefix: Sequence[str] = ()) -> None:
+        command = [*prefix, sys.executable, "-X", "faulthandler", "-W", "error", *argv]
         pipe = subprocess.PIPE
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)

@@ -9,12 +9,16 @@ from typing import Self
 
 
 class Cutter:
-    """Forwards connections to a port of this machine. ``cut`` ends them and refuses more; ``freeze`` says nothing."""
+    """Forwards connections to a port of this machine. ``cut`` ends them and refuses more; ``freeze`` says nothing.
+
+    A link that is frozen one way takes connections; the other ones are accepted by the kernel, and by nobody else.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self._machines: set[socket.socket] = set()  # the ends at machines; the others are at the engine
         self._lock = threading.Lock()
         self._state = "open"
         self._changed, self._wake = socket.socketpair()
@@ -29,8 +33,8 @@ class Cutter:
     def _run(self) -> None:
         while True:
             with self._lock:
-                state, sockets = self._state, list(self._pairs)
-            watched = [self._changed] + ([] if state == "freeze" else [self._listener, *sockets])
+                watched = [self._changed, *([] if self._state == "freeze" else [self._listener])]
+                watched += [each for each in self._pairs if not self._is_silent(each)]
             for ready in select.select(watched, [], [])[0]:
                 if ready is self._changed:
                     if self._changed.recv(1) == b"e":
@@ -39,6 +43,9 @@ class Cutter:
                     self._accept()
                 else:
                     self._forward(ready)
+
+    def _is_silent(self, source: socket.socket) -> bool:
+        return self._state in ("freeze", "freeze up" if source in self._machines else "freeze down")
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
@@ -51,6 +58,7 @@ class Cutter:
                 client.close()
                 return
             self._pairs[client], self._pairs[server] = server, client
+            self._machines.add(client)
 
     def _forward(self, source: socket.socket) -> None:
         with self._lock:
@@ -67,6 +75,7 @@ class Cutter:
         with self._lock:
             for end in (source, sink):
                 self._pairs.pop(end, None)
+                self._machines.discard(end)
                 end.close()
 
     def cut(self) -> None:
@@ -78,10 +87,10 @@ class Cutter:
                     each.shutdown(socket.SHUT_RDWR)
         self._wake.send(b"c")
 
-    def freeze(self) -> None:
-        """Forward nothing, and accept nothing; the connections stay."""
+    def freeze(self, way: str = "") -> None:
+        """Forward nothing, and accept nothing; the connections stay. ``"up"`` is to the engine, ``"down"`` from it."""
         with self._lock:
-            self._state = "freeze"
+            self._state = f"freeze {way}".strip()
         self._wake.send(b"c")
 
     def heal(self) -> None:

@@ -80,12 +80,9 @@ class ClusterServer(Redis):
     def __init__(self, directory: Path) -> None:
         self.bus = free_port()
         directory.mkdir(exist_ok=True)
-        super().__init__(directory)
+        cluster = ["--cluster-enabled", "yes", "--cluster-port", str(self.bus), "--cluster-node-timeout", "1000"]
+        super().__init__(directory, *cluster)
         self.client = redis.Redis(port=self.port, decode_responses=True)
-
-    @property
-    def options(self) -> list[str]:
-        return ["--cluster-enabled", "yes", "--cluster-port", str(self.bus), "--cluster-node-timeout", "1000"]
 
     def run(self, *words: object) -> Any:
         return self.client.execute_command("CLUSTER", *words)  # type: ignore[no-untyped-call]
@@ -198,6 +195,12 @@ class SharedRedisCluster(RedisCluster):
             RedisCluster.close(made)
         cls.idle.clear()
         cls.folders.close()
+
+
+class KeepingRedis(Redis):
+    """A ``redis-server`` that writes down each command before it answers."""
+
+    persistence = "yes"
 
 
 class Memory:
