@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import broadcast, datagrams, http, measure, messages, resp, secure, services, streams, websocket
+from harness import broadcast, cluster, datagrams, http, measure, messages, resp, secure, services, streams, websocket
 from harness.measure import Bench, Run
 from harness.peers import Peer
 
@@ -40,6 +40,10 @@ METRICS = {
     "set_rate": Metric("SET/s", "", "{:,.0f}"),
     "get_rate": Metric("GET/s", "", "{:,.0f}"),
     "held": Metric("caller held", "µs", "{:,.0f}", 1e6),
+    **{f"held_{size}": Metric(f"{size:,} members", "µs", "{:,.1f}", 1e6) for size in cluster.SIZES},
+    "held_p99_1000": Metric("p99 of 1,000 members", "µs", "{:,.0f}", 1e6),
+    "deliveries": Metric("messages to members/s", "", "{:,.0f}"),
+    "delivery_cpu": Metric("CPU of the nodes per message", "µs", "{:.2f}", 1e6),
     "last": Metric("last member has it", "ms", "{:,.1f}", 1e3),
     "handshakes": Metric("handshakes/s", "", "{:,.0f}"),
     "handshake_cpu": Metric("server CPU per handshake", "µs", "{:.0f}", 1e6),
@@ -371,6 +375,50 @@ CASES = {
         goals=(
             Goal("goev-1", "held", 0.1, "uvloop", at_least=False),
             Goal("goev-1", "last", 1.0, "uvloop", at_least=False),
+        ),
+    ),
+    "cluster-held": Case(
+        title="Cluster: caller held by `send`",
+        description=(
+            "A message of 100 bytes to the members of a `goev.Group`, and to those of a cluster's group with another "
+            "node: the time of the call in a callback, for groups of 1 to 3,000 members on this node."
+        ),
+        peers=("local-groups", "cluster-nats", "cluster-redis"),
+        metrics=(*(f"held_{size}" for size in cluster.SIZES), "held_p99_1000"),
+        measure=cluster.held,
+        goals=tuple(
+            Goal(peer, f"held_{size}", 1.2, "local-groups", at_least=False)
+            for peer in ("cluster-nats", "cluster-redis")
+            for size in (1_000, 3_000)
+        ),
+    ),
+    "cluster-round": Case(
+        title="Cluster: from one node to another and back",
+        description=(
+            "A message of 100 bytes between two processes. With goev the peer of a member answers, by a socket pair. "
+            "With the bare client of the engine the callback of its subscription does, on asyncio. 3,000 rounds."
+        ),
+        peers=("round-nats", "bare-nats", "round-redis", "bare-redis"),
+        metrics=("p50", "p99"),
+        measure=cluster.rounds,
+        goals=(
+            Goal("round-nats", "p50", 1.5, "bare-nats", at_least=False),
+            Goal("round-redis", "p50", 1.5, "bare-redis", at_least=False),
+        ),
+    ),
+    "cluster-fan-out": Case(
+        title="Cluster: 3,000 members on each of three nodes",
+        description=(
+            "Messages of 100 bytes, four at once: one node of a cluster sends them, or each of three processes to a "
+            "local group of its own. The client, in Python on epoll, asks again when all 9,000 members have them."
+        ),
+        peers=("local-groups", "cluster-nats", "cluster-redis"),
+        metrics=("deliveries", "delivery_cpu"),
+        measure=cluster.fan_out,
+        timed=True,
+        goals=(
+            Goal("cluster-nats", "deliveries", 0.8, "local-groups"),
+            Goal("cluster-redis", "deliveries", 0.8, "local-groups"),
         ),
     ),
     "resp": Case(

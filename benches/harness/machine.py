@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from harness import BENCHES, REPO
-from harness.programs import find_nginx, find_postgres
+from harness.programs import find_nats, find_nginx, find_postgres
 
 CODE = ("src", "python", "benches/peers", "examples", "Cargo.lock")  # the parts of the repository that are measured
 
@@ -43,6 +43,8 @@ def describe(goev_python: Path) -> dict[str, str]:
         "redis (Python)": _package("redis"),
         "asyncpg": _package("asyncpg"),
         "Redis": _output("redis-server", "--version").removeprefix("Redis server v=").partition(" ")[0],
+        "nats-py": _package("nats-py"),
+        "NATS": _output(find_nats() or "nats-server", "--version").removeprefix("nats-server: v"),
         "PostgreSQL": _output(f"{find_postgres()}/postgres", "--version").removeprefix("postgres (PostgreSQL) "),
         "Go goev": _go_module("goev", "github.com/shaovie/goev"),
         "gnet": _go_module("gnet", "github.com/panjf2000/gnet/v2"),

@@ -22,6 +22,10 @@ def find_nginx() -> str | None:
     return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
 
+def find_nats() -> str | None:
+    return shutil.which("nats-server", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
 def find_postgres() -> Path | None:
     """The folder of PostgreSQL's programs, which Debian keeps by version outside of the PATH."""
     folders = [str(path) for path in Path("/usr/lib/postgresql").glob("*/bin")]
@@ -66,6 +70,11 @@ class Programs:
             "goev broadcast": lambda: self._goev("broadcast_peer.py"),
             "uvloop broadcast": partial(_event_loop, "broadcast_peer.py", "uvloop"),
             "broadcast load": lambda: _python("broadcast_load.py"),
+            "goev node": lambda: self._goev("cluster_peer.py", "nats-py", "redis"),
+            "goev round": lambda: self._goev("cluster_round_peer.py", "nats-py", "redis"),
+            "cluster load": lambda: _python("cluster_load.py"),
+            "nats engine": lambda: [*_python("nats_peer.py"), "--nats-server", _nats()],
+            "redis engine": lambda: self.command("redis resp"),
             "goev resp": lambda: self._goev(EXAMPLES / "redis_server.py"),
             "redis resp": lambda: [*_python("redis_peer.py"), "--redis-server", _redis("redis-server")],
             "redis-benchmark": lambda: [_redis("redis-benchmark")],
@@ -178,6 +187,13 @@ def _taskset() -> str:
     found = shutil.which("taskset")
     if found is None:
         raise Unavailable("taskset is not installed (Debian: apt-get install util-linux)")
+    return found
+
+
+def _nats() -> str:
+    found = find_nats()
+    if found is None:
+        raise Unavailable("nats-server is not installed (Debian: apt-get install nats-server)")
     return found
 
 
