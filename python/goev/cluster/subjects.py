@@ -1,6 +1,5 @@
 """The subjects of a cluster, and their spelling for engines with narrower names."""
 
-from functools import lru_cache
 from urllib.parse import quote
 
 NODES = "nodes"
@@ -32,7 +31,6 @@ def check_name(what: str, name: str) -> str:
     return name
 
 
-@lru_cache(4096)
 def spelled(subject: str) -> str:
     """A subject in letters, digits, ``_``, ``-``, ``~`` and ``%``: without the dots, stars and spaces of NATS."""
     return quote(subject, safe="", errors="surrogatepass").replace(".", "%2E")

@@ -12,7 +12,7 @@ import random
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -66,6 +66,7 @@ class NatsBackplane(Backplane):
     ) -> None:
         self.url = ", ".join(without_password(server) for server in servers)
         self._servers = list(servers)
+        self._spelled = lru_cache(4096)(spelled)
         self._prefix = spelled(prefix)
         self._tls = tls
         self._age = history_age
@@ -194,15 +195,15 @@ class NatsBackplane(Backplane):
         return received_kept if keep else received
 
     def _plain(self, subject: str) -> str:
-        return f"{self._prefix}.{spelled(subject)}"
+        return f"{self._prefix}.{self._spelled(subject)}"
 
     def _kept(self, subscription: Subscription) -> str:
         """The subject on which the server republishes what it has stored."""
-        return f"{self._prefix}-kept.{subscription.keep}.{spelled(subscription.subject)}"
+        return f"{self._prefix}-kept.{subscription.keep}.{self._spelled(subscription.subject)}"
 
     def _stored(self, subject: str, keep: int) -> str:
         """The subject of a stream."""
-        return f"{self._prefix}-keep.{keep}.{spelled(subject)}"
+        return f"{self._prefix}-keep.{keep}.{self._spelled(subject)}"
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 
