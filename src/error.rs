@@ -118,7 +118,7 @@ impl Error {
 
     /// The error of a call that comes after the stop of the reactor.
     pub fn stopped() -> Self {
-        Self::state("the reactor has stopped and takes nothing more".into())
+        Self::state("the reactor has stopped and takes nothing more [GOEV104]".into())
     }
 
     /// Makes a converter that adds `context`, the operation that was tried, to a system error.

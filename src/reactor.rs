@@ -99,7 +99,7 @@ impl From<Failure> for Outcome {
         match failure {
             Failure::Io(error) => Self::Error(Error::io("a poller failed")(error)),
             Failure::Halted(foreign) => Self::Halted(foreign),
-            Failure::Forked => Self::Error(Error::state("this poller belongs to the parent process".into())),
+            Failure::Forked => Self::Error(Error::state("this poller belongs to the parent process [GOEV103]".into())),
         }
     }
 }
@@ -215,8 +215,10 @@ impl<D: Dispatch> Reactor<D> {
                 life.status = Status::Stopped;
                 return Ok(Vec::new());
             }
-            Status::Running => return Err(Error::state("the reactor is running already".into())),
-            Status::Stopped => return Err(Error::state("the reactor has stopped; a reactor runs once".into())),
+            Status::Running => return Err(Error::state("the reactor is running already [GOEV105]".into())),
+            Status::Stopped => {
+                return Err(Error::state("the reactor has stopped; a reactor runs once [GOEV105]".into()));
+            }
         }
         life.running = self.handles.len();
         drop(life);
@@ -262,7 +264,7 @@ impl<D: Dispatch> Reactor<D> {
     pub fn stepped(self: &Arc<Self>) -> Result<Stepper<D>, Error> {
         let count = self.handles.len();
         if count != 1 {
-            return Err(Error::state(format!("a loop drives a reactor of one poller, not of {count}")));
+            return Err(Error::state(format!("a loop drives a reactor of one poller, not of {count} [GOEV109]")));
         }
         let parked = self.begin()?.pop().ok_or_else(Error::stopped)?;
         self.watch();

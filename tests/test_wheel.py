@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SERVE = """
-import socket, threading, goev
+import socket, threading, goev, goev.errors
 
 class Echo(goev.Connection):
     def on_read(self):
@@ -25,6 +25,7 @@ def visit(acceptor):
 reactors = [goev.Reactor()]
 visit(goev.Acceptor(reactors[0], "127.0.0.1:0", Echo))
 reactors[0].run()
+print(goev.errors.codes()["GOEV102"])
 print(goev.__file__)
 """
 
@@ -39,8 +40,9 @@ def serves_when_installed(package: Path, place: Path) -> None:
     run(sys.executable, "-m", "venv", place)
     run(place / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", package)
     # -P: without the checkout on the path.
-    said, where = run(place / "bin" / "python", "-P", "-c", SERVE).splitlines()
+    said, explained, where = run(place / "bin" / "python", "-P", "-c", SERVE).splitlines()
     assert said == "from the wheel"
+    assert explained == "The connection is closed, or not open yet."
     assert Path(where).is_relative_to(place)
     assert "py.typed" in {path.name for path in Path(where).parent.iterdir()}
 

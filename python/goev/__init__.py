@@ -105,7 +105,7 @@ __all__ = [
 
 
 # Imported when they are first used, because they take most of the time of an import.
-LAZY = ("asgi", "asyncio", "cluster", "logs", "metrics", "wsgi")
+LAZY = ("asgi", "asyncio", "cluster", "errors", "logs", "metrics", "wsgi")
 
 
 def __getattr__(name: str) -> ModuleType:

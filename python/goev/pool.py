@@ -308,7 +308,7 @@ class ConnectionPool(Generic[C]):
             self._check_open()
             if threading.get_ident() in self._pollers:
                 text = "acquire(timeout=…) would make a poller wait for itself; use acquire(then=…) in callbacks"
-                raise WrongThread(text)
+                raise WrongThread(f"{text} [GOEV101]")
             if (connection := self.acquire()) is not None:
                 return connection
             waiter: Future[C] = Future()

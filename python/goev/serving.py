@@ -116,5 +116,5 @@ def _serve_by_workers(
     )
     supervisor = Supervisor.of(settings, ready)
     if supervisor.run():
-        raise RuntimeError("the workers cannot start; the log (logger goev.service) says why")
+        raise RuntimeError("the workers cannot start; the log (logger goev.service) says why [GOEV802]")
     return StopReport(*supervisor.report)

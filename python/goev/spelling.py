@@ -98,7 +98,7 @@ def check(cls: type) -> None:
     for name, callback, kind in suspects(cls):
         text = f"{cls.__module__}.{cls.__qualname__}.{name} is never called: "
         text += f"{kind} has {callback}" if kind == _kind(cls) else f"{callback} is a callback of {kind}"
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{text} [GOEV205]", RuntimeWarning, stacklevel=2)
 
 
 def suspects(cls: type) -> Iterator[tuple[str, str, str]]:

@@ -132,7 +132,8 @@ def upgrade(request: Request, handler: Connection) -> bool:
     if isinstance(upgraded, bool):
         return upgraded
     upgraded.close()
-    raise TypeError(f"{type(handler).__name__}.on_handshake is async def: await goev.websocket.upgrade_async()")
+    text = f"{type(handler).__name__}.on_handshake is async def: await goev.websocket.upgrade_async()"
+    raise TypeError(f"{text} [GOEV605]")
 
 
 async def upgrade_async(request: Request, handler: Connection) -> bool:
@@ -328,8 +329,9 @@ class _ClientHandshake(_Connection):
 
     def on_close(self, error: BaseException | None) -> None:
         if not self.agreed:
-            end = error if isinstance(error, Exception) else ProtocolError("the server closed during the handshake")
-            self.on_connect_fail(self.failure or end)
+            if not isinstance(error, Exception):
+                error = ProtocolError("the server closed during the handshake [GOEV606]")
+            self.on_connect_fail(self.failure or error)
 
     def on_connect_fail(self, error: Exception) -> None:
         self.handler._release()
@@ -510,7 +512,7 @@ def _request_for(handler: Connection, url: SplitResult, headers: Mapping[str, st
 
 
 def _refusal(status_line: re.Match[bytes], head: bytes) -> HandshakeRefused:
-    text = f"the server refused the handshake: {status_line[0][:200].decode('latin-1')}"
+    text = f"the server refused the handshake: {status_line[0][:200].decode('latin-1')} [GOEV606]"
     return HandshakeRefused(text, int(status_line[1]), Headers._of(head))
 
 
@@ -549,22 +551,22 @@ def _agreement(head: bytes, handler: Connection, key: str) -> int | None:
     """
     status, _, rest = head.partition(b"\r\n")
     if status.split(b" ")[:2] != [b"HTTP/1.1", b"101"]:
-        raise ProtocolError(f"the server refused the handshake: {status[:200].decode('latin-1')}")
+        raise ProtocolError(f"the server refused the handshake: {status[:200].decode('latin-1')} [GOEV606]")
     try:
         headers = http.client.parse_headers(io.BytesIO(rest))
     except http.client.HTTPException as error:
-        raise ProtocolError(f"the server's answer to the handshake is malformed: {error}") from None
+        raise ProtocolError(f"the server's answer to the handshake is malformed: {error} [GOEV606]") from None
     if headers.defects:
-        raise ProtocolError("the server's answer to the handshake is malformed: a line that is no field")
+        raise ProtocolError("the server's answer to the handshake is malformed: a line that is no field [GOEV606]")
     upgrades = "websocket" in map(str.lower, _tokens(headers, "upgrade"))
     if not upgrades or "upgrade" not in map(str.lower, _tokens(headers, "connection")):
-        raise ProtocolError("the server's answer to the handshake is no upgrade to a WebSocket")
+        raise ProtocolError("the server's answer to the handshake is no upgrade to a WebSocket [GOEV606]")
     if _values(headers, "sec-websocket-accept") != [_accept_of(key)]:
-        raise ProtocolError("the server's answer to the handshake is not one to this request")
+        raise ProtocolError("the server's answer to the handshake is not one to this request [GOEV606]")
     chosen = _values(headers, "sec-websocket-protocol")
     subprotocol = ", ".join(chosen) if chosen else None
     if subprotocol is not None and subprotocol not in handler.subprotocols:
-        raise ProtocolError(f"the server chose the sub-protocol {subprotocol!r}, which was not offered")
+        raise ProtocolError(f"the server chose the sub-protocol {subprotocol!r}, which was not offered [GOEV606]")
     handler.subprotocol = subprotocol
     extensions = list(_tokens(headers, "sec-websocket-extensions"))
     if not extensions:
@@ -573,5 +575,6 @@ def _agreement(head: bytes, handler: Connection, key: str) -> int | None:
     window_bits = _window_within(parameters, is_offer=False)
     agrees = handler.compression and name == "permessage-deflate" and len(extensions) == 1
     if not agrees or window_bits is None or "server_no_context_takeover" not in parameters:
-        raise ProtocolError(f"the server chose extensions that were not offered or cannot be: {', '.join(extensions)}")
+        text = f"the server chose extensions that were not offered or cannot be: {', '.join(extensions)}"
+        raise ProtocolError(f"{text} [GOEV606]")
     return window_bits

@@ -83,7 +83,7 @@ impl Poller {
         let State { sources, queues, supplies, .. } = &mut *self.state.borrow_mut();
         let Some(Source::Connection(connection)) = sources.get_mut(token) else { return Err(Error::closed()) };
         if connection.protocol().is_some_and(|protocol| !protocol.allows_bytes()) {
-            return Err(Error::state("the input is read by the protocol of the connection".into()));
+            return Err(Error::state("the input is read by the protocol of the connection [GOEV407]".into()));
         }
         let (value, consumed) = look(connection.input.bytes(&supplies.arena));
         if consumed > 0 {

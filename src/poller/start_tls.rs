@@ -39,13 +39,16 @@ impl State {
         let is_open = |connection: &&Connection| connection.phase() == Phase::Open && connection.takes_output();
         let connection = self.open(token).filter(is_open).ok_or_else(Error::closed)?;
         if !connection.transport.is_plain() {
-            return Err(Error::state("TLS has begun on this connection already, or its peer is in memory".into()));
+            return Err(Error::state(
+                "TLS has begun on this connection already, or its peer is in memory [GOEV705]".into(),
+            ));
         }
         if connection.protocol().is_some_and(|protocol| !protocol.allows_bytes()) {
-            return Err(Error::state("TLS cannot begin amid the protocol of this connection".into()));
+            return Err(Error::state("TLS cannot begin amid the protocol of this connection [GOEV705]".into()));
         }
         if connection.holds_input() {
-            let text = "input has come that was not read: bytes from before TLS must not count as protected by it";
+            let text =
+                "input has come that was not read: bytes from before TLS must not count as protected by it [GOEV705]";
             return Err(Error::state(text.into()));
         }
         self.batch.latest = self.supplies.clock.now();
@@ -54,8 +57,9 @@ impl State {
         match connection.waiting() {
             0 => Ok(()),
             waiting => {
-                let text =
-                    format!("{waiting} bytes of output wait to be sent; begin TLS when they are, in on_drain say");
+                let text = format!(
+                    "{waiting} bytes of output wait to be sent; begin TLS when they are, in on_drain say [GOEV705]"
+                );
                 Err(Error::state(text))
             }
         }

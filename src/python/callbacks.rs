@@ -102,7 +102,9 @@ pub fn check_callbacks(class: &Bound<'_, PyType>, callbacks: &[&str]) -> PyResul
         let flags = flags_of(class, name);
         if flags & GENERATOR != 0 && flags & COROUTINE == 0 {
             let class = class.name()?;
-            let text = format!("{class}.{name} must be a function or async def, not a generator, which is never run");
+            let text = format!(
+                "{class}.{name} must be a function or async def, not a generator, which is never run [GOEV203]"
+            );
             return Err(PyTypeError::new_err(text));
         }
     }
@@ -120,7 +122,7 @@ pub fn check_coroutines(class: &Bound<'_, PyType>, callbacks: &[&str], has_loop:
     let (class, name) = (class.name()?, coroutine_of(class, callbacks).unwrap_or("a callback"));
     let text = format!(
         "{class}.{name} is async def, which needs an event loop: use Reactor(asyncio=True), or goev.asyncio.reactor() \
-         inside goev.asyncio.run()"
+         inside goev.asyncio.run() [GOEV108]"
     );
     Err(PyTypeError::new_err(text))
 }
@@ -170,7 +172,11 @@ fn bool_of(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResult<bo
     match answer.cast::<PyBool>() {
         Ok(answer) => Ok(answer.is_true()),
         Err(_) => {
-            let text = format!("{name} must return None, True or False, not {} {}", type_name(answer), answer.repr()?);
+            let text = format!(
+                "{name} must return None, True or False, not {} {} [GOEV204]",
+                type_name(answer),
+                answer.repr()?
+            );
             Err(PyTypeError::new_err(text))
         }
     }
@@ -187,5 +193,5 @@ pub fn is_none(name: &Bound<'_, PyString>, answer: &Bound<'_, PyAny>) -> PyResul
     if answer.is_none() {
         return Ok(());
     }
-    Err(PyTypeError::new_err(format!("{name} must return None, not {}", answer.repr()?)))
+    Err(PyTypeError::new_err(format!("{name} must return None, not {} [GOEV204]", answer.repr()?)))
 }

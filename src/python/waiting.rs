@@ -158,7 +158,7 @@ impl Waiters {
         for (event, future) in futures {
             match event {
                 Event::Drained => {
-                    let gone = ConnectionClosed::new_err("the connection ended before its output drained");
+                    let gone = ConnectionClosed::new_err("the connection ended before its output drained [GOEV102]");
                     tell(py, &future, "set_exception", gone.into_value(py).into_any());
                 }
                 Event::Closed => {

@@ -482,11 +482,13 @@ fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
 fn take_over(socket: Socket, options: &AcceptorOptions) -> Result<Bound, Error> {
     check_kind(&socket, "address", Type::STREAM, &[Domain::IPV4, Domain::IPV6, Domain::UNIX])?;
     if socket.peer_addr().is_ok() {
-        return Err(Error::argument("address: the socket is connected; Reactor.adopt() takes such sockets".into()));
+        return Err(Error::argument(
+            "address: the socket is connected; Reactor.adopt() takes such sockets [GOEV308]".into(),
+        ));
     }
     let address = socket.local_addr().map_err(Error::io("cannot read the address of the given socket"))?;
     if !is_bound(&address) {
-        return Err(Error::argument("address: the socket is not bound".into()));
+        return Err(Error::argument("address: the socket is not bound [GOEV308]".into()));
     }
     let prepare = || -> io::Result<()> {
         socket.set_nonblocking(true)?;

@@ -39,7 +39,7 @@ pub fn is_foreign(birth: u32) -> bool {
 pub fn check(birth: u32, what: &str) -> Result<(), Error> {
     if is_foreign(birth) {
         return Err(Error::state(format!(
-            "this {what} belongs to the parent process: after os.fork() make a new one in the child"
+            "this {what} belongs to the parent process: after os.fork() make a new one in the child [GOEV103]"
         )));
     }
     Ok(())

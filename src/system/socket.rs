@@ -33,7 +33,8 @@ pub(crate) fn make(address: Inet, kind: Type) -> io::Result<(Socket, SocketAddr)
 
 /// Returns an error that names `argument` unless a socket of the user has this type and one of these families.
 pub(crate) fn check_kind(socket: &Socket, argument: &str, kind: Type, families: &[Domain]) -> Result<(), Error> {
-    let refuse = |why: &str| Err(Error::argument(format!("{argument}: descriptor {} {why}", socket.as_raw_fd())));
+    let refuse =
+        |why: &str| Err(Error::argument(format!("{argument}: descriptor {} {why} [GOEV308]", socket.as_raw_fd())));
     let found = match socket.r#type() {
         Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => return refuse("is no socket"),
         found => found.map_err(Error::io("cannot read the type of the given socket"))?,
@@ -56,13 +57,13 @@ pub(crate) fn check_kind(socket: &Socket, argument: &str, kind: Type, families: 
 pub fn take_connected(socket: &Socket, options: &SocketOptions) -> Result<SockAddr, Error> {
     check_kind(socket, "sock", Type::STREAM, &[Domain::IPV4, Domain::IPV6, Domain::UNIX])?;
     if socket.is_listener().unwrap_or(false) {
-        return Err(Error::argument("sock: the socket listens; an Acceptor takes such sockets".into()));
+        return Err(Error::argument("sock: the socket listens; an Acceptor takes such sockets [GOEV308]".into()));
     }
     let peer = socket.peer_addr().map_err(|error| match socket.take_error() {
         // The peer has reset the connection already.
         Ok(Some(reset)) => Error::io("sock: the connection has ended")(reset),
         _ if error.raw_os_error() == Some(libc::ENOTCONN) => {
-            Error::argument("sock: the socket is not connected".into())
+            Error::argument("sock: the socket is not connected [GOEV308]".into())
         }
         _ => Error::io("cannot read the peer's address of the given socket")(error),
     })?;

@@ -56,11 +56,11 @@ impl Pem {
     }
 
     fn wrong(&self, text: impl fmt::Display) -> Error {
-        Error::argument(format!("{self} {text}"))
+        Error::argument(format!("{self} {text} [GOEV704]"))
     }
 
     fn wrong_at(&self, line: usize, text: impl fmt::Display) -> Error {
-        Error::argument(format!("{self}, line {line}: {text}"))
+        Error::argument(format!("{self}, line {line}: {text} [GOEV704]"))
     }
 
     /// The arguments of an openssl command that reads this and writes what goev takes.
@@ -143,7 +143,7 @@ fn without_sections(pem: &Pem, text: &[u8]) -> String {
         // A SEQUENCE of ASN.1.
         [0x30, 0x80..=0x84, ..] => format!(
             "is DER, not PEM. To convert a certificate: openssl x509 {command}; a key: openssl pkey {command}; a .p12 or \
-             .pfx file: openssl pkcs12 -nodes {command}",
+             .pfx file: openssl pkcs12 -nodes {command};",
             command = pem.conversion()
         ),
         _ => "is not PEM: no line is \"-----BEGIN …-----\"".into(),
@@ -167,7 +167,7 @@ fn check_encryption(pem: &Pem, label: &str, text: &[u8]) -> Result<(), Error> {
         return Ok(());
     }
     Err(pem.wrong(format_args!(
-        "holds an encrypted key, and goev asks for no password. To decrypt it: openssl pkey {}",
+        "holds an encrypted key, and goev asks for no password. To decrypt it: openssl pkey {};",
         pem.conversion()
     )))
 }
@@ -310,7 +310,8 @@ tRo+02xor3RWElKFYCTSIlXNqOahRANCAAS3WniGzoC1tXQZhCX836USa3QOp0w2
     }
 
     fn error_of(certificate: &str, key: &str) -> String {
-        pair(&Pem::bytes("certificate", certificate), &Pem::bytes("key", key)).expect_err("refused").to_string()
+        let error = pair(&Pem::bytes("certificate", certificate), &Pem::bytes("key", key)).expect_err("refused");
+        error.to_string().strip_suffix(" [GOEV704]").expect("its code").to_owned()
     }
 
     #[test]

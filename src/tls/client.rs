@@ -171,7 +171,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, Error> {
     if roots.is_empty() {
         let why = found.errors.first().map_or(String::new(), |error| format!(" ({error})"));
         return Err(Error::state(format!(
-            "the system has no certificates of CAs{why}; install ca-certificates, set SSL_CERT_FILE, or give ca"
+            "the system has no certificates of CAs{why}; install ca-certificates, set SSL_CERT_FILE, or give ca [GOEV706]"
         )));
     }
     let roots = Arc::new(roots);

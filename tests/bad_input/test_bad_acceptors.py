@@ -74,7 +74,8 @@ def test_an_address_in_use_is_an_os_error_with_errno_and_the_address(idle):
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}") as raised:
             goev.Acceptor(idle, f"127.0.0.1:{port}", Echo)
     assert raised.value.errno == errno.EADDRINUSE
-    assert str(raised.value) == f"[Errno {errno.EADDRINUSE}] cannot listen on 127.0.0.1:{port}: Address already in use"
+    text = f"cannot listen on 127.0.0.1:{port}: Address already in use [GOEV301]"
+    assert str(raised.value) == f"[Errno {errno.EADDRINUSE}] {text}"
 
 
 def test_an_address_that_is_not_ours_is_an_os_error_with_errno(idle):

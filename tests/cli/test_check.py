@@ -76,7 +76,7 @@ def test_an_exception_of_the_target_comes_with_the_users_frames(command, tmp_pat
     outcome = command("check", "chat:Chat")
     assert outcome.status == 1
     assert outcome.err.startswith("Traceback (most recent call last):\n")
-    assert outcome.err.endswith("goev: cannot import chat: RuntimeError: no database\n")
+    assert outcome.err.endswith("goev: cannot import chat: RuntimeError: no database [GOEV801]\n")
     assert outcome.err.count("  File ") == 2
 
 

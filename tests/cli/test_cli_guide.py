@@ -18,7 +18,7 @@ BLOCK = re.compile(r"(?ms)^```(\w+)\n(.*?)^```")
 SHELL = [line for language, text in BLOCK.findall(GUIDE) if language == "sh" for line in text.splitlines()]
 TOML = [text for language, text in BLOCK.findall(GUIDE) if language == "toml"]
 FLAGS = {flag for option in OPTIONS.values() for flag in (option.flag, f"--no-{option.flag.removeprefix('--')}")}
-COMMANDS = {"goev run", "goev check", "goev help", "goev completion", "goev --version", "goev --help"}
+COMMANDS = {"goev run", "goev check", "goev explain", "goev help", "goev completion", "goev --version", "goev --help"}
 LISTS = ROOT / "tests" / "cli" / "theirs"
 
 

@@ -129,7 +129,7 @@ def test_an_address_that_is_taken_is_one_line(folder, option):
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with Child("-m", "goev", "run", "chat:Chat", "--listen", "127.0.0.1:0", option, address) as child:
             assert child.end() == 2
-            assert child.errors == f"goev: [Errno 98] cannot listen on {address}: Address already in use\n"
+            assert child.errors == f"goev: [Errno 98] cannot listen on {address}: Address already in use [GOEV301]\n"
 
 
 def test_the_start_tells_where_the_metrics_are(folder):

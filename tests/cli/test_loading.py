@@ -99,7 +99,7 @@ def test_a_wrong_target_is_one_line(folder, target, text):
     malformed = "is not a target, which is module:attribute or module:factory()"
     with pytest.raises(TargetError) as caught:
         load(target, folder)
-    assert str(caught.value) == text.format(folder=folder, malformed=malformed)
+    assert str(caught.value) == text.format(folder=folder, malformed=malformed) + " [GOEV801]"
     assert caught.value.__cause__ is None
     assert explain(caught.value) == str(caught.value)
 

@@ -248,7 +248,7 @@ def test_a_forked_child_is_told_so_and_disturbs_nothing(tmp_path):
         """,
         str(tmp_path / "access.log"),
     )
-    told = "this log belongs to the parent process: after os.fork() make a new one in the child"
+    told = "this log belongs to the parent process: after os.fork() make a new one in the child [GOEV103]"
     assert out.splitlines() == [told] * 4 + ["True True"]
 
 

@@ -67,7 +67,7 @@ def test_a_silent_peer_is_pinged_and_given_up(opened, events):
     _, error, *said = events.until("close")
     assert isinstance(error, goev.PingTimeout)
     assert isinstance(error, TimeoutError)
-    assert [str(error), *said] == [reason, 1008, reason]
+    assert [str(error), *said] == [f"{reason} [GOEV501]", 1008, reason]
 
 
 def test_a_silent_peer_that_takes_nothing_is_given_up_at_once(opened, events):

@@ -100,7 +100,8 @@ def test_a_message_may_have_max_message_size_and_not_one_byte_more(opened, event
     _, error, code, reason = events.until("close")
     assert isinstance(error, goev.websocket.ProtocolError)
     assert isinstance(error, goev.FramingError)
-    assert str(error) == reason == "a message of at least 1001 bytes: max_message is 1000"
+    assert reason == "a message of at least 1001 bytes: max_message is 1000"
+    assert str(error) == f"{reason} [GOEV601]"
     assert code == 1009
 
 

@@ -67,7 +67,9 @@ def test_a_violation_is_answered_with_its_code_behind_what_was_due(opened, event
     _, error, close_code, close_reason = events.until("close")
     assert type(error) is goev.websocket.ProtocolError
     assert reason in str(error)
-    assert said == (close_code, close_reason) == (code, str(error)[:123])
+    sent, _, explained = str(error).partition(" [")
+    assert explained == "GOEV601]", "the peer does not get the code of goev"
+    assert said == (close_code, close_reason) == (code, sent[:123])
     assert ("message", "never") not in events.history
 
 

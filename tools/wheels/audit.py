@@ -24,7 +24,7 @@ from matrix import Wheel
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LICENSE = (ROOT / "LICENSE").read_text()
-# What an sdist holds beside the folders src, python and examples.
+# The files of an sdist beside the folders src, python and examples.
 SOURCES = {"Cargo.toml", "Cargo.lock", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"}
 EXTRAS = {"CHANGELOG.md", "rustfmt.toml"}
 FOLDERS = ("src/", "python/goev/", "examples/")
@@ -47,7 +47,7 @@ def check_wheel(path: Path, wheel: Wheel | None = None) -> None:
         junk = {name for name in names if "__pycache__" in name or name.endswith((".rs", ".pyc", ".toml"))}
         _expect(path, "files that nobody imports", junk, set())
         described = {f"{info}/{name}" for name in ("licenses/LICENSE", "sboms/goev.cyclonedx.json")}
-        wanted = {"goev/py.typed", "goev/_core.pyi"} | _modules() | described
+        wanted = {"goev/py.typed", "goev/_core.pyi", "goev/errors.md"} | _modules() | described
         _expect(path, "files that are missing", wanted - names, set())
         extensions = [found[1] for found in map(EXTENSION.fullmatch, names) if found]
         _expect(path, "extension modules", len(extensions), 1)
@@ -70,7 +70,7 @@ def check_sdist(path: Path) -> None:
         files = {name.removeprefix(top) for name in names}
         strays = {name for name in files - SOURCES - EXTRAS if not name.startswith(FOLDERS) or JUNK.search(name)}
         _expect(path, "files that do not belong there", strays, set())
-        needed = SOURCES | {f"python/{name}" for name in _modules()} | _rust()
+        needed = SOURCES | {f"python/{name}" for name in {"goev/errors.md", *_modules()}} | _rust()
         _expect(path, "files that are missing", needed - files, set())
         _expect(path, "licence", _text(archive, f"{top}LICENSE"), LICENSE)
         _check_metadata(path, Parser().parsestr(_text(archive, f"{top}PKG-INFO")))

@@ -21,7 +21,7 @@ class Application:
             self._handler = type("Connection", (Connection,), {"app": staticmethod(app) if callable(app) else app})
         application = getattr(self._handler, "app", None)
         if not callable(application):
-            raise TypeError(f"{settings.target} is {app!r}, and no ASGI application")
+            raise TypeError(f"{settings.target} is {app!r}, and no ASGI application [GOEV801]")
         self._lifespan = Lifespan(application)
 
     def connection(self) -> AsgiConnection:

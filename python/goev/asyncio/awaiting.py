@@ -57,7 +57,7 @@ def _future_of(connection: Connection, method: str) -> "asyncio.Future[Any]":
 
 
 def _elsewhere(method: str) -> WrongThread:
-    return WrongThread(f"{method} was called from an event loop that does not drive its poller")
+    return WrongThread(f"{method} was called from an event loop that does not drive its poller [GOEV101]")
 
 
 def _nothing(_: object) -> None:

@@ -154,7 +154,7 @@ class Channel:
         searched = 0
         while (at := feed.input.find(separator, searched, limit)) < 0:
             if len(feed.input) >= limit:
-                raise InputOverflow(f"no separator {separator!r} within limit={limit} bytes")
+                raise InputOverflow(f"no separator {separator!r} within limit={limit} bytes [GOEV401]")
             searched = max(0, len(feed.input) - len(separator) + 1)
             await self._more(feed)
         return feed.take(at + len(separator))

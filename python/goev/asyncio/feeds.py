@@ -96,7 +96,7 @@ class Feed(Connection):
 
     def check_thread(self, method: str) -> None:
         if get_ident() != self.thread:
-            raise WrongThread(f"{method}: a channel belongs to the event loop that it was opened on")
+            raise WrongThread(f"{method}: a channel belongs to the event loop that it was opened on [GOEV101]")
 
 
 Settled: TypeAlias = Callable[[Feed, Exception | None], object]

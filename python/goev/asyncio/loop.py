@@ -125,14 +125,15 @@ def reactor() -> Reactor:
 def reactor_of(loop: asyncio.AbstractEventLoop) -> Reactor:
     """The reactor of a loop; see ``reactor``."""
     if not isinstance(loop, EventLoop):
-        raise RuntimeError(f"goev.asyncio.EventLoop must run here, not {type(loop).__name__}; use goev.asyncio.run()")
+        text = f"goev.asyncio.EventLoop must run here, not {type(loop).__name__}; use goev.asyncio.run()"
+        raise RuntimeError(f"{text} [GOEV109]")
     return loop.reactor
 
 
 def run(main: Coroutine[Any, Any, Result], *, debug: bool | None = None) -> Result:
     """Run a coroutine on a new ``EventLoop`` until it is done, as ``asyncio.run`` does, and return its result."""
     if _is_in_a_loop():
-        raise RuntimeError("goev.asyncio.run() cannot be called from a running event loop")
+        raise RuntimeError("goev.asyncio.run() cannot be called from a running event loop [GOEV106]")
     with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
         return runner.run(main)
 

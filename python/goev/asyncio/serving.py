@@ -179,7 +179,7 @@ def _own_reactor() -> Reactor:
     own = reactor()
     if own.pollers > 1:
         text = f"serve() needs a loop that has a reactor to itself; this one is of a reactor with {own.pollers} pollers"
-        raise RuntimeError(f"{text}: use goev.Acceptor, or goev.asyncio.run()")
+        raise RuntimeError(f"{text}: use goev.Acceptor, or goev.asyncio.run() [GOEV109]")
     return own
 
 

@@ -1,4 +1,4 @@
-"""The commands ``run``, ``check``, ``help`` and ``completion``."""
+"""The commands ``run``, ``check``, ``explain``, ``help`` and ``completion``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 import goev
+from goev import errors
 from goev.cli import INTERRUPTED, checking, dev, helping, running
 from goev.cli.options import GROUPS, OPTIONS, Option
 from goev.cli.sources import Configuration, UsageError, configuration, suggestion
@@ -151,6 +152,24 @@ def check(target: str | None, **values: Any) -> int:
 def help_(group: str | None) -> None:
     """Explain the options of GROUP; without it, list the groups."""
     click.echo(helping.group_page(group) if group else helping.groups_page())
+
+
+def _complete_code(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    codes = errors.codes().items()
+    return [CompletionItem(code, help=title) for code, title in codes if code.startswith(incomplete.upper())]
+
+
+@commands.command(short_help="Explain the code of an error, such as GOEV101.")
+@click.argument("code", required=False, shell_complete=_complete_code)
+def explain(code: str | None) -> None:
+    """Explain CODE, which stands at the end of an error's message; without it, list the codes."""
+    if code is None:
+        click.echo(helping.codes_page(errors.codes()))
+        return
+    try:
+        click.echo(errors.explain(code), nl=False)
+    except KeyError:
+        raise UsageError(f"there is no code {code}; 'goev explain' lists all") from None
 
 
 @commands.command(short_help="Print a script that completes goev in a shell.")

@@ -63,6 +63,14 @@ def groups_page() -> str:
     return formatter.getvalue().rstrip("\n")
 
 
+def codes_page(codes: dict[str, str]) -> str:
+    """The list of codes of errors."""
+    formatter = click.HelpFormatter(width=width())
+    with formatter.section("Codes of errors, each with a page: goev explain CODE"):
+        formatter.write_dl(list(codes.items()))
+    return formatter.getvalue().rstrip("\n")
+
+
 class RunCommand(click.Command):
     """A command that shows its main options, and names the groups that have the others."""
 

@@ -46,7 +46,8 @@ class Handlers:
 
     def __init__(self, app: Any, settings: Settings) -> None:
         if not callable(app):
-            raise TypeError(f"{settings.target} is {app!r}, and no Connection subclass and no function that makes one")
+            text = f"{settings.target} is {app!r}, and no Connection subclass and no function that makes one"
+            raise TypeError(f"{text} [GOEV801]")
         self.asyncio = bool(settings.reactor.get("asyncio", _has_coroutine(app)))
         self.connection = app
 

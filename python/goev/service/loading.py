@@ -29,6 +29,9 @@ _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)(?::(?P<path>\w+(?:\.\w+)*)(?P<c
 class TargetError(Exception):
     """A target that names nothing, or that cannot be imported."""
 
+    def __str__(self) -> str:
+        return f"{super().__str__()} [GOEV801]"
+
 
 def load(target: str, app_dir: str = ".") -> Any:
     """Import the module of a target, and return the object that the target names.

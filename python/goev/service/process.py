@@ -257,11 +257,11 @@ def check_target(settings: Settings) -> None:
     try:
         pickled = pickle.dumps(settings.target)
     except Exception as error:
-        text = f"the factory must be picklable for workers, as a class or a function of a module is: {error}"
+        text = f"the factory must be picklable for workers, as a class or a function of a module is: {error} [GOEV803]"
         raise TypeError(text) from None
     if settings.start_method == "spawn" and b"__main__" in pickled and not MAIN & program_data().keys():
         text = "workers cannot import a program that python got by -c, from standard input or line by line"
-        raise ValueError(f"{text}: write it to a file, or use start_method='fork'")
+        raise ValueError(f"{text}: write it to a file, or use start_method='fork' [GOEV803]")
 
 
 MAIN = {"init_main_from_name", "init_main_from_path", MAIN_OF_PACKAGE}

@@ -48,9 +48,9 @@ class Supervisor(Fleet):
         """A supervisor that has its sockets open. ``ready`` is called when the workers serve."""
         if service.is_worker:
             text = "a worker that imported the program has come here: call goev.serve(workers=…) below"
-            raise RuntimeError(f"{text} 'if __name__ == \"__main__\":'")
+            raise RuntimeError(f"{text} 'if __name__ == \"__main__\":' [GOEV804]")
         if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("a supervisor of workers needs the main thread, because signals come there")
+            raise RuntimeError("a supervisor of workers needs the main thread, because signals come there [GOEV804]")
         check(settings)
         check_target(settings)
         _check_pid_file(settings.pid_file)
@@ -160,7 +160,7 @@ class Supervisor(Fleet):
             self._install(started.result())
         except StartFailed as error:
             if not old:
-                logger.error("the workers cannot start: %s", error)
+                logger.error("the workers cannot start: %s [GOEV802]", error)
                 return False
             logger.error("the new workers cannot start, so the old ones serve on: %s", error)
             return True

@@ -18,7 +18,7 @@ class Application:
             self._class = app
             return
         if not callable(app):
-            raise TypeError(f"{settings.target} is {app!r}, and no WSGI application: it cannot be called")
+            raise TypeError(f"{settings.target} is {app!r}, and no WSGI application: it cannot be called [GOEV801]")
         if settings.threads < 1:
             raise ValueError(f"threads must be at least 1, not {settings.threads}")
         attributes = {

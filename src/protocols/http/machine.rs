@@ -583,11 +583,15 @@ impl Protocol for Http {
 
     fn may_hand_over(&self) -> Result<Succession, Error> {
         if self.answers.due() > 0 {
-            return Err(Error::state("answers are due, and would be lost: give them before hand_over()".into()));
+            return Err(Error::state(
+                "answers are due, and would be lost: give them before hand_over() [GOEV604]".into(),
+            ));
         }
         // RFC 9110 section 7.8: otherwise the rest of the request would be read as the other protocol.
         if self.requests.is_amid_request() {
-            return Err(Error::state("the stream is in the middle of a request, which has to come whole first".into()));
+            return Err(Error::state(
+                "the stream is in the middle of a request, which has to come whole first [GOEV604]".into(),
+            ));
         }
         Ok(Succession::Bytes)
     }

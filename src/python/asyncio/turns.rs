@@ -375,7 +375,7 @@ impl Turns {
         fork::check(self.birth, "event loop")?;
         if is_dispatching() {
             return Err(PyRuntimeError::new_err(
-                "an event loop cannot run in a callback, nor while another loop is running",
+                "an event loop cannot run in a callback, nor while another loop is running [GOEV106]",
             ));
         }
         let begun = self.with(|parked| {
@@ -386,7 +386,7 @@ impl Turns {
             unsafe { set_current(Some((&parked.poller, tables))) };
             parked.poller.begin_turns();
         });
-        begun.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed, or runs on another thread"))
+        begun.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed, or runs on another thread [GOEV109]"))
     }
 
     /// The loop does not run any more.

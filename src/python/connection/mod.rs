@@ -147,7 +147,7 @@ impl Local<'_> {
 fn no_remote(remote: Option<&Arc<Remote>>) -> PyErr {
     match remote.map(|remote| fork::check(remote.poller().birth, "connection")) {
         Some(Err(error)) => error.into(),
-        _ => ConnectionClosed::new_err("the connection is not open yet"),
+        _ => ConnectionClosed::new_err("the connection is not open yet [GOEV102]"),
     }
 }
 
@@ -462,7 +462,9 @@ fn list_of<'py>(fed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
 }
 
 pub fn used_twice(argument: &str) -> PyErr {
-    PyValueError::new_err(format!("{argument}a handler object serves one connection, once; this one has been used"))
+    PyValueError::new_err(format!(
+        "{argument}a handler object serves one connection, once; this one has been used [GOEV202]"
+    ))
 }
 
 /// The number of bytes that `n` asks for, of `have` bytes; -1 is all.
@@ -501,7 +503,7 @@ fn about_other(py: Python<'_>, error: PyErr) -> PyErr {
 
 fn no_separator(separator: &[u8], limit: usize) -> PyErr {
     let separator = separator.escape_ascii();
-    InputOverflow::new_err(format!("no separator b'{separator}' within limit={limit} bytes"))
+    InputOverflow::new_err(format!("no separator b'{separator}' within limit={limit} bytes [GOEV401]"))
 }
 
 fn within_max_input(name: &str, value: usize, remote: &Remote) -> PyResult<()> {
@@ -715,10 +717,10 @@ impl Connection {
                 return Err(PyValueError::new_err("other must be a connection of the same poller"));
             }
             if is_framed {
-                return Err(Error::state("the input of this connection is read by its framing".into()).into());
+                return Err(Error::state("the input of this connection is read by its framing [GOEV407]".into()).into());
             }
             if local.poller.is_open(local.token()) && !local.poller.is_open(to.token()) {
-                return Err(ConnectionClosed::new_err("other: the connection is closed"));
+                return Err(ConnectionClosed::new_err("other: the connection is closed [GOEV102]"));
             }
             Ok(local.poller.pipe_to(local.token(), to.token())?)
         })
@@ -764,7 +766,7 @@ impl Connection {
         }
         let framing = slf.getattr("framing")?;
         if framing.is_none() {
-            return Err(PyTypeError::new_err("send() needs a framing; write() sends bytes as they are"));
+            return Err(PyTypeError::new_err("send() needs a framing; write() sends bytes as they are [GOEV406]"));
         }
         // Before the opening, a class that `framing` names has made no framing of this connection yet.
         this.remote()?;

@@ -180,7 +180,7 @@ impl Reactor {
         let this = slf.get();
         this.core.check_process()?;
         if !this.has_loops {
-            return Err(Error::state("a loop drives a Reactor(asyncio=True)".into()).into());
+            return Err(Error::state("a loop drives a Reactor(asyncio=True) [GOEV109]".into()).into());
         }
         Self::introduce(slf)?;
         this.prepare_watchdog(slf.py());
@@ -393,7 +393,7 @@ impl Reactor {
         let (py, core) = (slf.py(), &slf.get().core);
         core.check_process()?;
         if is_dispatching() {
-            return Err(Error::state("run() was called inside a callback".into()).into());
+            return Err(Error::state("run() was called inside a callback [GOEV106]".into()).into());
         }
         Self::introduce(slf)?;
         slf.get().prepare_watchdog(py);
@@ -458,7 +458,7 @@ impl Reactor {
         let timeout = timeout.map(|timeout| seconds("timeout", timeout)).transpose()?;
         self.core.check_process()?;
         if is_dispatching() {
-            return Err(Error::state("join() was called inside a callback".into()).into());
+            return Err(Error::state("join() was called inside a callback [GOEV106]".into()).into());
         }
         self.join_all(py, timeout)?;
         Ok(StopReport::of(&self.core))

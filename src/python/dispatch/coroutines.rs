@@ -49,7 +49,8 @@ impl PyDispatch {
             // Otherwise Python would warn that it was never awaited.
             let _ = coroutine.call_method0("close");
             let name = asked.name.bind(py);
-            let text = format!("{name} is async def, which needs Reactor(asyncio=True), or goev.asyncio.run()");
+            let text =
+                format!("{name} is async def, which needs Reactor(asyncio=True), or goev.asyncio.run() [GOEV108]");
             return self.act(py, poller, asked, Err(PyTypeError::new_err(text)));
         };
         let (first, spare) = match event_loop.begin(coroutine) {

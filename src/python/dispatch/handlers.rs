@@ -42,7 +42,11 @@ impl PyDispatch {
     fn make_handler(&self, factory: &Bound<'_, PyAny>, remote: &Arc<Remote>) -> PyResult<(Py<PyAny>, Option<FaceRef>)> {
         let made = factory.call0()?;
         let Ok(handler) = made.cast::<Connection>() else {
-            let text = format!("the factory must return a goev.Connection, not {} {}", type_name(&made), made.repr()?);
+            let text = format!(
+                "the factory must return a goev.Connection, not {} {} [GOEV201]",
+                type_name(&made),
+                made.repr()?
+            );
             return Err(PyTypeError::new_err(text));
         };
         let face = handler.get().face();

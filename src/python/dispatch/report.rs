@@ -116,7 +116,7 @@ impl PyDispatch {
             Some(inet) => inet.to_string(),
             None => "a Unix socket".into(),
         });
-        let text = "cannot accept on %s: %s; new connections wait in the backlog";
+        let text = "cannot accept on %s: %s; new connections wait in the backlog [GOEV304]";
         let logged = logs::log(py, "warning", &About::default(), (text, place, error.to_string()), None);
         self.settle_log(py, poller, None, logged);
     }

@@ -62,9 +62,9 @@ impl Task for Forgotten {
 impl Forgotten {
     fn log(&self, py: Python<'_>, class: &str) -> PyResult<()> {
         let text = if self.is_begun {
-            "%s dropped the request '%s' of %s before its answer was complete: the peer gets a part"
+            "%s dropped the request '%s' of %s before its answer was complete: the peer gets a part [GOEV607]"
         } else {
-            "%s dropped the request '%s' of %s without an answer: the peer gets 500"
+            "%s dropped the request '%s' of %s without an answer: the peer gets 500 [GOEV607]"
         };
         let peer = peer_text(&self.remote.peer());
         let about = About { peer: Some(peer.clone()), ..About::default() };

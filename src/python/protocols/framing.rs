@@ -257,8 +257,8 @@ impl From<FramingError> for PyErr {
     fn from(error: FramingError) -> Self {
         let text = error.to_string();
         match error {
-            FramingError::TooLong { .. } | FramingError::Endless { .. } => MessageTooLong::new_err(text),
-            FramingError::Short { .. } | FramingError::Varint => exceptions::FramingError::new_err(text),
+            FramingError::TooLong { .. } | FramingError::Endless { .. } => MessageTooLong::new_err(text + " [GOEV405]"),
+            FramingError::Short { .. } | FramingError::Varint => exceptions::FramingError::new_err(text + " [GOEV404]"),
             FramingError::Unfit(_) => PyValueError::new_err(text),
         }
     }

@@ -192,7 +192,7 @@ pub fn limits_of_one(handler: &Bound<'_, PyAny>) -> PyResult<Arc<Core>> {
 fn only_answers(method: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
         "{method}(): an HTTP connection has answers: use respond(), start() or respond_file() of the request; for \
-         another protocol, hand_over() to its handler"
+         another protocol, hand_over() to its handler [GOEV603]"
     ))
 }
 

@@ -316,7 +316,7 @@ impl From<Unfit> for PyErr {
 impl From<NotNow> for PyErr {
     fn from(error: NotNow) -> Self {
         match error {
-            NotNow::Answered | NotNow::NotBegun => PyRuntimeError::new_err(error.to_string()),
+            NotNow::Answered | NotNow::NotBegun => PyRuntimeError::new_err(format!("{error} [GOEV602]")),
             NotNow::TooMuch { .. } | NotNow::TooLittle { .. } => PyValueError::new_err(error.to_string()),
         }
     }

@@ -119,7 +119,7 @@ impl WebSocketConnection {
 
     /// The settings that the handshake agreed on; an error before it.
     pub fn settings(&self) -> PyResult<&Arc<Settings>> {
-        self.settings.get().ok_or_else(|| ConnectionClosed::new_err("the WebSocket is not open yet"))
+        self.settings.get().ok_or_else(|| ConnectionClosed::new_err("the WebSocket is not open yet [GOEV102]"))
     }
 
     /// Stores the close frame of the peer.
@@ -268,7 +268,7 @@ fn with_payload<R>(message: &Bound<'_, PyAny>, use_it: impl FnOnce(Opcode, &[u8]
 
 /// The error of a method that would write bytes between frames.
 fn only_messages(method: &str) -> PyErr {
-    PyRuntimeError::new_err(format!("{method}(): a WebSocket has messages: use send()"))
+    PyRuntimeError::new_err(format!("{method}(): a WebSocket has messages: use send() [GOEV603]"))
 }
 
 fn write_frame(base: &Connection, settings: &Settings, opcode: Opcode, payload: &[u8]) -> PyResult<()> {
@@ -349,7 +349,7 @@ impl WebSocketConnection {
 
     /// Raises ``RuntimeError``: a WebSocket is closed as a whole, by ``close``.
     fn shutdown_write(&self) -> PyResult<()> {
-        Err(PyRuntimeError::new_err("shutdown_write(): a WebSocket is closed as a whole: use close()"))
+        Err(PyRuntimeError::new_err("shutdown_write(): a WebSocket is closed as a whole: use close() [GOEV603]"))
     }
 
     /// ``send`` each of ``messages`` in order.

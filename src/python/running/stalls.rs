@@ -79,7 +79,7 @@ fn text_of(stall: &Stall<'_>) -> String {
     let peer = stall.peer.as_ref().map_or(String::new(), |peer| format!(" with {}", peer_text(peer)));
     let (lasted, limit) = (stall.lasted.as_secs_f64(), stall.limit.as_secs_f64());
     let (poller, callback) = (stall.poller, stall.callback);
-    format!("poller {poller} has been in {callback}{peer} for {lasted:.3} s (stall_warning={limit})")
+    format!("poller {poller} has been in {callback}{peer} for {lasted:.3} s (stall_warning={limit}) [GOEV206]")
 }
 
 fn log(py: Python<'_>, stall: &Stall<'_>) -> PyResult<()> {

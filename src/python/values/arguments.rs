@@ -234,7 +234,8 @@ pub fn own_bound_socket(value: &Bound<'_, PyAny>, expected: &str, purpose: &str)
 /// A copy of a socket of the user's, who may close the original afterwards.
 pub fn own_socket(name: &str, value: &Bound<'_, PyAny>, purpose: &str) -> PyResult<Socket> {
     if is_tls(value)? {
-        let text = format!("{name} must not be an ssl.SSLSocket, because goev would send bytes past its encryption");
+        let text =
+            format!("{name} must not be an ssl.SSLSocket, because goev would send bytes past its encryption [GOEV308]");
         return Err(PyTypeError::new_err(text));
     }
     Ok(own_descriptor(name, value, purpose)?.into())

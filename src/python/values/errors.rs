@@ -21,22 +21,22 @@ impl From<CoreError> for PyErr {
         match error.into_kind() {
             ErrorKind::Argument(_) => PyValueError::new_err(text),
             ErrorKind::Io { context, source } => os_error(Some(&context), &source),
-            ErrorKind::Lookup { code, .. } => lookup_error(code, text),
-            ErrorKind::Truncated { .. } => DatagramTruncated::new_err(text),
-            ErrorKind::Congested { .. } => OutputOverflow::new_err(text),
-            ErrorKind::Closed => ConnectionClosed::new_err(text),
+            ErrorKind::Lookup { code, .. } => lookup_error(code, text + " [GOEV307]"),
+            ErrorKind::Truncated { .. } => DatagramTruncated::new_err(text + " [GOEV408]"),
+            ErrorKind::Congested { .. } => OutputOverflow::new_err(text + " [GOEV403]"),
+            ErrorKind::Closed => ConnectionClosed::new_err(text + " [GOEV102]"),
             ErrorKind::State(_) => PyRuntimeError::new_err(text),
-            ErrorKind::WrongThread(_) => WrongThread::new_err(text),
-            ErrorKind::StopTimeout(_) => StopTimeout::new_err(text),
+            ErrorKind::WrongThread(_) => WrongThread::new_err(text + " [GOEV101]"),
+            ErrorKind::StopTimeout(_) => StopTimeout::new_err(text + " [GOEV107]"),
         }
     }
 }
 
 fn of_violation(violation: Violation) -> PyErr {
     match violation.kind {
-        ViolationKind::Framing => FramingError::new_err(violation.text),
-        ViolationKind::Protocol => ProtocolError::new_err(violation.text),
-        ViolationKind::TooLong => MessageTooLong::new_err(violation.text),
+        ViolationKind::Framing => FramingError::new_err(violation.text + " [GOEV404]"),
+        ViolationKind::Protocol => ProtocolError::new_err(violation.text + " [GOEV601]"),
+        ViolationKind::TooLong => MessageTooLong::new_err(violation.text + " [GOEV405]"),
         ViolationKind::NoMemory => PyMemoryError::new_err(violation.text),
     }
 }
@@ -61,19 +61,34 @@ pub fn os_error(context: Option<&str>, error: &io::Error) -> PyErr {
         return PyOSError::new_err(context.map_or(error.to_string(), |context| format!("{context}: {error}")));
     };
     let text = text_of(error);
-    PyOSError::new_err((code, context.map_or(text.clone(), |context| format!("{context}: {text}"))))
+    let Some(context) = context else { return PyOSError::new_err((code, text)) };
+    PyOSError::new_err((code, format!("{context}: {text}{}", section_of(context, code))))
+}
+
+/// The code, in brackets, of a system error that has a section in `docs/errors.md`.
+fn section_of(context: &str, errno: i32) -> &'static str {
+    let is_own = context.starts_with("cannot listen") || context.starts_with("cannot bind");
+    let is_outgoing = context.starts_with("cannot connect");
+    match errno {
+        libc::EADDRINUSE => " [GOEV301]",
+        libc::EACCES | libc::EPERM if is_own => " [GOEV302]",
+        libc::EADDRNOTAVAIL if is_own => " [GOEV303]",
+        libc::ECONNREFUSED if is_outgoing => " [GOEV305]",
+        libc::ETIMEDOUT if is_outgoing => " [GOEV306]",
+        _ => "",
+    }
 }
 
 /// The exception for a fault of TLS.
 fn of_failure(py: Python<'_>, failure: &TlsFailure) -> PyErr {
     let make = || {
         let classes = tls(py)?;
-        let class = match failure.kind {
-            TlsFailureKind::Protocol => &classes.error,
-            TlsFailureKind::Certificate => &classes.certificate,
-            TlsFailureKind::Truncated => &classes.truncated,
+        let (class, code) = match failure.kind {
+            TlsFailureKind::Protocol => (&classes.error, "GOEV701"),
+            TlsFailureKind::Certificate => (&classes.certificate, "GOEV702"),
+            TlsFailureKind::Truncated => (&classes.truncated, "GOEV703"),
         };
-        let error = class.bind(py).call1((&failure.text,))?;
+        let error = class.bind(py).call1((format!("{} [{code}]", failure.text),))?;
         error.setattr("alert", failure.alert)?;
         Ok(error)
     };
@@ -97,13 +112,15 @@ pub fn of_reason(py: Python<'_>, reason: Reason) -> Option<Py<PyAny>> {
     let error = match reason {
         Reason::Orderly => return None,
         Reason::Io(error) => os_error(None, &error),
-        Reason::Aborted => PyConnectionAbortedError::new_err((libc::ECONNABORTED, "the connection was aborted")),
-        Reason::NoMemory => PyMemoryError::new_err("no memory for the input of the connection"),
-        Reason::InputOverflow { limit } => {
-            InputOverflow::new_err(format!("the handler consumed nothing while max_input={limit} bytes were waiting"))
+        Reason::Aborted => {
+            PyConnectionAbortedError::new_err((libc::ECONNABORTED, "the connection was aborted [GOEV110]"))
         }
+        Reason::NoMemory => PyMemoryError::new_err("no memory for the input of the connection"),
+        Reason::InputOverflow { limit } => InputOverflow::new_err(format!(
+            "the handler consumed nothing while max_input={limit} bytes were waiting [GOEV401]"
+        )),
         Reason::OutputOverflow { limit } => {
-            OutputOverflow::new_err(format!("more than max_output={limit} bytes were queued for the peer"))
+            OutputOverflow::new_err(format!("more than max_output={limit} bytes were queued for the peer [GOEV402]"))
         }
         Reason::Raised(error) | Reason::Given(error) | Reason::Unframed(error) => of_foreign(error),
         Reason::Expired(expired) => of_expired(py, expired),
@@ -113,16 +130,18 @@ pub fn of_reason(py: Python<'_>, reason: Reason) -> Option<Py<PyAny>> {
 }
 
 fn of_expired(py: Python<'_>, expired: Expired) -> PyErr {
-    let class = match expired {
-        Expired::Idle(_) => "IdleTimeout",
-        Expired::Receive(_) => "ReceiveTimeout",
-        Expired::FirstByte(_) => "FirstByteTimeout",
-        Expired::Write(_) => "WriteTimeout",
-        Expired::Ping(_) => "PingTimeout",
-        Expired::Lifetime(_) => "LifetimeExceeded",
-        Expired::TooSlow { .. } | Expired::TakesTooSlowly { .. } => "TooSlow",
+    let (class, code) = match expired {
+        Expired::Idle(_) => ("IdleTimeout", "GOEV501"),
+        Expired::Receive(_) => ("ReceiveTimeout", "GOEV501"),
+        Expired::FirstByte(_) => ("FirstByteTimeout", "GOEV501"),
+        Expired::Ping(_) => ("PingTimeout", "GOEV501"),
+        Expired::Write(_) => ("WriteTimeout", "GOEV502"),
+        Expired::TooSlow { .. } => ("TooSlow", "GOEV503"),
+        Expired::TakesTooSlowly { .. } => ("TooSlow", "GOEV502"),
+        Expired::Lifetime(_) => ("LifetimeExceeded", "GOEV504"),
     };
-    let error = timeouts(py).and_then(|classes| classes.as_any().get_item(class)?.call1((expired.to_string(),)));
+    let text = format!("{expired} [{code}]");
+    let error = timeouts(py).and_then(|classes| classes.as_any().get_item(class)?.call1((text,)));
     error.map_or_else(|error| error, PyErr::from_value)
 }
 

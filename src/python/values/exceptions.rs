@@ -1,7 +1,7 @@
 //! The exception classes.
 
 use pyo3::create_exception;
-use pyo3::exceptions::{PyException, PyOSError, PyTimeoutError};
+use pyo3::exceptions::{PyBaseException, PyException, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyModule, PyString, PyTuple, PyType};
@@ -30,6 +30,10 @@ create_exception!(goev, StopTimeout, Error, "A callback has not returned althoug
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add("Error", py.get_type::<Error>())?;
+    let code_of = wrap_pyfunction!(code_of, module)?;
+    let property = py.import("builtins")?.getattr("property")?;
+    py.get_type::<Error>().setattr("code", property.call1((&code_of, py.None(), py.None(), CODE))?)?;
+    module.add_function(code_of)?;
     module.add("ConnectionClosed", py.get_type::<ConnectionClosed>())?;
     module.add("WrongThread", py.get_type::<WrongThread>())?;
     module.add("InputOverflow", py.get_type::<InputOverflow>())?;
@@ -47,6 +51,20 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add(name.cast::<PyString>()?, class)?;
     }
     Ok(())
+}
+
+const CODE: &str = "The code at the end of the message, such as ``\"GOEV101\"``; ``None`` without one.";
+
+/// The code of goev in the message of an exception of any class, such as ``"GOEV101"``; ``None`` without one.
+///
+/// A code stands in brackets at the end of the message. ``goev.errors.explain(code)`` returns its explanation.
+#[pyfunction]
+#[pyo3(name = "_code_of", signature = (error, /))]
+fn code_of(error: &Bound<'_, PyBaseException>) -> PyResult<Option<String>> {
+    let text = error.str()?.to_string();
+    let digits = text.rsplit_once("[GOEV").and_then(|(_, rest)| Some(rest.split_once(']')?.0));
+    let digits = digits.filter(|digits| digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    Ok(digits.map(|digits| format!("GOEV{digits}")))
 }
 
 /// The classes of time limits by name. They are made at run time, because each is also a `TimeoutError` and a class

@@ -225,5 +225,5 @@ fn no_head() -> PyErr {
 
 /// The error of a peer that went away.
 pub fn gone() -> PyErr {
-    ConnectionClosed::new_err("the client has gone away")
+    ConnectionClosed::new_err("the client has gone away [GOEV102]")
 }

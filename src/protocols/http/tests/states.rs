@@ -170,11 +170,11 @@ fn each_state_answers_the_questions_of_its_connection() {
 fn a_refusal_to_hand_over_names_the_reason() {
     let due = Server::keeping(false, &[&get("/a")]);
     let error = due.http.may_hand_over().expect_err("an answer is due");
-    assert_eq!(error.to_string(), "answers are due, and would be lost: give them before hand_over()");
+    assert_eq!(error.to_string(), "answers are due, and would be lost: give them before hand_over() [GOEV604]");
     let mut amid = Server::new(false);
     amid.receive([CHUNKED, "5\r\nhe"].concat());
     let error = amid.http.may_hand_over().expect_err("a request is there in part");
-    assert_eq!(error.to_string(), "the stream is in the middle of a request, which has to come whole first");
+    assert_eq!(error.to_string(), "the stream is in the middle of a request, which has to come whole first [GOEV604]");
 }
 
 #[test]
