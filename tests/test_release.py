@@ -18,10 +18,11 @@ import pytest
 from guides import Guide
 from support import ROOT, skip_outside_ci
 
-sys.path.insert(0, str(ROOT / "tools" / "wheels"))
+sys.path[:0] = [str(ROOT / "tools" / "wheels"), str(ROOT / "tools")]
 audit = importlib.import_module("audit")
 hosts = importlib.import_module("hosts")
 matrix = importlib.import_module("matrix")
+notes = importlib.import_module("notes")
 
 GUIDE = ROOT / "docs" / "releasing.md"
 WORKFLOWS = ROOT / ".github" / "workflows"
@@ -64,6 +65,7 @@ def test_the_wheel_has_its_files_its_licence_and_its_metadata(wheel):
     ("change", "said"),
     [
         ({"without": "py.typed"}, "missing"),
+        ({"without": "goev/errors.md"}, "missing"),
         ({"without": "licenses/LICENSE"}, "missing"),
         ({"spoiled": "licenses/LICENSE"}, "licence"),
         ({"without": "goev.cyclonedx.json"}, "missing"),
@@ -201,8 +203,40 @@ def test_the_workflows_name_the_pythons_of_the_release():
         assert named == set(matrix.PYTHONS), workflow.name
 
 
-def test_actions_are_pinned_by_version_and_only_publishing_has_a_permission():
+def test_actions_are_pinned_by_version_and_only_publishing_and_announcing_have_a_permission():
     for workflow in WORKFLOWS.glob("*.yml"):
         text = workflow.read_text()
         assert all(re.fullmatch(r"v\d+(\.\d+)*", pin) for pin in re.findall(r"uses: \S+@(\S+)", text))
-        assert re.findall(r"(?m)^ +([\w-]+): write", text) == (["id-token"] if workflow.name == "release.yml" else [])
+        wanted = ["id-token", "contents"] if workflow.name == "release.yml" else []
+        assert re.findall(r"(?m)^ +([\w-]+): write", text) == wanted
+
+
+CHANGES = "# Changelog\n\n## Unreleased\n\n## 1.2.0 (2031-05-01)\n\n- new\n\n### Sizes\n\n- less\n\n## 1.1.0\n\n- old\n"
+
+
+def test_the_notes_of_a_release_are_its_section_of_the_changelog():
+    assert notes.notes(CHANGES, "1.2.0") == "- new\n\n### Sizes\n\n- less\n"
+    assert notes.notes(CHANGES, "1.1.0") == "- old\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "version", "said"),
+    [
+        (CHANGES, "1.3.0", "no section 1.3.0"),
+        (CHANGES.replace("- old\n", ""), "1.1.0", "empty"),
+        (CHANGES.replace("## Unreleased\n", "## Unreleased\n\n- later\n"), "1.2.0", "Unreleased"),
+    ],
+)
+def test_a_release_without_notes_is_refused(changes, version, said):
+    with pytest.raises(notes.Missing, match=said):
+        notes.notes(changes, version)
+
+
+def test_the_tool_prints_the_notes_or_fails_with_a_line():
+    run = [
+        subprocess.run(
+            [sys.executable, ROOT / "tools" / "notes.py", *given], capture_output=True, text=True, check=False
+        )
+        for given in ([], ["v0.0.0"])
+    ]
+    assert [(done.returncode, done.stdout, done.stderr.count("\n")) for done in run] == [(2, "", 1), (1, "", 1)]
