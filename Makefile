@@ -7,7 +7,7 @@ MUTANTS := target/tools/bin/cargo-mutants
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test soak conformance asyncio-conformance lint rust-test python-test mutants bench instructions trained wheel wheels clean
+.PHONY: help demo test soak conformance asyncio-conformance lint rust-test python-test mutants bench instructions trained picture wheel wheels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -56,6 +56,9 @@ instructions: $(VENV)/built ## count instructions per request by callgrind (ARGS
 	$(BIN)/python benches/instructions.py $(ARGS)
 
 trained: $(VENV)/trained ## build goev into .venv as its wheels are built: by a profile of what users do (see tools/wheels/training.py)
+
+picture: ## draw docs/architecture.svg from tools/picture.py
+	$(PYTHON) tools/picture.py
 
 wheel: dist/.built ## build a wheel into dist/
 
