@@ -1,4 +1,4 @@
-"""The README tells the truth: its Python blocks and those of the pages on messages run, the commands it names exist."""
+"""The README tells the truth: its Python blocks and those of some pages run, the commands it names exist."""
 
 import os
 import re
@@ -22,7 +22,7 @@ BLOCK = re.compile(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```")
 BLOCKS = BLOCK.findall(README)
 PAGES = [
     block
-    for name in ("messages", "http", "websocket", "testing", "addresses", "proxy")
+    for name in ("guide", "messages", "http", "websocket", "testing", "addresses", "proxy")
     for block in BLOCK.findall((ROOT / "docs" / f"{name}.md").read_text())
 ]
 PYTHON = [text for language, text in BLOCKS + PAGES if language == "python"]
@@ -103,7 +103,7 @@ def test_every_file_it_links_to_exists():
 
 
 def test_every_example_it_names_exists():
-    named = set(re.findall(r"examples/\w+\.py", README))
+    named = set(re.findall(r"examples/\w+\.py", README + (ROOT / "docs" / "guide.md").read_text()))
     assert named
     assert not [name for name in named if not (ROOT / name).exists()]
 
@@ -153,7 +153,7 @@ def codes(cell: str) -> list[str]:
 
 
 def test_the_table_maps_go_names_to_names_that_exist():
-    section = README.partition("## Coming from Go")[2].partition("\n## ")[0]
+    section = (ROOT / "docs" / "guide.md").read_text().partition("## Coming from Go")[2].partition("\n## ")[0]
     rows = re.findall(r"(?m)^\|(.+?)\|(.+?)\|$", section)
     go_names = {name for left, _ in rows for name in codes(left)}
     assert {"OnOpen", "AsyncWrite", "ScheduleTimer", "PollSyncOpt", "PCachedGet"} <= go_names
