@@ -33,6 +33,7 @@ lint: $(VENV)/built ## formatters, linters, type checks; warnings are errors
 	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --all-targets -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	MYPYPATH=python $(BIN)/python -m mypy.stubtest goev
 

@@ -94,7 +94,7 @@ impl Secure {
             }
             let read = self.read(carrier, room);
             if !self.stream.outgoing().is_empty() && self.unsettled == 0 {
-                // An alert, or the answer to a key update. What the socket does not take goes out before later output.
+                // An alert, or the answer to a key update. Bytes that the socket does not take go out before later output.
                 let _ = self.push(carrier);
             }
             // A short read does not end this: the end of the stream may be behind a part of a record.

@@ -2,7 +2,7 @@
 //!
 //! A poller looks at its busy connections from time to time. It moves one for two reasons: this poller works much more than
 //! another one, or the packets of the connection arrive on the side of another poller. Both must last. A connection that moved
-//! stays for a while, so that none goes to and fro.
+//! stays for a while, so that none goes back and forth.
 
 use std::sync::Arc;
 

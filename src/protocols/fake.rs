@@ -109,7 +109,7 @@ impl Wire for FakeWire {
                 format!("<{} bytes of a file from {} on>", range.remaining, range.offset).as_bytes(),
             ),
             Data::Mark(mark) => self.marks.push((self.output.len(), mark)),
-            // Whatever this wire takes counts as sent.
+            // Bytes that this wire takes count as sent.
             Data::Note(note) => note.sent(),
         }
         Ok(())

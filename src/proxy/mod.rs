@@ -1,4 +1,4 @@
-//! The PROXY protocol: the header by which a proxy tells for whom it connects, and the proxies that are trusted.
+//! The PROXY protocol: the header by which a proxy names its client, and the proxies that are trusted.
 //!
 //! Pure values: no socket, no clock. The rules are those of HAProxy's text, "The PROXY protocol, versions 1 & 2". Callers
 //! give [`parse`] all bytes that came so far; it takes none that follow the header.

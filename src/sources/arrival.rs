@@ -1,4 +1,4 @@
-//! An accepted socket before its connection: a trusted proxy has to say first for whom it connects.
+//! An accepted socket before its connection: a trusted proxy has to name its client first.
 
 use std::io;
 use std::sync::Arc;

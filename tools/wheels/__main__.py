@@ -1,6 +1,6 @@
 """Builds the wheels and the sdist of a release into wheelhouse/, audits them, and serves from each that can run here.
 
-What is there already and was built from the same sources is not built again: an interrupted run goes on where it was.
+A package that was built from the same sources is not built again: an interrupted run goes on where it was.
 """
 
 import argparse

@@ -274,7 +274,7 @@ class Channel:
 
     @property
     def ended(self) -> bool:
-        """Whether no further input comes. What has come before can be taken still."""
+        """Whether no further input comes. Input that has come before can be taken still."""
         return self._feed.end is not None
 
     @property

@@ -439,7 +439,7 @@ impl Reactor {
     ///
     /// ``drain`` is a part of ``grace``: for so many seconds an HTTP connection without its own ``on_stopping`` stays open
     /// for one more request, and the answer says ``Connection: close``. A client that has just sent a request gets its
-    /// answer. Sockets that were accepted before the stop are served as well. What is left then closes.
+    /// answer. Sockets that were accepted before the stop are served as well. Connections that are left then close.
     #[pyo3(signature = (grace = 5.0, *, drain = 0.0))]
     fn stop(&self, py: Python<'_>, grace: f64, drain: f64) -> PyResult<()> {
         let (grace, drain) = (seconds("grace", grace)?, seconds("drain", drain)?);
