@@ -7,7 +7,8 @@ MUTANTS := target/tools/bin/cargo-mutants
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test soak conformance asyncio-conformance lint rust-test python-test mutants bench instructions trained picture wheel wheels clean
+.PHONY: help demo test soak conformance asyncio-conformance lint rust-test python-test mutants docs docs-serve bench \
+    instructions trained picture wheel wheels clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -16,7 +17,7 @@ demo: $(VENV)/built ## serve examples/plaintext.py on :8080; FOR=5 ends by itsel
 	@# Job control gives the server the terminal: Ctrl-C ends it, and make sees its exit status instead of a signal.
 	@if [ -t 0 ]; then set -m; fi; $(BIN)/python examples/plaintext.py $(if $(FOR),--for $(FOR))
 
-test: lint rust-test python-test ## everything that CI checks
+test: lint docs rust-test python-test ## everything that CI checks
 
 soak: $(VENV)/built ## random cases for FUZZ=300 seconds each, thread models, the fault suite SOAK=10 times as long
 	FUZZ=$(FUZZ) SOAK=$(SOAK) tests/soak
@@ -50,6 +51,12 @@ mutants: $(MUTANTS) ## change the code in one place at a time: do the tests noti
 	$(if $(BASE),git diff --merge-base $(BASE) -- src >target/mutants.diff)
 	PROPTEST_CASES=32 $(MUTANTS) mutants --output target $(if $(BASE),--in-diff=target/mutants.diff) $(ARGS)
 
+docs: $(VENV)/built $(VENV)/documenting ## build the site of the documentation into target/site/; warnings are errors
+	$(BIN)/python tools/site
+
+docs-serve: docs ## show the site on http://127.0.0.1:8000 (PORT=8001 for another port)
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory target/site $(or $(PORT),8000)
+
 bench: $(VENV)/trained ## measure against other servers; writes docs/benchmarks.md (ARGS=--help for more)
 	$(BIN)/python benches/bench.py $(ARGS)
 
@@ -80,6 +87,10 @@ $(VENV)/installed: requirements-dev.txt
 
 $(VENV)/releasing: $(VENV)/installed requirements-release.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-release.txt
+	@touch $@
+
+$(VENV)/documenting: $(VENV)/installed requirements-docs.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt
 	@touch $@
 
 $(VENV)/built: $(VENV)/installed $(SOURCES)

@@ -22,7 +22,7 @@ BLOCK = re.compile(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```")
 BLOCKS = BLOCK.findall(README)
 PAGES = [
     block
-    for name in ("guide", "messages", "http", "websocket", "testing", "addresses", "proxy")
+    for name in ("guide", "index", "messages", "http", "websocket", "testing", "addresses", "proxy")
     for block in BLOCK.findall((ROOT / "docs" / f"{name}.md").read_text())
 ]
 PYTHON = [text for language, text in BLOCKS + PAGES if language == "python"]

@@ -1,12 +1,14 @@
-"""HTTP/1.1 servers: subclass ``Connection``, answer each ``Request``::
+"""HTTP/1.1 servers: subclass ``Connection``, and answer each ``Request``.
 
-import goev
+::
 
-class Hello(goev.http.Connection):
-    def on_request(self, request):
-        request.respond(200, {"content-type": "text/plain"}, b"Hello!\\n")
+    import goev
 
-goev.serve(Hello, ":8080")
+    class Hello(goev.http.Connection):
+        def on_request(self, request):
+            request.respond(200, {"content-type": "text/plain"}, b"Hello!\\n")
+
+    goev.serve(Hello, ":8080")
 """
 
 from collections.abc import Mapping

@@ -89,7 +89,7 @@ def test_the_examples_of_the_three_places_are_right(command, place, text):
 
 def rows(library: str) -> dict[str, tuple[str, str]]:
     """Of each option of that library: our counterpart and the note."""
-    section = re.search(rf"(?ms)^# {library}$(.*?)(?=^# |\Z)", THEIRS)
+    section = re.search(rf"(?ms)^## {library}$(.*?)(?=^## |\Z)", THEIRS)
     assert section
     found = re.findall(r"(?m)^\| `([^`]+)` \| (.*?) \|(?: (.*?))? \|$", section[1])
     return {name: (ours, note) for name, ours, note in found}

@@ -1,12 +1,14 @@
-"""ASGI 3 applications behind goev: Starlette, FastAPI, Django and the like::
+"""ASGI 3 applications behind goev: Starlette, FastAPI, Django and the like.
 
-import goev
-from web import app
+::
 
-class Site(goev.asgi.Connection):
-    app = app
+    import goev
+    from web import app
 
-goev.serve(Site, ":8080")
+    class Site(goev.asgi.Connection):
+        app = app
+
+    goev.serve(Site, ":8080")
 """
 
 from goev.asgi.connection import Connection
