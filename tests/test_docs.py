@@ -18,6 +18,7 @@ FROM_GO = DOCS / "coming-from-go.md"
 OPTIONS = DOCS / "options.md"
 CHINESE = DOCS / "zh" / "README.md"
 PASS_ON = {"goev.serve": "Acceptor", "goev.connect": "Connector", "goev.websocket.connect": "Connector"}
+PASS_ON |= {"goev.asyncio.serve": "Acceptor", "goev.asyncio.connect": "goev.connect"}
 LIBRARY = ("os", "logging", "collections", "concurrent", "select", "socket")  # of Python, that the pages name
 
 
@@ -96,16 +97,24 @@ def test_no_go_name_is_left_without_an_answer():
 
 @pytest.mark.parametrize(("option", "place", "default"), OPTION_ROWS)
 def test_an_option_exists_and_has_this_default(option, place, default):
-    parameter = parameters(place)[option]
     documented = ast.literal_eval(default[0]) if default else inspect.Parameter.empty
-    assert parameter.default == documented
+    assert default_of(place, option) == documented
+
+
+def default_of(place: str, option: str) -> Any:
+    """Of a parameter, or of an attribute of a class of handlers, which its users set in a subclass."""
+    found = resolve(place)
+    if isinstance(found, type) and issubclass(found, goev.Connection):
+        return getattr(found, option)
+    return parameters(place)[option].default
 
 
 @pytest.mark.parametrize(
     "place",
     ["Reactor", "Acceptor", "Connector", "Connector.connect", "goev.serve", "goev.connect", "Datagram.bind"]
     + ["ConnectionPool", "ConnectionPool.acquire", "ConnectionPool.connection", "Connection.start_tls"]
-    + ["goev.tls.ServerContext", "goev.tls.ClientContext", "goev.websocket.connect"]
+    + ["goev.tls.ServerContext", "goev.tls.ClientContext", "goev.websocket.connect", "goev.http.Limits", "Group"]
+    + ["LengthPrefixed", "Delimited", "FixedSize", "goev.asyncio.connect", "goev.asyncio.serve"]
     + [f"Connection.{name}" for name in sorted(dir(goev.Connection)) if name.startswith("set_")],
 )
 def test_every_keyword_is_among_the_options(place):
@@ -113,6 +122,12 @@ def test_every_keyword_is_among_the_options(place):
     own = inspect.signature(resolve(place)).parameters.values()
     keywords = {parameter.name for parameter in own if parameter.kind is parameter.KEYWORD_ONLY}
     assert keywords <= {option for option, where, _ in OPTION_ROWS if where == place}
+
+
+def test_every_attribute_of_a_websocket_is_among_the_options():
+    attributes = {name for name in vars(goev.websocket.Connection) if not name.startswith(("_", "on_"))}
+    listed = {option for option, where, _ in OPTION_ROWS if where == "goev.websocket.Connection"}
+    assert attributes - listed == {"request", "subprotocol"}  # results of the handshake
 
 
 def test_ranges_of_the_options_hold():
