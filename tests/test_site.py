@@ -1,7 +1,11 @@
-"""The site of the documentation builds without a warning, ends at a dead link, and works without a network."""
+"""The site of the documentation builds without a warning, ends at a dead link, and works without a network.
+
+GOEV_SCREENSHOTS=folder keeps pictures of the home page, dark and light, at the width of a phone and of a desktop.
+"""
 
 import importlib
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -124,7 +128,9 @@ def test_the_reference_has_signatures_with_types_and_sections(site):
 
 
 def test_a_name_in_a_guide_is_a_link_to_its_description(site):
-    assert 'href="reference/goev.Reactor.html#goev.Reactor.adopt"' in (site / "options.html").read_text()
+    options = (site / "options.html").read_text()
+    assert 'href="reference/goev.Reactor.html#goev.Reactor.adopt"' in options
+    assert 'href="reference/goev.html#goev.Connector"' in options
 
 
 # ---- in a browser ----------------------------------------------------------------------------------------------------
@@ -225,11 +231,14 @@ def test_no_page_is_wider_than_the_window(reader, site, size):
     assert wide == []
 
 
-def test_it_is_dark_for_a_reader_who_prefers_that(reader):
+@pytest.mark.parametrize("size", SIZES)
+def test_it_is_dark_for_a_reader_who_prefers_that(reader, size):
     shades = {}
     for scheme in ("light", "dark"):
-        visitor = reader("phone", color_scheme=scheme)
+        visitor = reader(size, color_scheme=scheme)
         visitor.opens("index.html")
+        if folder := os.environ.get("GOEV_SCREENSHOTS"):
+            visitor.page.screenshot(path=Path(folder) / f"site-{size}-{scheme}.png")
         colour = visitor.page.evaluate("getComputedStyle(document.body).backgroundColor")
         shades[scheme] = sum(map(int, re.findall(r"\d+", colour)[:3]))
     assert shades["dark"] < 200 < 600 < shades["light"]
