@@ -98,10 +98,11 @@ def test_a_link_to_a_program_leads_to_a_page_that_shows_it_whole(tmp_path):
 def test_a_page_that_the_home_page_does_not_name_is_in_the_navigation(tmp_path):
     root = small_repository(tmp_path, "")
     (root / "docs" / "how-to").mkdir()
-    (root / "docs" / "how-to" / "fly.md").write_text("# Fly\n")
+    for name, title in (("10-land", "Land"), ("09-fly", "Fly"), ("README", "In the air")):
+        (root / "docs" / "how-to" / f"{name}.md").write_text(f"# {title}\n")
     gathered = sources(root)
     gathered.gather({})
-    assert ":caption: How-to\n\nhow-to/fly\n" in gathered.pages["index.md"]
+    assert ":caption: How-to\n\nhow-to/README\nhow-to/09-fly\nhow-to/10-land\n" in gathered.pages["index.md"]
 
 
 def test_a_dead_anchor_ends_the_build(tmp_path):

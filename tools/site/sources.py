@@ -15,7 +15,6 @@ LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 LANGUAGES = {"Containerfile": "docker", "json": "json", "py": "python", "toml": "toml", "yml": "yaml", "html": "html"}
 LANGUAGES |= {"service": "ini", "socket": "ini", "svg": "xml"}
 SECTIONS = {"tutorial": "Tutorial", "how-to": "How-to", "reference": "Reference", "zh": "中文"}
-ELSE_SECTION = "Topics"
 
 
 class Fault(Exception):
@@ -68,8 +67,8 @@ class Sources:
         if name in self.at_root:
             return self.at_root[name]
         if path.is_dir():
-            pages = sorted(path.glob("*.md"))
-            return self.place(pages[0]) if pages else f"source/{name}/index.md"
+            pages = sorted((self.place(page) for page in path.glob("*.md")), key=order)
+            return pages[0] if pages else f"source/{name}/index.md"
         return name.removeprefix("docs/") if name.startswith("docs/") else f"source/{name}.md"
 
     def rewritten(self, path: Path) -> str:
@@ -117,10 +116,11 @@ class Sources:
         if "reference/index.rst" in self.pages:
             sections.setdefault("Reference", []).insert(0, ("Every public name", "reference/index.rst"))
         named = {target for entries in sections.values() for _, target in entries} | {"index.md"}
-        for place in sorted(self.pages):
+        for place in sorted(self.pages, key=order):
             folder = place.partition("/")[0] if "/" in place else ""
             if place not in named and folder not in ("source", "reference"):
-                sections.setdefault(SECTIONS.get(folder, ELSE_SECTION), []).append(("", place))
+                default = "Project" if place in self.at_root.values() else "Topics"
+                sections.setdefault(SECTIONS.get(folder, default), []).append(("", place))
         return "".join(toctree(caption, entries) for caption, entries in sections.items() if entries)
 
     def write(self, folder: Path) -> None:
@@ -134,6 +134,12 @@ class Sources:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists() or path.read_bytes() != content:
                 path.write_bytes(content)
+
+
+def order(place: str) -> tuple[str, bool, str]:
+    """The place in the navigation: by the folders, and in each of them its README first."""
+    folder, _, name = place.rpartition("/")
+    return folder, name != "README.md", name
 
 
 def toctree(caption: str, entries: list[tuple[str, str]]) -> str:
