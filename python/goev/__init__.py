@@ -9,6 +9,11 @@ Subclass ``Connection``, and ``serve`` it::
             self.write(self.read())
 
     goev.serve(Echo, ":8080")
+
+Attributes:
+    EV_IN: of ``Reactor.add``: call ``on_read`` when the descriptor is readable, or at its end (EPOLLIN).
+    EV_OUT: of ``Reactor.add``: call ``on_write`` when the descriptor is writable (EPOLLOUT).
+    EV_ET: of ``Reactor.add``, beside the two: call once when it becomes ready, and not for as long as it is (EPOLLET).
 """
 
 from importlib import import_module

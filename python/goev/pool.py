@@ -52,17 +52,17 @@ class PooledConnection(Connection):
         return None
 
     def on_connect_fail(self, error: Exception) -> None:
-        """The pool tries again later."""
+        """The connect failed with ``error``: the pool tries again later."""
         if self._pool is not None:
             self._pool._ended(self, error)
 
     def on_close(self, error: BaseException | None) -> None:
-        """The pool replaces the connection."""
+        """The connection has ended, in order or with ``error``: the pool replaces it."""
         if self._pool is not None:
             self._pool._ended(self, error)
 
     def close(self, error: BaseException | None = None, /) -> None:
-        """As ``Connection.close``; the connection leaves the pool at once and must not be released any more."""
+        """As ``Connection.close(error)``; the connection leaves the pool at once and must not be released any more."""
         if self._pool is not None:
             self._pool._leave(self)
         super().close(error)
@@ -204,7 +204,8 @@ class ConnectionPool(Generic[C]):
     async def acquire_async(self, *, timeout: float | None = None) -> C:
         """Take a connection, and wait for one if none is free: for coroutines on an event loop of ``goev.asyncio``.
 
-        ``timeout`` and the exceptions are those of ``acquire(then=)``. A coroutine that is cancelled gets none.
+        ``timeout``, in seconds, and the exceptions are those of ``acquire(then=)``. A coroutine that is cancelled gets
+        no connection.
 
         Raises ``WrongThread``: the event loop does not drive a poller of the connector's reactor.
         """

@@ -62,10 +62,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer as a client reads it."""
+    """An HTTP answer as a client reads it.
+
+    Attributes:
+        status: 200 to 599, or 101.
+        headers: the fields by their names in lower case; of several with a name the values joined by ``", "``.
+        body: the bytes of the body, without chunks.
+    """
 
     status: int
-    headers: Mapping[str, str]  # names in lower case; of several fields of a name the values joined by ", "
+    headers: Mapping[str, str]
     body: bytes
 
 
@@ -124,7 +130,7 @@ class Peer:
     # ---- HTTP ---------------------------------------------------------------------------------------------------
 
     def ask(self, method: str, target: str = "/", headers: "_Fields" = (), body: bytes = b"") -> Answer:
-        """Send a request as ``request`` writes it, and take the answer.
+        """Send the request that ``request(method, target, headers, body)`` makes, and take the answer.
 
         Raises ``AssertionError`` when the answer is not there, or not whole.
         """
@@ -157,15 +163,15 @@ class Peer:
     # ---- WebSockets ---------------------------------------------------------------------------------------------
 
     def send(self, message: str | bytes) -> None:
-        """Send a message to a WebSocket: ``str`` as text, ``bytes`` as such."""
+        """Send ``message`` to a WebSocket: ``str`` as text, ``bytes`` as such."""
         self.receive(self._websocket().frame("text" if isinstance(message, str) else "binary", message))
 
     def ping(self, data: bytes = b"") -> None:
-        """Send a ping to a WebSocket."""
+        """Send a ping with ``data``, at most 125 bytes, to a WebSocket."""
         self.receive(self._websocket().frame("ping", data))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Send the last word of this peer to a WebSocket."""
+        """Send a close frame with ``code`` and ``reason``: the last word of this peer to a WebSocket."""
         self.receive(self._websocket().frame("close", code.to_bytes(2, "big") + reason.encode()))
 
     def messages(self) -> list[str | bytes]:
@@ -236,7 +242,8 @@ def open(
 def request(method: str, target: str = "/", headers: _Fields = (), body: bytes = b"") -> bytes:
     """The bytes of an HTTP/1.1 request. ``Host`` and ``Content-Length`` are added where they are missing.
 
-    Nothing is checked, so that malformed requests can be made, too.
+    ``method``, ``target``, ``headers`` (a mapping or pairs) and ``body`` are taken as they are, so that malformed
+    requests can be made, too.
     """
     pairs = _pairs(headers)
     names = {name.lower() for name, _ in pairs}

@@ -137,7 +137,7 @@ def upgrade(request: Request, handler: Connection) -> bool:
 
 
 async def upgrade_async(request: Request, handler: Connection) -> bool:
-    """As ``upgrade``, for a handler with an ``async def on_handshake``, or without: in an ``async def on_request``."""
+    """As ``upgrade(request, handler)``, also for an ``async def on_handshake``: in an ``async def on_request``."""
     _check(handler)
     upgraded = _upgrade(request, handler, closes=False)
     return upgraded if isinstance(upgraded, bool) else await upgraded

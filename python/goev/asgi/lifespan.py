@@ -32,7 +32,9 @@ class Lifespan:
         app: the application.
         grace: seconds, >= 0, in which calls that have answered may come to their end before the shutdown.
 
-    Raises ``LifespanFailed``: the application said that its startup has failed, or its shutdown.
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+        LifespanFailed: the application said that its startup has failed, or its shutdown.
     """
 
     def __init__(self, app: App, *, grace: float = 5.0) -> None:

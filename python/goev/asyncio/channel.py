@@ -173,7 +173,7 @@ class Channel:
             raise self._end() from self._feed.error
 
     def writelines(self, lines: "Iterable[Buffer]") -> None:
-        """Queue several bytes-like objects, as ``write`` does one."""
+        """Queue each of ``lines``, bytes-like objects, as ``write`` does one."""
         self._feed.check_thread("writelines()")
         try:
             self._feed.writelines(lines)
@@ -320,7 +320,7 @@ class WebSocketChannel(Channel):
     _feed: WebSocketFeed
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Send the queued output and a close frame, then end the connection, as ``goev.websocket.Connection.close``."""
+        """Send the queued output and a close frame with ``code`` and ``reason``, then end the connection."""
         self._feed.check_thread("close()")
         if not self._feed.is_closed:
             self._feed.close(code, reason)

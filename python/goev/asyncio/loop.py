@@ -25,6 +25,8 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     Args:
         **options: the keyword arguments of ``Reactor``.
+
+    Raises ``TypeError`` for ``pollers`` and ``asyncio``, since it drives one poller.
     """
 
     _turns: PollerSelector
@@ -131,7 +133,10 @@ def reactor_of(loop: asyncio.AbstractEventLoop) -> Reactor:
 
 
 def run(main: Coroutine[Any, Any, Result], *, debug: bool | None = None) -> Result:
-    """Run a coroutine on a new ``EventLoop`` until it is done, as ``asyncio.run`` does, and return its result."""
+    """Run the coroutine ``main`` on a new ``EventLoop``, as ``asyncio.run(main, debug=debug)`` does; return its result.
+
+    Raises ``RuntimeError`` inside a running event loop.
+    """
     if _is_in_a_loop():
         raise RuntimeError("goev.asyncio.run() cannot be called from a running event loop [GOEV106]")
     with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:

@@ -189,6 +189,7 @@ class TextFormatter(logging.Formatter):
         return f"{second}.{int(record.msecs):03} {level} {name}{self.place(record)}: {text}"
 
     def place(self, record: logging.LogRecord) -> str:
+        """The worker and the poller of ``record``, in brackets; ``""`` if it has none."""
         poller = poller_of(record)
         worker = [] if self.worker is None else [f"worker {self.worker}"]
         parts = worker + ([] if poller is None else [f"poller {poller}"])

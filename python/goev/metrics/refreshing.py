@@ -21,6 +21,8 @@ async def refresh(
         workers: for each id the coroutine function that asks the worker.
         timeout: seconds for all answers, > 0. A worker that has not answered by then, or fails to, keeps its last
             snapshot; ``goev_worker_scrape_age_seconds`` tells how old that is.
+
+    Raises ``ValueError`` for a wrong ``timeout``.
     """
     if timeout <= 0:
         raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")

@@ -58,7 +58,7 @@ class Described:
 class Totals:
     """The metrics of a service, from the snapshots of its workers. One thread at a time may use it.
 
-    Args:
+    Attributes:
         clock: seconds, for the age of snapshots.
         labels: the label ``worker`` of the gauges by worker, if it is not its id; no two have the same.
     """
@@ -81,7 +81,7 @@ class Totals:
         self._workers[worker_id] = worker
 
     def retire(self, worker_id: Hashable) -> None:
-        """The worker has ended: its counters stay in the sums, its gauges go. Unknown ids are ignored."""
+        """The worker ``worker_id`` has ended: its counters stay in the sums, its gauges go. Unknown ids are ignored."""
         worker = self._workers.pop(worker_id, None)
         if worker is not None:
             self._add(self._gone, worker.snapshot)
@@ -103,7 +103,7 @@ class Totals:
             self._described.setdefault(name, Described(*described))
 
     def text(self, supervisor_figures: SupervisorFigures | None = None) -> str:
-        """All metrics as OpenMetrics text.
+        """All metrics as OpenMetrics text, with the figures of a supervisor unless ``supervisor_figures`` is ``None``.
 
         Raises:
             ModuleNotFoundError: ``prometheus_client`` is not installed.

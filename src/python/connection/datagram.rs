@@ -190,28 +190,36 @@ impl Datagram {
     /// The socket is on its poller: called first.
     fn on_open(&self) {}
 
-    /// A datagram has arrived from ``address``: ``(host, port)``, a 4-tuple for IPv6. ``False`` closes the socket. On a
-    /// socket for every address it is a ``goev.DatagramAddress``, a tuple that also has ``asked``, our address that the
-    /// datagram was sent to.
+    /// A datagram with the bytes ``data`` has arrived from ``address``: ``(host, port)``, a 4-tuple for IPv6. ``False``
+    /// closes the socket.
+    ///
+    /// On a socket for every address it is a ``goev.DatagramAddress``, a tuple that also has ``asked``, our address that
+    /// the datagram was sent to.
     fn on_datagram(&self, data: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) {
         let _ = (data, address);
     }
 
-    /// A datagram was lost; the socket stays open.
+    /// A datagram was lost: ``error`` is a ``DatagramTruncated``, or an ``OSError`` of the network. The socket stays open;
+    /// ``False`` closes it.
     fn on_error(&self, error: &Bound<'_, PyAny>) {
         let _ = error;
     }
 
     // ---- output ---------------------------------------------------------------------------------------------------
 
-    /// Send a datagram at the end of the batch. ``address`` is the one that ``on_datagram`` got, or a tuple of that
-    /// form, whose host may have a zone (``"fe80::1%eth0"``). A ``goev.DatagramAddress`` also says from which of our
-    /// addresses the datagram leaves; otherwise the system chooses.
+    /// Send ``data``, at most 65,535 bytes, as a datagram at the end of the batch.
+    ///
+    /// ``address`` is the one that ``on_datagram`` got, or a tuple of that form, whose host may have a zone
+    /// (``"fe80::1%eth0"``). A ``goev.DatagramAddress`` also says from which of our addresses the datagram leaves;
+    /// otherwise the system chooses.
+    ///
+    /// Raises ``ValueError`` for too many bytes or a wrong address, ``ConnectionClosed`` before ``bind`` and after the end.
     fn send_to(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::queue(slf, "send_to()", data, Some(address))
     }
 
-    /// Send a datagram to the ``peer`` of ``bind`` at the end of the batch.
+    /// Send ``data``, at most 65,535 bytes, as a datagram to the ``peer`` of ``bind``, at the end of the batch. Raises the
+    /// same errors as ``send_to``.
     fn send(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::queue(slf, "send()", data, None)
     }
@@ -247,7 +255,7 @@ impl Datagram {
         })
     }
 
-    /// Undo ``join_group``.
+    /// Undo ``join_group`` with the same ``group`` and ``interface``.
     #[pyo3(signature = (group, interface = None))]
     fn leave_group(slf: &Bound<'_, Self>, group: &str, interface: Option<&str>) -> PyResult<()> {
         let (group, index) = (multicast(group)?, interface_index(interface)?);

@@ -121,7 +121,7 @@ impl EventHandler {
     /// The descriptor is writable. ``False`` removes the handler.
     fn on_write(&self) {}
 
-    /// The handler was removed: called last and once, with ``None`` or the exception that was the reason.
+    /// The handler was removed: called last and once. ``error`` is ``None``, or the exception that was the reason.
     fn on_close(&self, error: &Bound<'_, PyAny>) {
         let _ = error;
     }

@@ -103,7 +103,7 @@ impl Group {
         Ok(())
     }
 
-    /// Remove a connection; harmless for one that is no member.
+    /// Remove ``connection``; harmless for one that is no member.
     fn discard(&self, connection: &Bound<'_, Connection>) -> PyResult<()> {
         fork::check(self.birth, "group")?;
         if let Some(remote) = connection.get().bound() {
@@ -112,7 +112,7 @@ impl Group {
         Ok(())
     }
 
-    /// Queue a message to every member: framed once, and one copy of its bytes for any number of members.
+    /// Queue ``message`` to every member: framed once, and one copy of its bytes for any number of members.
     ///
     /// When this returns, members on the poller of this thread have the message queued, in order with direct writes of the
     /// thread. Each other poller gets it by its mailbox. Raises ``OutputOverflow`` when 64 MiB of messages are already

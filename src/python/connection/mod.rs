@@ -102,6 +102,12 @@ thread_local! {
 /// A class is called for each connection, so that its state belongs to this connection alone. Set ``framing`` in the
 /// class or in ``__init__``.
 ///
+/// Before ``on_open``, and after the end, methods and properties raise ``ConnectionClosed``, unless their text says
+/// otherwise.
+///
+/// Attributes:
+///     framing: the way to cut the input into messages, or a class that is called for each connection; ``None``: bytes.
+///
 /// Each connection has a context of its own (``contextvars``), a copy of that of its poller's thread; each request a
 /// copy of it. Timers, ``call_soon`` and ``then`` run in a copy of the context of the code that asked for them.
 ///
@@ -549,14 +555,16 @@ impl Connection {
         if framing.is_none() { Ok(None) } else { slf.get().feed(slf, &framing) }
     }
 
-    /// A whole message has arrived, without its frame. ``False`` closes.
+    /// A whole ``message`` has arrived, without its frame: ``bytes``, or an object that your own framing made. ``False``
+    /// closes.
     ///
     /// Input after a ``FramingError`` is lost; output that was written before it is sent.
     fn on_message(&self, message: &Bound<'_, PyAny>) {
         let _ = message;
     }
 
-    /// One or more messages have arrived: called instead of ``on_message`` if the class defines it. ``False`` closes.
+    /// A list of one or more ``messages`` has arrived: called instead of ``on_message`` if the class defines it. ``False``
+    /// closes.
     fn on_messages(&self, messages: &Bound<'_, PyAny>) {
         let _ = messages;
     }
@@ -580,7 +588,7 @@ impl Connection {
     /// Go: ``OnTimeout``.
     fn on_timeout(&self) {}
 
-    /// The connect failed; neither ``on_open`` nor ``on_close`` will come.
+    /// The connect failed with ``error``, an exception; neither ``on_open`` nor ``on_close`` will come.
     ///
     /// Go: ``OnConnectFail``.
     fn on_connect_fail(&self, error: &Bound<'_, PyAny>) {
@@ -779,6 +787,8 @@ impl Connection {
     }
 
     /// ``send`` each of ``messages`` in order, cheaper than by single calls. Messages before a refused one are sent.
+    ///
+    /// Raises the same errors as ``send``, ``TypeError`` without a framing among them.
     fn send_messages(slf: &Bound<'_, Self>, messages: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Some(framing) = slf.get().framing.get() {
             return slf.get().send_all_framed(framing, messages);
@@ -800,7 +810,7 @@ impl Connection {
     /// everything from ``offset`` on. At most 256 KiB go out per turn. A file that shrinks meanwhile ends the
     /// connection with ``OSError``. The part counts toward ``high_water``, not toward ``max_output``, because it takes
     /// no memory. Up to 16 KiB are read at once and sent like a ``write``: cheaper than a descriptor and a system call
-    /// for each.
+    /// for each. Raises ``ValueError`` for a file that is not regular.
     #[pyo3(signature = (file, *, offset = 0, count = None))]
     fn sendfile(
         &self,
@@ -1118,7 +1128,7 @@ impl Connection {
     /// ``high_water``, ``low_water``, ``auto_pause``, ``max_output``, ``linger_timeout``,
     /// ``handshake_timeout``, ``idle_timeout``, ``receive_timeout``, ``first_byte_timeout``, ``write_timeout``, ``lifetime``,
     /// ``min_rate``, ``min_write_rate``.
-    /// Limits that are not named keep their values.
+    /// Limits that are not named keep their values. Times are seconds, sizes bytes.
     ///
     /// An error changes none of them. ``first_byte_timeout`` and ``lifetime`` count from the opening, the others from
     /// the last activity, a window of ``min_rate`` from now.
@@ -1137,14 +1147,14 @@ impl Connection {
         })
     }
 
-    /// Send small segments at once (TCP_NODELAY, tcp(7)); on by default.
+    /// Send small segments at once if ``on``, which is the default of connections, too (TCP_NODELAY, tcp(7)).
     #[pyo3(signature = (on = true))]
     fn set_nodelay(&self, on: bool) -> PyResult<()> {
         self.local("set_nodelay()", |local| local.set("TCP_NODELAY", |socket| socket.set_tcp_nodelay(on)))
     }
 
-    /// Acknowledge arriving data at once instead of waiting for output to carry the acknowledgement (TCP_QUICKACK,
-    /// tcp(7)). The kernel may go back to waiting by itself.
+    /// Acknowledge arriving data at once if ``on``, instead of waiting for output to carry the acknowledgement
+    /// (TCP_QUICKACK, tcp(7)). The kernel may go back to waiting by itself.
     #[pyo3(signature = (on = true))]
     fn set_quick_ack(&self, on: bool) -> PyResult<()> {
         self.local("set_quick_ack()", |local| local.set("TCP_QUICKACK", |socket| socket.set_tcp_quickack(on)))
@@ -1152,8 +1162,9 @@ impl Connection {
 
     /// Probe a silent peer (SO_KEEPALIVE, tcp(7)).
     ///
-    /// The first probe comes after ``idle`` seconds of silence, the next ones each ``interval`` seconds; ``count``
-    /// unanswered probes end the connection. Whole seconds; omitted arguments keep the system's defaults.
+    /// The first probe comes after ``idle`` seconds of silence, the next ones each ``interval`` seconds. ``count`` is the
+    /// number of unanswered probes that end the connection, 1 to 127. Whole seconds; omitted arguments keep the system's
+    /// defaults.
     #[pyo3(signature = (idle = None, *, interval = None, count = None))]
     fn set_keepalive(
         &self,
@@ -1174,7 +1185,7 @@ impl Connection {
         self.local("set_keepalive()", |local| local.set("SO_KEEPALIVE", |socket| socket.set_tcp_keepalive(&keepalive)))
     }
 
-    /// The kernel's receive buffer in bytes (SO_RCVBUF, socket(7)); the kernel doubles it for its own use.
+    /// Set the kernel's receive buffer to ``size`` bytes (SO_RCVBUF, socket(7)); the kernel doubles it for its own use.
     fn set_receive_buffer_size(&self, #[pyo3(from_py_with = integer)] size: i64) -> PyResult<()> {
         let size = size_within("size", size, 1..=MAX_SOCKET_BUFFER)?;
         self.local("set_receive_buffer_size()", |local| {
@@ -1182,7 +1193,7 @@ impl Connection {
         })
     }
 
-    /// The kernel's send buffer in bytes (SO_SNDBUF, socket(7)); the kernel doubles it for its own use.
+    /// Set the kernel's send buffer to ``size`` bytes (SO_SNDBUF, socket(7)); the kernel doubles it for its own use.
     fn set_send_buffer_size(&self, #[pyo3(from_py_with = integer)] size: i64) -> PyResult<()> {
         let size = size_within("size", size, 1..=MAX_SOCKET_BUFFER)?;
         self.local("set_send_buffer_size()", |local| local.set("SO_SNDBUF", |socket| socket.set_send_buffer_size(size)))

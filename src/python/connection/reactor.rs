@@ -564,7 +564,7 @@ impl Reactor {
         when_done(future, Later::new(then)?, Recipient::Poller(self.nearest()?))
     }
 
-    /// Set ``key`` in the cache of every poller, where ``connection.cache`` reads it without a lock.
+    /// Set ``key`` to ``value`` in the cache of every poller, where ``connection.cache`` reads it without a lock.
     ///
     /// From any thread; each poller sees the values in the order set.
     ///
@@ -649,7 +649,12 @@ impl Reactor {
         adopt(&self.next_in_turn(next_turn)?, handler, sock, options)
     }
 
-    /// Watch a descriptor: ``events`` is ``EV_IN``, ``EV_OUT`` or both, with ``EV_ET`` for edge-triggered.
+    /// Watch a descriptor, and call ``handler`` when it is ready.
+    ///
+    /// Args:
+    ///     handler: an unused ``EventHandler``.
+    ///     fd: a descriptor, or an object with ``fileno()``; it stays yours.
+    ///     events: ``EV_IN``, ``EV_OUT`` or both, with ``EV_ET`` for edge-triggered.
     ///
     /// Before the reactor runs from any thread, then on poller 0. Inside a callback on the same poller. Any other call
     /// raises ``WrongThread``. Raises ``OSError`` when the descriptor is closed, was added already, or is of a kind
@@ -676,7 +681,9 @@ impl Reactor {
         added.unwrap_or_else(|| Err(Error::wrong_thread("add()").into()))
     }
 
-    /// Watch an added descriptor for more events.
+    /// Watch ``fd``, which was added before, for more ``events``. Inside a callback of its poller.
+    ///
+    /// Raises ``OSError`` for a descriptor that was not added, ``ValueError`` for wrong ``events``.
     ///
     /// Go: ``AppendEvent``.
     fn append_events(&self, fd: &Bound<'_, PyAny>, #[pyo3(from_py_with = integer)] events: i64) -> PyResult<()> {
@@ -688,7 +695,9 @@ impl Reactor {
         })
     }
 
-    /// Watch a descriptor for fewer events. When none is left the handler is removed and gets ``on_close(None)``.
+    /// Watch ``fd`` no more for ``events``. When none is left the handler is removed and gets ``on_close(None)``.
+    ///
+    /// Raises the same errors as ``append_events``.
     ///
     /// Go: ``RemoveEvent``.
     fn remove_events(&self, fd: &Bound<'_, PyAny>, #[pyo3(from_py_with = integer)] events: i64) -> PyResult<()> {

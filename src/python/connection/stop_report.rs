@@ -7,8 +7,9 @@ use crate::reactor::Reactor;
 
 /// The ends of the connections that were open when a reactor was stopped.
 ///
-/// ``closed`` is the number of connections that were closed in order, with all their output sent; ``aborted`` the number of
-/// those that were not, because the grace was over or the peer was gone.
+/// Attributes:
+///     closed: the number of connections that were closed in order, with all their output sent.
+///     aborted: the number of those that were not, because the grace was over or the peer was gone.
 #[pyclass(frozen, eq, get_all, module = "goev")]
 #[derive(PartialEq)]
 pub struct StopReport {

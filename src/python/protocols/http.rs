@@ -143,6 +143,11 @@ fn body_min_rate_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Rate>> {
 /// A class that defines ``on_body`` gets ``on_request`` as soon as the head of a request has arrived, and its body in
 /// pieces.
 ///
+/// Attributes:
+///     limits: the limits of each request, for all connections of the class.
+///     on_disconnect: ``"cancel"``, the default: coroutines of ``on_request`` whose peer goes away before their answers
+///         are cancelled; ``"finish"``: they go on, and their answers are sent.
+///
 /// RFC 9110, RFC 9112. Go: none; gnet leaves HTTP to its users.
 #[pyclass(name = "HttpConnection", extends = Connection, subclass, frozen, module = "goev._core")]
 pub struct HttpConnection {
@@ -238,8 +243,8 @@ impl HttpConnection {
     ///     request: the one that ``on_request`` got; if it was dropped without an answer, an equal one.
     ///     status: of the answer, also of one that goev gave: 500 for an exception or a forgotten request, 400 and the like
     ///         for a malformed body.
-    ///     bytes_sent: of the answer: status line, fields and body as sent, chunk sizes included.
-    ///     seconds: since the request was handed to ``on_request``.
+    ///     bytes_sent: bytes of the answer: status line, fields and body as sent, chunk sizes included.
+    ///     seconds: seconds since the request was handed to ``on_request``.
     ///
     /// Calls come in the order of the requests, before ``on_close``. An answer that another protocol follows counts as sent
     /// when the connection is handed over. There is no call for an answer that was given up half-way, or that the end of
@@ -249,8 +254,8 @@ impl HttpConnection {
         let _ = (request, status, bytes_sent, seconds);
     }
 
-    /// A piece of the body of ``request`` came; ``b""`` is its end, also for a request without a body. ``False``
-    /// closes.
+    /// A piece of the body of ``request`` came: the bytes ``data``. ``b""`` is its end, also for a request without a body.
+    /// ``False`` closes.
     ///
     /// Only called if a class defines it; otherwise ``request.body`` has the whole body.
     fn on_body(&self, request: &Bound<'_, Request>, data: &Bound<'_, PyAny>) {

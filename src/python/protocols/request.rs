@@ -405,7 +405,7 @@ impl Request {
         !self.answer(py).is_due()
     }
 
-    /// Answer: the status, the fields, the body. From any thread.
+    /// Answer with ``status``, 200 to 599 or 101, the fields and the ``body``. From any thread.
     ///
     /// ``headers`` is a mapping or pairs. ``Content-Length``, ``Date`` and ``Connection`` are added; ``connection:
     /// close`` closes after the answer. The answer to ``HEAD``, and one with 204 or 304, goes out without the body.
@@ -470,7 +470,7 @@ impl Request {
         Self::respond_with_file(slf, files::answer(&this.head, method, file, (offset, count), fields)?)
     }
 
-    /// Begin an answer; ``write`` and ``end`` send its body. From any thread.
+    /// Begin an answer with ``status``; ``write`` and ``end`` send its body. From any thread.
     ///
     /// The body is sent in chunks, unless ``headers`` give its ``content-length``; to an HTTP/1.0 peer until the close.
     /// Raises the same errors as ``respond``.
@@ -484,7 +484,7 @@ impl Request {
         self.begin(py, self.head_of(status, headers)?)
     }
 
-    /// Send more of the body of an answer that was begun. From any thread.
+    /// Send the bytes ``data`` as more of the body of an answer that was begun. From any thread.
     ///
     /// Raises ``ValueError`` if the body exceeds the ``content-length`` that was given, ``RuntimeError`` if no answer
     /// was begun.
@@ -511,7 +511,8 @@ impl Request {
         Self::end_with(slf, b"")
     }
 
-    /// Let another handler object take over the connection after an answer of 101, like ``Connection.hand_over``.
+    /// Let ``other``, another handler object, take over the connection after an answer of 101, as
+    /// ``Connection.hand_over`` does, with the same errors.
     fn hand_over(&self, py: Python<'_>, other: &Bound<'_, Connection>) -> PyResult<()> {
         hand_over(py, &self.remote, other)
     }

@@ -62,7 +62,7 @@ impl WebSocketFraming {
         Self
     }
 
-    /// The frame of a message.
+    /// The frame of ``message``, as ``bytes``. Raises ``TypeError`` for other types.
     fn frame<'py>(&self, py: Python<'py>, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         with_payload(message, |opcode, payload| {
             Ok(PyBytes::new(py, &[head(opcode, payload.len(), None).bytes(), payload].concat()))
@@ -300,7 +300,7 @@ impl WebSocketConnection {
         Ok(PyClassInitializer::from(connection).add_subclass(this))
     }
 
-    /// A message came: ``str`` for text, ``bytes`` for binary. ``False`` closes.
+    /// A ``message`` came: ``str`` for text, ``bytes`` for binary. ``False`` closes.
     fn on_message(&self, message: &Bound<'_, PyAny>) {
         let _ = message;
     }

@@ -46,7 +46,7 @@ impl WsgiConnection {
         Ok(HttpConnection::with_face(class, &FACE)?.add_subclass(Self { feed: OnceLock::new() }))
     }
 
-    /// Give the request to the application. A subclass may answer some requests by itself, and call this for the others.
+    /// Give ``request`` to the application. A subclass may answer some requests by itself, and call this for the others.
     fn on_request(&self, request: &Bound<'_, Request>) -> PyResult<()> {
         let feed = self.feed.get().ok_or_else(|| PyRuntimeError::new_err("the connection is not open"))?;
         let taken = request.get().take_over(request.py());
@@ -55,7 +55,7 @@ impl WsgiConnection {
         Ok(())
     }
 
-    /// Give a piece of the body to the application, if it has the request.
+    /// Give ``data``, a piece of the body, to the application, if it has the ``request``.
     fn on_body(&self, request: &Bound<'_, Request>, data: &Bound<'_, PyBytes>) {
         let _ = request;
         match (self.feed.get(), data.as_bytes()) {

@@ -116,8 +116,9 @@ pub fn tls(py: Python<'_>) -> PyResult<&Tls> {
 
 const TLS_ERROR: &str = "A TLS handshake or a TLS stream failed.
 
-``alert`` is the name of the alert that was sent or received, as RFC 8446 section 6 has it: ``\"unknown_ca\"``. It is
-``None`` where there was none.";
+Attributes:
+    alert: the name of the alert that was sent or received, as RFC 8446 section 6 has it: ``\"unknown_ca\"``. ``None``
+        where there was none.";
 const CERTIFICATE_ERROR: &str = "A certificate was refused, by us or by the peer; the text says what is wrong with it.";
 const TRUNCATED_ERROR: &str = "The stream ended without close_notify, so it may have been cut (RFC 8446 section 6.1).";
 

@@ -134,7 +134,7 @@ impl AsgiConnection {
         Ok(())
     }
 
-    /// A piece of a body came: ``receive`` gives it to the application.
+    /// A piece of the body of ``request`` came, ``data``: ``receive`` gives it to the application.
     fn on_body(slf: &Bound<'_, Self>, request: &Bound<'_, Request>, data: &Bound<'_, PyBytes>) {
         let current = slf.get().current(slf.py());
         if let Some(exchange) = current.filter(|exchange| exchange.get().is_of(request)) {
