@@ -37,7 +37,7 @@ class Logging:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A service.
+    """The settings of a service: of ``run``, and of ``goev.serve`` with workers.
 
     Attributes:
         target: ``"module:attribute"``, ``"module:factory()"``, or a picklable object to serve.
