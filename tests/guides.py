@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from test_readme import wait_until_it_serves_or_ends
 
@@ -38,7 +39,7 @@ class Guide:
         }
         self.tried: set[tuple[str, int]] = set()
 
-    def source(self, heading: str, number: int = 0, **constants: str) -> str:
+    def source(self, heading: str, number: int = 0, **constants: Any) -> str:
         """A program of the page, with other values for constants. It counts as tried."""
         self.tried.add((heading, number))
         text = self.programs[heading, number]
@@ -47,7 +48,7 @@ class Guide:
             assert found, f"{name} is no constant of the program"
         return text
 
-    def program(self, folder: Path, heading: str, number: int = 0, *, port: int = 0, **constants: str) -> Child:
+    def program(self, folder: Path, heading: str, number: int = 0, *, port: int = 0, **constants: Any) -> Child:
         """The running program, in that folder. It serves on a free port, or connects to a server on ``port``."""
         text = self.source(heading, number, **constants)
         text = text.replace(f'":{self.port}"', '"127.0.0.1:0"').replace(f":{self.port}", f":{port}")
@@ -55,7 +56,7 @@ class Guide:
         return Child("-c", IN_FOLDER, str(folder))
 
     @contextmanager
-    def serving(self, folder: Path, heading: str, number: int = 0, **constants: str) -> Iterator[tuple[int, Child]]:
+    def serving(self, folder: Path, heading: str, number: int = 0, **constants: Any) -> Iterator[tuple[int, Child]]:
         """The port of a server of the page. It must end in order on Ctrl-C, without an exception."""
         with self.program(folder, heading, number, **constants) as child:
             port = wait_until_it_serves_or_ends(child)

@@ -2,6 +2,9 @@
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from guides import Guide
 from support import ROOT
@@ -17,7 +20,7 @@ class HowTo(Guide):
     def __init__(self, name: str) -> None:
         super().__init__(f"how-to/{name}", 8080)
 
-    def source(self, heading: str, number: int = 0, **constants: str) -> str:
+    def source(self, heading: str, number: int = 0, **constants: Any) -> str:
         return re.sub(r'(?<="), 8080\b', ", 0", super().source(heading, number, **constants))
 
     def untried(self) -> set[tuple[str, int]]:
@@ -25,6 +28,13 @@ class HowTo(Guide):
         left_out = {key for key, text in self.programs.items() if LEFT_OUT.match(text)}
         assert not left_out & self.tried
         return self.programs.keys() - self.tried - left_out
+
+
+def needs_the_whole_file(request: pytest.FixtureRequest) -> None:
+    """Skip the test unless all tests of its file run."""
+    tests = {name for name in vars(request.module) if name.startswith("test_")}
+    if tests - {item.name.partition("[")[0] for item in request.session.items if item.path == request.path}:
+        pytest.skip("only some tests of this file run")
 
 
 def write(folder: Path, **texts: str) -> None:
