@@ -105,6 +105,17 @@ def test_a_page_that_the_home_page_does_not_name_is_in_the_navigation(tmp_path):
     assert ":caption: How-to\n\nhow-to/README\nhow-to/09-fly\nhow-to/10-land\n" in gathered.pages["index.md"]
 
 
+def test_the_chinese_tutorial_has_a_part_of_its_own_in_the_navigation(tmp_path):
+    root = small_repository(tmp_path, "")
+    (root / "docs" / "zh" / "tutorial").mkdir(parents=True)
+    (root / "docs" / "zh" / "guide.md").write_text("# 指南\n")
+    (root / "docs" / "zh" / "tutorial" / "01-echo.md").write_text("# 回显\n")
+    gathered = sources(root)
+    gathered.gather({})
+    assert ":caption: 中文\n\nzh/guide\n" in gathered.pages["index.md"]
+    assert ":caption: 中文教程\n\nzh/tutorial/01-echo\n" in gathered.pages["index.md"]
+
+
 def test_a_dead_anchor_ends_the_build(tmp_path):
     built = build(small_repository(tmp_path / "repository", "[there](index.md#nowhere)"), tmp_path)
     assert built.returncode != 0
@@ -132,6 +143,13 @@ def test_a_name_in_a_guide_is_a_link_to_its_description(site):
     options = (site / "options.html").read_text()
     assert 'href="reference/goev.Reactor.html#goev.Reactor.adopt"' in options
     assert 'href="reference/goev.html#goev.Connector"' in options
+
+
+def test_lines_of_chinese_are_joined_without_a_space(site):
+    for page in (site / "zh").rglob("*.html"):
+        for paragraph in re.findall(r"(?s)<p>(.*?)</p>", page.read_text()):
+            text = re.sub(r"<[^>]+>", "", paragraph)
+            assert not re.search(r"[\u4e00-\u9fff]\n[\u4e00-\u9fff]|[，。；：、）]\n", text), page
 
 
 # ---- in a browser ----------------------------------------------------------------------------------------------------

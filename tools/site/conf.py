@@ -7,7 +7,7 @@ from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent))
-from links import link_names, mark_long_cells
+from links import join_lines, link_names, mark_long_cells
 from search import BothLanguages
 
 import goev
@@ -46,3 +46,4 @@ def setup(app: Sphinx) -> None:
     app.add_lexer("logrotate", TextLexer)  # Pygments knows no better
     app.connect("doctree-resolved", link_names)
     app.connect("doctree-resolved", mark_long_cells)
+    app.connect("doctree-resolved", join_lines)

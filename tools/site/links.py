@@ -1,15 +1,20 @@
-"""Changes of a page that Sphinx has read: links to the reference, and room in tables.
+"""Changes of a page that Sphinx has read: links to the reference, room in tables, and lines of Chinese in one piece.
 
 Names of goev in the text, written as code as in ``Connection.write``, become links to their descriptions.
 """
 
 import re
 from collections import Counter
+from itertools import groupby
 
 from docutils import nodes
+from search import CHINESE
 from sphinx.application import Sphinx
 
 NAME = re.compile(r"([A-Za-z_][\w.]*)(?:\(.*\))?")
+SIGNS = "\u3000-\u303f\uff00-\uffef"  # the punctuation of Chinese
+# The end of a line at which Chinese has no space. A browser would show one.
+WRAPPED = re.compile(rf"(?<=[{CHINESE}])\n(?=[{CHINESE}])|(?<=[{SIGNS}])\n|\n(?=[{SIGNS}])")
 LONG = 60  # characters of a cell that are better read in a few wide lines than in many narrow ones
 
 
@@ -45,6 +50,19 @@ def mark_long_cells(app: Sphinx, document: nodes.document, place: str) -> None:
     for cell in document.findall(nodes.entry):
         if len(cell.astext()) > LONG:
             cell["classes"].append("long")
+
+
+def join_lines(app: Sphinx, document: nodes.document, place: str) -> None:
+    """Join lines of Chinese without a space, so that the search finds a word across their ends, too."""
+    for paragraph in document.findall(nodes.paragraph):
+        parts: list[nodes.Node] = []
+        for is_text, group in groupby(paragraph.children, lambda node: isinstance(node, nodes.Text)):
+            if is_text:
+                parts.append(nodes.Text(WRAPPED.sub("", "".join(node.astext() for node in group))))
+            else:
+                parts += group
+        paragraph.clear()
+        paragraph.extend(parts)
 
 
 def is_inside(node: nodes.Node, *kinds: type[nodes.Node]) -> bool:

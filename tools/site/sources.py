@@ -14,7 +14,8 @@ FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 LANGUAGES = {"Containerfile": "docker", "json": "json", "py": "python", "toml": "toml", "yml": "yaml", "html": "html"}
 LANGUAGES |= {"service": "ini", "socket": "ini", "svg": "xml"}
-SECTIONS = {"tutorial": "Tutorial", "how-to": "How-to", "reference": "Reference", "zh": "中文"}
+SECTIONS = {"tutorial": "Tutorial", "how-to": "How-to", "reference": "Reference"}
+SECTIONS |= {"zh": "中文", "zh/tutorial": "中文教程"}
 
 
 class Fault(Exception):
@@ -117,8 +118,8 @@ class Sources:
             sections.setdefault("Reference", []).insert(0, ("Every public name", "reference/index.rst"))
         named = {target for entries in sections.values() for _, target in entries} | {"index.md"}
         for place in sorted(self.pages, key=order):
-            folder = place.partition("/")[0] if "/" in place else ""
-            if place not in named and folder not in ("source", "reference"):
+            folder = place.rpartition("/")[0]
+            if place not in named and folder.partition("/")[0] not in ("source", "reference"):
                 default = "Project" if place in self.at_root.values() else "Topics"
                 sections.setdefault(SECTIONS.get(folder, default), []).append(("", place))
         return "".join(toctree(caption, entries) for caption, entries in sections.items() if entries)
