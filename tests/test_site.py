@@ -221,8 +221,9 @@ def reader(browser, address) -> Iterator[partial[Reader]]:
         ("read_until", "reference/goev.Connection.html"),
         ("linger timeout", "options.html"),
         ("connecting", "options.html"),  # by its stem
-        ("连接池", "zh/README.html"),
-        ("poller 缓存", "zh/README.html"),
+        ("连接池", "zh/in-depth.html"),
+        ("poller 缓存", "zh/in-depth.html"),
+        ("监管进程", "zh/tutorial/08-service.html"),
     ],
 )
 def test_the_search_finds(reader, query, place):
