@@ -282,8 +282,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--draws", type=int, default=1_000_000, help="memberships of the simulation (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--machine-in", type=float, default=10_000.0, help="messages/s that a machine can receive")
-    parser.add_argument("--machine-out", type=float, default=300_000.0, help="messages/s to members of a machine")
-    parser.add_argument("--engine-out", type=float, default=200_000.0, help="messages/s that an engine's server sends")
+    parser.add_argument("--machine-out", type=float, default=180_000.0, help="messages/s to members of a machine")
+    parser.add_argument("--engine-out", type=float, default=3_800_000.0, help="messages/s of an engine's server")
     parser.add_argument("--check", action="store_true", help="compare with three machines over real engines")
     return parser
 

@@ -8,12 +8,14 @@ from dataclasses import fields, replace
 
 import pytest
 
+from guides import Guide
 from support import ROOT
 
 sys.path.insert(0, str(ROOT / "benches"))
 
-from cluster_model import ENGINES, Inputs, Load, agreement, counted, drawn, expected, scaled, traffic
+from cluster_model import ENGINES, Inputs, Load, agreement, by_engine, counted, drawn, expected, scaled, traffic
 
+PAGE = Guide("cluster-sizing.md", 8080)
 SMALL = Inputs(connections=20_000, nodes=10, groups=500)
 
 
@@ -68,3 +70,13 @@ def test_the_program_prints_its_tables_and_its_options():
     assert all(name in printed for name in ENGINES)
     usage = subprocess.run([*program, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
     assert all(f"--{field.name}" in usage for field in fields(Inputs) if field.name != "presence")
+
+
+def test_the_page_has_the_figures_of_the_model():
+    printed = [line.split()[-3:] for line in by_engine(Inputs(), expected(Inputs())).splitlines()[1:]]
+    table = PAGE.text.partition("| | NATS | JetStream | Redis |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    assert [[cell.strip() for cell in line.split("|")[2:5]] for line in table] == printed
+
+
+def test_links_of_the_page_lead_somewhere():
+    assert not PAGE.dead_links()
