@@ -21,6 +21,7 @@ ELSEWHERE = {
     "A pool of connections": "test_gallery.py",
     "An API over PostgreSQL and Redis": "test_gallery.py",
     "Chat": "test_chat_example.py",
+    "Nodes behind a balancer": "test_cluster_example.py",
     "Mail with STARTTLS": "test_starttls_example.py",
 }
 TRIED = sorted(set(SECTIONS) - set(ELSEWHERE))

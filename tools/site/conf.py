@@ -18,6 +18,7 @@ release = version = goev.__version__
 language = "en"
 
 extensions = ["myst_parser"]
+myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 6
 myst_links_external_new_tab = False
 suppress_warnings = ["myst.strikethrough"]

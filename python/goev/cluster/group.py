@@ -52,7 +52,7 @@ class ClusterGroup:
         self._presences = presences
         self._is_watched = False  # for callers
         self._is_watching = False  # on the cluster's thread
-        # What ``send`` uses, at hand.
+        # At hand for ``send``.
         self._send_here = self._local.send
         self._intake = wiring.intake
         self._append = wiring.intake.queue.append

@@ -13,7 +13,7 @@ PATTERN = re.compile(r"([0-9A-Za-z]*)\.([0-9]{1,20})((?:\.[0-9a-f]{16}-[0-9]{1,2
 
 @dataclass(frozen=True, slots=True)
 class MemberPlace:
-    """What a member has had.
+    """The messages that a member has had.
 
     Attributes:
         epoch: of the history, empty if the member has had nothing with a number of the engine.

@@ -49,7 +49,7 @@ OnPresence = Callable[[list[Present]], object]
 
 
 def checked_meta(meta: Any) -> Any:
-    """What a member says about itself, as it arrives elsewhere.
+    """The words of a member about itself, as they arrive elsewhere.
 
     Raises TypeError: it is no JSON. Raises ValueError: it has more than 4,096 bytes.
     """

@@ -40,7 +40,7 @@ class LoopThread:
 
         Raises Closed: the thread has ended. Raises RuntimeError in a forked child.
         """
-        # The poller's mailbox, because asyncio's `call_soon_threadsafe` lets go of the interpreter lock for a system
+        # The poller's mailbox, because asyncio's `call_soon_threadsafe` releases the interpreter lock for a system
         # call, and the thread that it wakes takes the lock: the caller would wait for it.
         try:
             self._loop.reactor.call_soon(function, *args)

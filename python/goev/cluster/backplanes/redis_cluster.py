@@ -1,6 +1,6 @@
 """Redis Cluster: sharded publish and subscribe, and streams, each subject on the primary that has its slot.
 
-redis-py's own cluster client follows slots that move, and subscribes again, by itself. What was published meanwhile
+redis-py's own cluster client follows slots that move, and subscribes again, by itself. Messages published meanwhile
 would be lost silently. So each primary has plain connections, and a slot that moves ends the session. The next session
 asks for the slots anew.
 """
