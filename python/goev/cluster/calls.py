@@ -8,6 +8,7 @@ subject, with the time since then, and machines with an older registration drop 
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -19,7 +20,7 @@ from goev._core import Connection, ConnectionClosed
 from goev.cluster import subjects
 from goev.cluster.answering import Reply, answer, hand_over
 from goev.cluster.envelope import Envelope, Kind, content_of, opened, sealed, sealed_message
-from goev.cluster.errors import CallFailed, NoSuchName, Unreachable
+from goev.cluster.errors import CallFailed, Closed, NoSuchName, Unreachable
 from goev.cluster.interface import Outgoing, Place, Subscription
 from goev.cluster.nodes import Nodes
 from goev.cluster.wiring import Wiring
@@ -45,11 +46,22 @@ class Holding:
         self.registered = registered
         self.since = time.monotonic()
 
+    def __del__(self) -> None:
+        self.registered.cancel()  # nobody has taken it: the cluster is closed
+
     def lose(self) -> None:
         """Another connection has the name now."""
         if self.taken is not None:
             with suppress(ConnectionClosed):
                 self.connection.call_soon(self.taken)
+
+
+def age_in(body: bytes) -> float:
+    """The age of a registration. Raises ValueError, TypeError, OverflowError: it is none."""
+    age = float(content_of(body))
+    if not 0 <= age < math.inf:
+        raise ValueError(f"a name was registered {age} s ago")
+    return age
 
 
 class Calls:
@@ -60,6 +72,7 @@ class Calls:
         self._nodes = nodes
         self._held: dict[str, Holding] = {}
         self._numbers = count(1)
+        self._is_closed = False
         self._waiting: dict[int, asyncio.Future[str | bytes]] = {}
         for kind in (Kind.ANSWER_BYTES, Kind.ANSWER_TEXT, Kind.FAILURE):
             nodes.on_inbox(kind, self._answered)
@@ -68,7 +81,9 @@ class Calls:
 
     def hold(self, name: str, holding: Holding) -> None:
         """Register a connection under a name, in place of any other."""
-        if not self._wiring.endings.has(holding.connection, key_of(name)):  # it has ended, or gave the name up
+        if self._is_closed or not self._wiring.endings.has(
+            holding.connection, key_of(name)
+        ):  # it has ended, or gave the name up
             holding.registered.cancel()
             return
         before, self._held[name] = self._held.get(name), holding
@@ -142,11 +157,18 @@ class Calls:
             on_refused=partial(self._fail, number),
         )
         if not self._wiring.link.post(outgoing):
-            raise self._unreachable(name)
+            link = self._wiring.link
+            reason = "does not take more" if link.state == "up" else "is away"
+            raise Unreachable(f"cannot call {name!r}: {link.backplane.url} {reason}")
         return None
 
-    def _unreachable(self, name: str) -> Unreachable:
-        return Unreachable(f"cannot call {name!r}: {self._wiring.link.backplane.url} is away")
+    def close(self) -> None:
+        """The cluster closes: nobody waits for ever."""
+        self._is_closed = True
+        for number in list(self._waiting):
+            self._fail(number, Closed("the cluster was closed before the answer came; the call may have been made"))
+        for holding in self._held.values():
+            holding.registered.cancel()
 
     def session_ended(self) -> None:
         """The engine is away, and answers with it."""
@@ -180,10 +202,10 @@ class Calls:
             if envelope.sender == self._wiring.node or name not in self._held:
                 return
             if envelope.kind is Kind.NODE:
-                self._announced(name, envelope.sender, float(content_of(envelope.body)))
+                self._announced(name, envelope.sender, age_in(envelope.body))
             else:
                 self._handle(name, envelope)
-        except (ValueError, TypeError):
+        except (ArithmeticError, LookupError, ValueError, TypeError):
             self._wiring.figures.malformed += 1
 
     def _handle(self, name: str, envelope: Envelope) -> None:

@@ -253,15 +253,18 @@ class Cluster:
         _open.discard(self)
         with suppress(Closed, RuntimeError):
             closing = self._thread.submit(self._close(timeout))
-            if not self._thread.is_current:
-                with suppress(TimeoutError):
-                    closing.result(2 * timeout + 2 * AT_EXIT)
+            if self._thread.is_current:
+                closing.add_done_callback(lambda _: self._thread.stop(timeout))
+                return
+            with suppress(TimeoutError):
+                closing.result(2 * timeout + 2 * AT_EXIT)
         self._thread.stop(timeout)
 
     async def _close(self, timeout: float) -> None:
         self._take_in()
         self._nodes.leave()
         await self._link.close(timeout)
+        self._calls.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout + AT_EXIT):
                 await asyncio.wrap_future(self._running)

@@ -15,6 +15,7 @@ from goev.cluster.presence import OnPresence, Presence, Presences, Present, chec
 from goev.cluster.wiring import Wiring
 
 LOGGER = logging.getLogger("goev.cluster")
+MOST_HEARD = 4096  # machines whose last number a group remembers
 
 
 class Frames(Protocol):
@@ -245,6 +246,7 @@ class ClusterGroup:
         if last is not None:
             figures.missed += missed_between(last, number)
         self._heard[sender] = number
+        forget_some(self._heard)
         return True
 
     def _deliver(self, message: str | bytes) -> None:
@@ -257,6 +259,12 @@ class ClusterGroup:
         except Exception:
             figures.malformed += 1
             LOGGER.exception("a message from another machine to group %r cannot be framed", self.name)
+
+
+def forget_some(heard: dict[bytes, int]) -> None:
+    """Machines come and go, and hostile bytes may name any."""
+    if len(heard) > MOST_HEARD:
+        del heard[next(iter(heard))]
 
 
 class Sender:

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from goev._core import Connection, ConnectionClosed, Group, HttpConnection, OutputOverflow, WebSocketConnection
 from goev.cluster.envelope import Envelope, Kind, new_life, opened, sealed_message
-from goev.cluster.group import ClusterGroup, Frames
+from goev.cluster.group import ClusterGroup, Frames, forget_some
 from goev.cluster.interface import Outgoing, Place, Replay, Subscription
 from goev.cluster.members import Membership
 from goev.cluster.messages import Message, plain_of
@@ -272,6 +272,7 @@ class HistoryGroup(ClusterGroup):
         if len(self._had) > 4 * self._keep + 1024:
             self._had.popitem(last=False)
         self._heard[entry.sender] = max(entry.own, self._heard.get(entry.sender, 0))
+        forget_some(self._heard)
         self._kept.append(entry)
         if len(self._kept) > self._keep:
             self._floor = self._kept.popleft().number
@@ -296,7 +297,8 @@ class HistoryGroup(ClusterGroup):
         while not self._is_current:
             try:
                 after = Place(self._epoch, self._last, 0) if self._epoch else None
-                self._apply(after, await self._read(after))
+                known = len(self._coming)
+                self._apply(after, await self._read(after), known)
             except Exception as error:
                 failures += 1
                 if failures > 1:  # the first one may be the end of a session: the next one begins with a new task
@@ -310,7 +312,8 @@ class HistoryGroup(ClusterGroup):
     async def _read(self, after: Place | None) -> Replay:
         return await self._wiring.link.backplane.read(self._subscription, after)
 
-    def _apply(self, after: Place | None, replay: Replay) -> None:
+    def _apply(self, after: Place | None, replay: Replay, known: int) -> None:
+        """Take what was read, and then what has come; the first ``known`` of those came before the reading."""
         if after is not None and not replay.is_complete:
             self._wiring.figures.missed += 1  # at least
             for membership in self._members.all():
@@ -327,6 +330,9 @@ class HistoryGroup(ClusterGroup):
             if place.epoch == self._epoch and place.number <= self._last:
                 continue
             is_next = place.before == self._last and (place.epoch == self._epoch or not self._epoch)
+            if not is_next and index < known:  # the engine has it no more, or never had
+                self._wiring.figures.missed += 1
+                continue
             if not is_next:
                 self._coming = coming[index:]
                 return

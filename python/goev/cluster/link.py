@@ -7,8 +7,8 @@ engine that accepts connections and never answers counts as lost.
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from goev.cluster.thread import guarded
 
 LOGGER = logging.getLogger("goev.cluster")
 BATCH_COUNT, BATCH_BYTES = 512, 1 << 20  # messages and bytes for one call of `publish`
+SUBJECTS = 1024  # for one call of `subscribe`
 MEMORY = 60.0  # seconds after which a failure is forgotten
 
 State = str  # "connecting", "up", "down" or "closed"
@@ -103,7 +104,7 @@ class Link:
         self._on_state = on_state
         self._wanted: dict[str, Wanted] = {}
         self._changed: dict[str, Wanted] = {}  # subjects that are to be subscribed or unsubscribed, with what they were
-        self._control: deque[Outgoing] = deque()
+        self._control = Outbox(outbox.limit, lambda count: None)
         self._is_busy = False
         self._is_held = False  # messages of groups wait for other machines
         self._work = asyncio.Event()
@@ -131,10 +132,10 @@ class Link:
             self._work.set()
 
     def post(self, message: Outgoing) -> bool:
-        """Send a message before those of groups, unless the engine is away: then it returns false."""
-        if self.state != "up":
+        """Send a message before those of groups; false if the engine is away, or so slow that there is no room."""
+        if self.state != "up" or self._control.bytes + len(message.data) > self._control.limit:
             return False
-        self._control.append(message)
+        self._control.put(message)
         self._work.set()
         return True
 
@@ -188,7 +189,7 @@ class Link:
                 if self._closing.is_set():
                     break
                 backoff.failed(loop.time())
-                self._control.clear()
+                self._control.take(len(self._control), sys.maxsize)
                 self._change_state("down", error)
                 self._figures.failures += 1
                 with suppress(TimeoutError):
@@ -201,12 +202,9 @@ class Link:
         """One session, from its beginning to its end; returns the reason of the end."""
         lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(self._timeout):
-                await self.backplane.open(self._received, partial(self._report_lost, lost))
-                self._changed.clear()
-                subscribed = list(self._wanted.values())
-                if subscribed:
-                    await self.backplane.subscribe([wanted.subscription for wanted in subscribed])
+            subscribed = await self._unless_closing(self._begin(lost))
+            if subscribed is None:
+                return None
             self._figures.sessions += 1
             self._change_state("up", None)
             self._tell_established(subscribed)
@@ -217,6 +215,32 @@ class Link:
             return error
         finally:
             await self._close_session()
+
+    async def _begin(self, lost: "asyncio.Future[BaseException | None]") -> list[Wanted]:
+        """Open a session, and subscribe to all that is wanted."""
+        async with asyncio.timeout(self._timeout):
+            await self.backplane.open(self._received, partial(self._report_lost, lost))
+        self._changed.clear()
+        subscribed = list(self._wanted.values())
+        await self._subscribe(subscribed)
+        return subscribed
+
+    async def _unless_closing(self, coroutine: Coroutine[Any, Any, list[Wanted]]) -> list[Wanted] | None:
+        """Run a coroutine; ``close`` ends it, and then there is no result."""
+        tasks: list[asyncio.Task[Any]] = [asyncio.ensure_future(coroutine), asyncio.ensure_future(self._closing.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return tasks[0].result() if tasks[0].done() else None
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _subscribe(self, wanted: list[Wanted]) -> None:
+        """Subscribe in parts, so that the time for each is enough whatever the number of subjects."""
+        for start in range(0, len(wanted), SUBJECTS):
+            async with asyncio.timeout(self._timeout):
+                await self.backplane.subscribe([each.subscription for each in wanted[start : start + SUBJECTS]])
 
     async def _until_lost(self, lost: "asyncio.Future[BaseException | None]") -> BaseException | None:
         closing = asyncio.ensure_future(self._closing.wait())
@@ -261,7 +285,11 @@ class Link:
     def _received(self, subject: str, data: bytes, place: Place | None) -> None:
         if wanted := self._wanted.get(subject):
             self._figures.received += 1
-            wanted.receive(data, place)
+            try:
+                wanted.receive(data, place)
+            except Exception:
+                self._figures.malformed += 1
+                LOGGER.exception("a message on %r cannot be handled", subject)
 
     @property
     def _has_work(self) -> bool:
@@ -273,10 +301,10 @@ class Link:
             self._work.clear()
             while self._has_work:
                 self._is_busy = True
-                patience.begin()
                 try:
                     if self._changed:
                         await self._apply_changes()
+                    patience.begin()
                     await self._send_some()
                 finally:
                     patience.end()
@@ -286,10 +314,10 @@ class Link:
         changed, self._changed = self._changed, {}
         gone = [wanted.subscription for subject, wanted in changed.items() if subject not in self._wanted]
         new = [self._wanted[subject] for subject in changed if subject in self._wanted]
-        if gone:
-            await self.backplane.unsubscribe(gone)
-        if new:
-            await self.backplane.subscribe([wanted.subscription for wanted in new])
+        for start in range(0, len(gone), SUBJECTS):
+            async with asyncio.timeout(self._timeout):
+                await self.backplane.unsubscribe(gone[start : start + SUBJECTS])
+        await self._subscribe(new)
         self._tell_established(new)
 
     def _tell_established(self, subscribed: list[Wanted]) -> None:
@@ -298,10 +326,9 @@ class Link:
                 guarded(wanted.established)
 
     async def _send_some(self) -> None:
-        if self._control:
-            control, self._control = self._control, deque()
+        if control := self._control.take(BATCH_COUNT, BATCH_BYTES):
             await self.backplane.publish(control)
-        if self._is_held:
+        if self._is_held or self._control:
             return
         if batch := self._outbox.take(BATCH_COUNT, BATCH_BYTES):
             try:

@@ -8,7 +8,8 @@ clocks in here.
 import re
 from dataclasses import dataclass, field
 
-PATTERN = re.compile(r"([0-9A-Za-z]*)\.([0-9]{1,20})((?:\.[0-9a-f]{16}-[0-9]{1,20})*)")
+PATTERN = re.compile(r"([0-9A-Za-z]*)\.([0-9]{1,20})((?:\.[0-9a-f]{16}-[0-9]{1,20}){0,64})")
+MOST_MACHINES = 64  # in one place; the oldest are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,10 @@ class MemberPlace:
         """The place of a member that had this one, and then all up to a number and to those of some machines."""
         if epoch == self.epoch:
             number = max(number, self.number)
-        return MemberPlace(epoch, number, {**self.sent, **sent})
+        sent = {**self.sent, **sent}
+        while len(sent) > MOST_MACHINES:
+            del sent[next(iter(sent))]
+        return MemberPlace(epoch, number, sent)
 
     def has(self, epoch: str, number: int, sender: bytes, own: int) -> bool:
         """Whether the member has had a message: by the engine's number, 0 if it has none, and by the sender's."""

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -24,12 +24,22 @@ class LoopThread:
         self._birth = os.getpid()
         self._loop = EventLoop(stall_warning=None)
         self._stopping = asyncio.Event()
+        self._lock = threading.Lock()
+        self._submitted: dict[Future[Any], Coroutine[Any, Any, Any]] = {}  # those that are not done
+        self._has_ended = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._stopping.wait())
+        with self._lock:
+            self._has_ended = True
+            left = list(self._submitted.items())
+        for future, coroutine in left:  # submitted too late to be begun
+            coroutine.close()
+            with suppress(InvalidStateError):
+                future.set_exception(Closed("the cluster is closed"))
 
     @property
     def is_current(self) -> bool:
@@ -49,10 +59,21 @@ class LoopThread:
 
     def submit(self, coroutine: Coroutine[Any, Any, Result]) -> "Future[Result]":
         """Run a coroutine on the thread."""
-        if self._birth != os.getpid() or self._loop.is_closed():
+        if self._birth != os.getpid():  # and another thread may have held the lock
             coroutine.close()
             raise self._refusal()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            if self._has_ended:
+                coroutine.close()
+                raise self._refusal()
+            try:
+                future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            except RuntimeError as error:  # the loop ends just now
+                coroutine.close()
+                raise self._refusal() from error
+            self._submitted[future] = coroutine
+        future.add_done_callback(self._submitted.pop)
+        return future
 
     def _refusal(self) -> Exception:
         if self._birth != os.getpid():
@@ -69,8 +90,8 @@ class LoopThread:
 
 
 def guarded(function: Callable[..., object], *args: object) -> None:
-    """Call a callback of the user; an exception is logged."""
+    """Call a callback of the user; an exception is logged, also one that would end the thread."""
     try:
         function(*args)
-    except Exception:
+    except BaseException:
         LOGGER.exception("exception in %s", getattr(function, "__qualname__", function))

@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 import threading
-from collections import deque
+import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import count
@@ -32,7 +33,7 @@ class Hub:
         self._lock = threading.Lock()
         self._sessions: dict[str, set[MemoryBackplane]] = {}  # by subject
         self._open: set[MemoryBackplane] = set()
-        self._logs: dict[str, Log] = {}
+        self._logs: OrderedDict[str, Log] = OrderedDict()  # the one that was used last at the end
         self._is_running = True
 
     def stop(self, *, forget: bool = False) -> None:
@@ -85,18 +86,25 @@ class Hub:
             for message in messages:
                 place = None
                 if message.keep:
-                    log = self._logs.setdefault(message.subject, Log(message.keep))
-                    place = log.append(message.data)
+                    place = self._log(message.subject, message.keep, session.history_age).append(message.data)
                 receivers = self._sessions.get(message.subject, ())
                 for receiver in receivers:
                     receiver.put(message.subject, message.data, place)
                 if not receivers and message.on_absent:
                     message.on_absent()
 
-    def read(self, subscription: Subscription, after: Place | None) -> Replay:
+    def read(self, session: "MemoryBackplane", subscription: Subscription, after: Place | None) -> Replay:
         with self._lock:
-            log = self._logs.setdefault(subscription.subject, Log(subscription.keep))
-            return log.after(after)
+            return self._log(subscription.subject, subscription.keep, session.history_age).after(after)
+
+    def _log(self, subject: str, keep: int, age: float) -> "Log":
+        """The history of a subject; those that were not used for ``age`` are forgotten."""
+        log = self._logs.setdefault(subject, Log(keep))
+        self._logs.move_to_end(subject)
+        log.used = time.monotonic()
+        while next(iter(self._logs.values())).used < log.used - age:
+            self._logs.popitem(last=False)
+        return log
 
     def _remove(self, subject: str, session: "MemoryBackplane") -> None:
         sessions = self._sessions.get(subject, set())
@@ -114,6 +122,7 @@ class Log:
 
     def __init__(self, keep: int) -> None:
         self.epoch = secrets.token_hex(4)
+        self.used = 0.0
         self._numbers = count(1)
         self._last = 0
         self._kept: deque[Kept] = deque(maxlen=keep)
@@ -138,11 +147,13 @@ class MemoryBackplane(Backplane):
 
     Args:
         name: of the hub. Clusters with the same name reach each other.
+        history_age: seconds that a history is kept after it was used last.
     """
 
     keeps_history = True
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", *, history_age: float = 86_400.0) -> None:
+        self.history_age = history_age
         self.url = f"memory:{name}"
         self.hub = hub(name)
         self._inbox: deque[tuple[str, bytes, Place | None]] = deque()
@@ -177,7 +188,7 @@ class MemoryBackplane(Backplane):
         self.hub.publish(self, messages)
 
     async def read(self, subscription: Subscription, after: Place | None) -> Replay:
-        return self.hub.read(subscription, after)
+        return self.hub.read(self, subscription, after)
 
     def put(self, subject: str, data: bytes, place: Place | None) -> None:
         """Take a message from any thread; the hub calls it."""

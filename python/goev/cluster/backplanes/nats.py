@@ -188,9 +188,7 @@ class NatsBackplane(Backplane):
             receive(subject, message.data, None)
 
         def received_kept(message: "Msg") -> None:
-            headers = message.headers or {}
-            number, before = int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"])
-            receive(subject, message.data, Place(self._epochs[keep], number, before))
+            receive(subject, message.data, place_in(message.headers or {}, self._epochs.get(keep, "")))
 
         return received_kept if keep else received
 
@@ -337,6 +335,15 @@ class Arrival(asyncio.Future["Msg"]):
             self._receive(message)
         except Exception:  # it would end the reading of all subscriptions
             LOGGER.exception("a message on %s cannot be received", message.subject)
+
+
+def place_in(headers: dict[str, str], epoch: str) -> Place | None:
+    """The place that the server has given to a message; anybody may publish one without."""
+    try:
+        number, before = int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"])
+    except (KeyError, ValueError):
+        return None
+    return Place(epoch, number, before) if 0 <= before < number < 1 << 64 else None
 
 
 def is_nobody(message: "Msg") -> bool:

@@ -306,9 +306,9 @@ def kept_of(entries: Any) -> list[Kept]:
 
 
 def client_of(url: str, options: dict[str, Any]) -> Redis:
-    """A client that does not reconnect."""
+    """A client that does not reconnect. The cluster has a time limit of its own for each call."""
     never = Retry(NoBackoff(), 0)
-    options = {"socket_keepalive": True, **options, "retry": never, "decode_responses": False}
+    options = {"socket_keepalive": True, "socket_timeout": None, **options, "retry": never, "decode_responses": False}
     return Redis.from_url(url, health_check_interval=0, **options)
 
 
