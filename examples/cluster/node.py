@@ -16,9 +16,10 @@ import goev
 PAGE = Path(__file__).with_name("page.html").read_bytes()
 
 parser = argparse.ArgumentParser()
+parser.add_argument("--host", default="127.0.0.1", help="address on which it listens (default: %(default)s)")
 parser.add_argument("--port", type=int, required=True)
 parser.add_argument("--engine", default="memory:", help="nats://…, redis://… (default: %(default)s)")
-parser.add_argument("--proxied", action="store_true", help="a balancer sends the clients' addresses (PROXY protocol)")
+parser.add_argument("--balancer", help="its address; it sends the addresses of clients (PROXY protocol)")
 args = parser.parse_args()
 
 
@@ -75,6 +76,6 @@ class Page(goev.http.Connection):
                 request.respond(404)
 
 
-trusted = ["127.0.0.1"] if args.proxied else None
-goev.serve(Page, f"127.0.0.1:{args.port}", proxy_protocol=args.proxied, proxy_from=trusted)
+trusted = [args.balancer] if args.balancer else None
+goev.serve(Page, f"{args.host}:{args.port}", proxy_protocol=bool(trusted), proxy_from=trusted)
 cluster.close()

@@ -56,9 +56,10 @@ class Browser:
 
 
 @contextmanager
-def started(engine):
+def started(engine, network):
     """The example; whatever happens it ends by Ctrl-C, so that it ends its processes."""
-    with Child(str(ROOT / "examples/cluster/start.py"), "--port", "0", "--engine", engine) as child:
+    program, options = str(ROOT / "examples/cluster/start.py"), ("--engine", engine, "--network", network)
+    with Child(program, "--port", "0", *options) as child:
         try:
             yield child
         finally:
@@ -68,11 +69,11 @@ def started(engine):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("engine", ["nats", "redis"])
-def test_a_client_survives_its_node_and_misses_nothing(stack, engine):
+@pytest.mark.parametrize(("engine", "network"), [("nats", "auto"), ("redis", "auto"), ("redis", "ports")])
+def test_a_client_survives_its_node_and_misses_nothing(stack, engine, network):
     for program in (f"{engine}-server", "haproxy", "openssl"):
         need(program)
-    with started(engine) as child:
+    with started(engine, network) as child:
         nodes = {}
         while found := re.fullmatch(r"node (\d+) is process (\d+)", line := child.line()):
             nodes[int(found[1])] = int(found[2])
