@@ -223,17 +223,20 @@ class Calls:
 
     def _reply(self, node: bytes, number: int, result: str | bytes | Exception) -> None:
         """Send an answer to the machine that asked."""
+        subject = subjects.of_node(node.hex())
         if node == self._wiring.node:
             self._answer_here(number, result)
         elif isinstance(result, Exception):
             content = {"absent": isinstance(result, NoSuchName), "text": str(result)[:MOST_TEXT]}
-            body = json.dumps(content).encode()
-            self._wiring.link.post(
-                Outgoing(subjects.of_node(node.hex()), sealed(Kind.FAILURE, self._wiring.node, number, body))
-            )
+            data = sealed(Kind.FAILURE, self._wiring.node, number, json.dumps(content).encode())
+            self._wiring.link.post(Outgoing(subject, data, on_refused=partial(self._nodes.refused, subject)))
         else:
             data = sealed_message(Kind.ANSWER_BYTES, self._wiring.node, number, result)
-            self._wiring.link.post(Outgoing(subjects.of_node(node.hex()), data))
+            self._wiring.link.post(Outgoing(subject, data, on_refused=partial(self._not_sent, node, number)))
+
+    def _not_sent(self, node: bytes, number: int, error: Exception) -> None:
+        """The engine does not take an answer."""
+        self._reply(node, number, CallFailed(f"the answer was not sent: {error}"))
 
     def _answer_here(self, number: int, result: str | bytes | Exception) -> None:
         future = self._waiting.get(number)

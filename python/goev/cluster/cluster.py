@@ -25,6 +25,7 @@ from goev.cluster.link import Link, State, described
 from goev.cluster.messages import Message, plain_of
 from goev.cluster.nodes import Nodes
 from goev.cluster.outbox import Intake, Outbox
+from goev.cluster.pace import Pace
 from goev.cluster.presence import Presences
 from goev.cluster.thread import LoopThread, guarded
 from goev.cluster.wiring import Wiring
@@ -32,7 +33,6 @@ from goev.cluster.wiring import Wiring
 LOGGER = logging.getLogger("goev.cluster")
 AT_EXIT = 1.0  # seconds for what waits when the program ends
 MOST_HISTORY = 10_000
-PACE = 60.0  # seconds between two log lines about dropped messages
 
 OnState = Callable[[State, BaseException | None], None]
 OnLoss = Callable[[int], None]
@@ -61,8 +61,7 @@ class Cluster:
         self._on_state = on_state
         self._on_loss = on_loss
         self._figures = Figures()
-        self._told_loss = float("-inf")
-        self._loss = 0  # messages dropped since the last log line
+        self._loss = Pace()
         self._groups: WeakValueDictionary[str, ClusterGroup] = WeakValueDictionary()
         self._thread = LoopThread(f"goev-cluster-{self.node[:4]}")
         self._outbox = Outbox(outbox, self._dropped)
@@ -293,12 +292,9 @@ class Cluster:
 
     def _dropped(self, count: int) -> None:
         self._figures.dropped += count
-        self._loss += count
-        now = asyncio.get_running_loop().time()
-        if now - self._told_loss > PACE:
+        if lost := self._loss.due(count):
             text = "%d messages to other machines were dropped: %s does not take them"
-            LOGGER.warning(text, self._loss, self._link.backplane.url)
-            self._told_loss, self._loss = now, 0
+            LOGGER.warning(text, lost, self._link.backplane.url)
         if self._on_loss is not None:
             guarded(self._on_loss, count)
 

@@ -11,6 +11,7 @@ from goev.cluster.errors import Closed
 from goev.cluster.interface import Outgoing, Place, Subscription
 from goev.cluster.members import Members, Membership
 from goev.cluster.messages import PLAIN, Message, plain_of
+from goev.cluster.pace import Pace
 from goev.cluster.presence import OnPresence, Presence, Presences, Present, checked_meta
 from goev.cluster.wiring import Wiring
 
@@ -274,6 +275,7 @@ class Sender:
         self._wiring = wiring
         self._subject = subject
         self._number = new_life()
+        self._refusals = Pace()
 
     def outgoing(self, message: str | bytes, _: int) -> Outgoing:
         """See ``outbox.Source``."""
@@ -284,4 +286,6 @@ class Sender:
     def refused(self, error: Exception) -> None:
         """The engine does not take a message."""
         self._wiring.figures.refused += 1
-        LOGGER.warning("%s refused a message on %s: %s", self._wiring.link.backplane.url, self._subject, error)
+        if count := self._refusals.due():
+            url = self._wiring.link.backplane.url
+            LOGGER.warning("%s refused %d message(s) on %s: %s", url, count, self._subject, error)

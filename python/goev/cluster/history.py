@@ -330,8 +330,8 @@ class HistoryGroup(ClusterGroup):
             if place.epoch == self._epoch and place.number <= self._last:
                 continue
             is_next = place.before == self._last and (place.epoch == self._epoch or not self._epoch)
-            if not is_next and index < known:  # the engine has it no more, or never had
-                self._wiring.figures.missed += 1
+            if not is_next and index < known:  # the engine has it no more, or never had, or in a new epoch
+                self._wiring.figures.missed += (envelope.sender, envelope.number) not in self._had
                 continue
             if not is_next:
                 self._coming = coming[index:]

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from goev.cluster import subjects
@@ -16,6 +17,7 @@ from goev.cluster.envelope import Envelope, Kind, content_of, opened, sealed
 from goev.cluster.figures import Figures
 from goev.cluster.interface import Outgoing, Place, Subscription
 from goev.cluster.link import Link
+from goev.cluster.pace import Pace
 from goev.cluster.thread import guarded
 
 LOGGER = logging.getLogger("goev.cluster")
@@ -49,6 +51,8 @@ class Nodes:
         self._heard: dict[bytes, float] = {}  # when each machine was heard last
         self._gone: dict[bytes, None] = {}  # in the order in which they went
         self._missing: set[bytes] = set()  # machines that were there before the engine went away
+        self._gathering: asyncio.TimerHandle | None = None  # the end of the time for them to come back
+        self._refusals = Pace()
         self._receivers: dict[Kind, Receive] = {Kind.NODE: self._heard_from}
 
     def begin(self) -> None:
@@ -69,7 +73,15 @@ class Nodes:
 
     def post(self, subject: str, kind: Kind, content: Any) -> bool:
         """Send JSON, unless the engine is away."""
-        return self._link.post(Outgoing(subject, sealed(kind, self.node, 0, json.dumps(content).encode())))
+        data = sealed(kind, self.node, 0, json.dumps(content).encode())
+        return self._link.post(Outgoing(subject, data, on_refused=partial(self.refused, subject)))
+
+    def refused(self, subject: str, error: Exception) -> None:
+        """The engine does not take a message between machines."""
+        self.figures.refused += 1
+        if count := self._refusals.due():
+            text = "%s refused %d message(s) between machines on %s: %s"
+            LOGGER.warning(text, self._link.backplane.url, count, subject, error)
 
     def leave(self) -> None:
         """Tell the others that this machine goes."""
@@ -80,6 +92,8 @@ class Nodes:
     def session_ended(self) -> None:
         """The engine is away: remember the machines that were there."""
         self._missing |= set(self._heard)
+        if self._gathering is not None:
+            self._gathering.cancel()
 
     def session_began(self) -> None:
         """The engine is there. Messages that waited go out when the other machines are back as well, or after a while.
@@ -90,7 +104,7 @@ class Nodes:
         self._heard = dict.fromkeys(self._heard, now)
         if self._missing:
             self._link.hold()
-            asyncio.get_running_loop().call_later(GATHERING, self._release)
+            self._gathering = asyncio.get_running_loop().call_later(GATHERING, self._release)
 
     def _release(self) -> None:
         self._missing.clear()

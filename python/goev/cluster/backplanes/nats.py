@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("goev.cluster")
 MOST_WATCHED = 65_536  # messages for which the server may still say that nobody was there
-FETCH = 256  # messages of a history in one request
+FETCH, FETCH_BYTES = 256, 16 << 20  # messages of a history in one request; a server cuts off who has more to read
+ID = "Nats-Msg-Id"
 NOBODY = "503"  # the status of a message that found no subscriber
 DENIED = (nats.errors.AuthorizationError, nats.errors.InvalidUserCredentialsError, ssl.SSLError)
 
@@ -74,6 +75,7 @@ class NatsBackplane(Backplane):
         self._replicas = history_replicas
         self._options = options
         self._client: Client | None = None
+        self._denied: AccessDenied | None = None  # the server forbids a subject
         self._subscribed: dict[str, tuple[Subscription, NatsSubscription]] = {}  # by subject
         self._epochs: dict[int, str] = {}  # of the streams, by the number that they keep
         self._numbers = count(1)
@@ -105,12 +107,16 @@ class NatsBackplane(Backplane):
 
     async def _connect(self, server: str) -> None:
         self._client = client = Client()
+        self._denied = None
         failed: list[Exception] = []
 
         async def note(error: Exception) -> None:
             failed.append(error)
             if isinstance(error, nats.errors.SlowConsumerError):
                 self._lost(error)  # it has dropped messages
+            elif "permissions violation" in str(error).lower():
+                self._denied = AccessDenied(f"{without_password(server)} refuses this program: {error}")
+                self._lost(self._denied)
 
         async def closed() -> None:
             if self._client is client:  # else another server has taken its place
@@ -175,6 +181,8 @@ class NatsBackplane(Backplane):
                 subscribed = await client.subscribe(name, future=arrival)
                 self._subscribed[subscription.subject] = subscription, subscribed
         await client.flush(timeout=60)
+        if self._denied is not None:
+            raise self._denied
 
     async def unsubscribe(self, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions:
@@ -209,8 +217,8 @@ class NatsBackplane(Backplane):
         client = self._connected
         acknowledgements = []
         for message in messages:
-            if len(message.data) > client.max_payload:
-                text = f"{len(message.data)} bytes are more than the server's max_payload of {client.max_payload}"
+            if (size := payload_of(message)) > client.max_payload:
+                text = f"{size} bytes are more than the server's max_payload of {client.max_payload}"
                 message.refuse(ValueError(text))
             elif message.keep:
                 acknowledgements.append((message, await self._store(client, message)))
@@ -227,7 +235,7 @@ class NatsBackplane(Backplane):
         await self._stream(message.keep)
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         reply = self._watch(partial(resolve, future))
-        headers = {"Nats-Msg-Id": spelled(message.id)} if message.id else None
+        headers = {ID: spelled(message.id)} if message.id else None
         await client.publish(self._stored(message.subject, message.keep), message.data, reply=reply, headers=headers)
         return future
 
@@ -303,12 +311,13 @@ class NatsBackplane(Backplane):
         stream = self._connected.jetstream()
         subject = self._stored(subscription.subject, subscription.keep)
         consumer = await stream.pull_subscribe(subject, stream=self._stream_name(subscription.keep), config=config)
+        most = max(1, min(FETCH, FETCH_BYTES // self._connected.max_payload))
         found: list[Kept] = []
         try:
             while waiting := (await consumer.consumer_info()).num_pending:
                 # Old messages may be dropped meanwhile, and then fewer come.
                 with suppress(nats.errors.TimeoutError):
-                    messages = await consumer.fetch(min(waiting, FETCH), timeout=0.5)
+                    messages = await consumer.fetch(min(waiting, most), timeout=0.5)
                     found += [Kept(each.metadata.sequence.stream, each.data) for each in messages]
         finally:
             with suppress(Exception):
@@ -344,6 +353,12 @@ def place_in(headers: dict[str, str], epoch: str) -> Place | None:
     except (KeyError, ValueError):
         return None
     return Place(epoch, number, before) if 0 <= before < number < 1 << 64 else None
+
+
+def payload_of(message: Outgoing) -> int:
+    """The bytes that count for the server's ``max_payload``: those of the header as well."""
+    has_header = message.keep and message.id
+    return len(message.data) + (len(f"NATS/1.0\r\n{ID}: {spelled(message.id)}\r\n\r\n") if has_header else 0)
 
 
 def is_nobody(message: "Msg") -> bool:

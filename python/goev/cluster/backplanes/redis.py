@@ -37,6 +37,7 @@ local epoch = redis.call('HGET', KEYS[2], 'epoch')
 if not epoch then
   epoch = ARGV[5]
   redis.call('HSET', KEYS[2], 'epoch', epoch)
+  redis.call('DEL', KEYS[1])
 end
 local number = redis.call('HINCRBY', KEYS[2], 'number', 1)
 redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[3], string.format('%.0f-0', number), 'm', ARGV[2])
@@ -44,6 +45,15 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
 redis.call('PUBLISH', ARGV[1], epoch .. struct.pack('>I8', number) .. ARGV[2])
 return number
+"""
+
+# A server that comes back with an old snapshot would give numbers again. KEYS: the hash. ARGV: the epoch, a number that
+# it has given, a new epoch.
+RENEW = """
+local epoch, number = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'number'))
+if epoch == ARGV[1] and tonumber(number) < tonumber(ARGV[2]) then
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[3])
+end
 """
 
 
@@ -65,9 +75,7 @@ class Server:
 
     async def connect(self, script: str) -> None:
         self.script = await self.commands.script_load(script)
-        replication = await self.commands.info("replication")
-        if replication["role"] != "master":
-            raise ConnectionError(f"{without_password(self.url)} is a replica")
+        await self._check_role()
         await self._pubsub.connect()  # type: ignore[no-untyped-call]
 
     def listen(self, received: Callable[[bytes, bytes], None], lost: Lost) -> None:
@@ -89,8 +97,13 @@ class Server:
         pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pongs.append(pong)
         await self._pubsub.ping()
-        await self.commands.ping()
+        await self._check_role()
         await pong
+
+    async def _check_role(self) -> None:
+        """A replica takes messages without a word, and the other machines are at the new master."""
+        if (await self.commands.info("replication"))["role"] != "master":
+            raise ConnectionError(f"{without_password(self.url)} is a replica")
 
     async def subscribe(self, channels: Sequence[bytes]) -> None:
         loop = asyncio.get_running_loop()
@@ -281,18 +294,27 @@ class RedisBackplane(Backplane):
     # ---- history -----------------------------------------------------------------------------------------------------
 
     async def read(self, subscription: Subscription, after: Place | None) -> Replay:
+        name, number, messages = await self._history(subscription)
+        if after is not None and after.epoch == name and after.number > number:
+            channel = self._channel(subscription.subject)
+            _, state = keys_of(channel)
+            new = secrets.token_hex(4)
+            await self._server_of(channel).commands.eval(RENEW, 1, state, name, str(after.number), new)
+            name, number, messages = await self._history(subscription)
+        if after is None or after.epoch != name:
+            return Replay(name, messages, after is None)
+        oldest = messages[0].number if messages else number + 1
+        return Replay(name, [each for each in messages if each.number > after.number], oldest <= after.number + 1)
+
+    async def _history(self, subscription: Subscription) -> tuple[str, int, list[Kept]]:
+        """The epoch of a history, its last number, and its messages."""
         channel = self._channel(subscription.subject)
         stream, state = keys_of(channel)
         pipeline = self._server_of(channel).commands.pipeline(transaction=True)
         pipeline.hmget(state, "epoch", "number")
         pipeline.xrange(stream, "-", "+")
         (epoch, number), entries = await pipeline.execute()
-        name = (epoch or b"").decode("latin-1")
-        messages = kept_of(entries)
-        if after is None or after.epoch != name:
-            return Replay(name, messages, after is None)
-        oldest = messages[0].number if messages else int(number or 0) + 1
-        return Replay(name, [each for each in messages if each.number > after.number], oldest <= after.number + 1)
+        return (epoch.decode("latin-1"), int(number), kept_of(entries)) if epoch else ("", 0, [])
 
 
 def keys_of(channel: bytes) -> tuple[bytes, bytes]:
