@@ -7,10 +7,9 @@ So receivers need no consumers in the server, and see a gap at once.
 
 import asyncio
 import json
-import logging
 import random
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import count
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription as NatsSubscription
 
-LOGGER = logging.getLogger("goev.cluster")
 MOST_WATCHED = 65_536  # messages for which the server may still say that nobody was there
 FETCH, FETCH_BYTES = 256, 16 << 20  # messages of a history in one request; a server cuts off who has more to read
 ID = "Nats-Msg-Id"
@@ -102,7 +100,7 @@ class NatsBackplane(Backplane):
             raise failure
         client = self._connected
         self._inbox = client.new_inbox()
-        await client.subscribe(f"{self._inbox}.*", future=Arrival(self._answered))
+        await client.subscribe(f"{self._inbox}.*", cb=self._answered)
         self.keeps_history = await self._has_jetstream()
 
     async def _connect(self, server: str) -> None:
@@ -177,8 +175,7 @@ class NatsBackplane(Backplane):
                 if subscription.keep:
                     await self._stream(subscription.keep)
                 name = self._kept(subscription) if subscription.keep else self._plain(subscription.subject)
-                arrival = Arrival(self._receiver(subscription))
-                subscribed = await client.subscribe(name, future=arrival)
+                subscribed = await client.subscribe(name, cb=self._receiver(subscription))
                 self._subscribed[subscription.subject] = subscription, subscribed
         await client.flush(timeout=60)
         if self._denied is not None:
@@ -189,13 +186,13 @@ class NatsBackplane(Backplane):
             if subscribed := self._subscribed.pop(subscription.subject, None):
                 await subscribed[1].unsubscribe()
 
-    def _receiver(self, subscription: Subscription) -> "Callable[[Msg], None]":
+    def _receiver(self, subscription: Subscription) -> "Callable[[Msg], Awaitable[None]]":
         subject, keep, receive = subscription.subject, subscription.keep, self._receive
 
-        def received(message: "Msg") -> None:
+        async def received(message: "Msg") -> None:
             receive(subject, message.data, None)
 
-        def received_kept(message: "Msg") -> None:
+        async def received_kept(message: "Msg") -> None:
             receive(subject, message.data, place_in(message.headers or {}, self._epochs.get(keep, "")))
 
         return received_kept if keep else received
@@ -254,7 +251,7 @@ class NatsBackplane(Backplane):
             del self._watched[next(iter(self._watched))]
         return f"{self._inbox}.{number}"
 
-    def _answered(self, message: "Msg") -> None:
+    async def _answered(self, message: "Msg") -> None:
         receive = self._watched.pop(int(message.subject.rpartition(".")[2]), None)
         if receive is not None:
             receive(message)
@@ -324,26 +321,6 @@ class NatsBackplane(Backplane):
                 await stream.delete_consumer(self._stream_name(subscription.keep), consumer._consumer)
                 await consumer.unsubscribe()
         return found
-
-
-class Arrival(asyncio.Future["Msg"]):
-    """Receives all messages of a subscription, and is never done.
-
-    nats-py gives the messages of other subscriptions to a task for each, which costs memory and a turn of the loop.
-
-    Args:
-        receive: called with each message while nats-py reads.
-    """
-
-    def __init__(self, receive: "Callable[[Msg], None]") -> None:
-        super().__init__()
-        self._receive = receive
-
-    def set_result(self, message: "Msg", /) -> None:
-        try:
-            self._receive(message)
-        except Exception:  # it would end the reading of all subscriptions
-            LOGGER.exception("a message on %s cannot be received", message.subject)
 
 
 def place_in(headers: dict[str, str], epoch: str) -> Place | None:
