@@ -289,11 +289,12 @@ def test_jetstream_without_room_refuses_messages_and_goes_on(nats_server, stack,
     url = nats_server("jetstream {max_memory_store: 100KB, max_file_store: 100KB}").url
     one, two = (Machine(stack, url) for _ in range(2))
     groups = rooms((one, two), history=1_000)
-    member = two.member(groups[1])
+    member = two.peer(lambda peer: (peer.set_limits(high_water=1 << 20), groups[1].add(peer)))
     other = two.member(two.cluster.group("other", FRAMING))
     for _ in range(20):
         groups[0].send(bytes(10_000))
-    eventually(lambda: one.cluster.stats()["refused"] >= 5, "they are refused")
+    one.has(sent=20)
+    assert one.cluster.stats()["refused"] >= 5
     assert "JetStream" in log.next()[1]
     assert len(log.texts()) == 1, "one line for all of them"
     assert len(member.take(20 - one.cluster.stats()["refused"])) > 5

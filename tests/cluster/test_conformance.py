@@ -130,6 +130,18 @@ def test_closing_is_harmless_at_any_time(engine):
     run(main())
 
 
+def test_a_subscription_is_there_when_subscribe_returns(engine):
+    async def main():
+        async with Session(engine) as one, Session(engine) as two:
+            for number in range(300):
+                subject = f"g:{number}"
+                await one.subscribe(subject)
+                await two.publish(subject, b"hello", on_absent=lambda: one.received.put_nowait("absent"))
+                assert await one.next() == (subject, b"hello", None)
+
+    run(main())
+
+
 def test_many_subjects_at_once(engine):
     async def main():
         async with Session(engine) as one, Session(engine) as two:

@@ -177,7 +177,9 @@ class NatsBackplane(Backplane):
                 name = self._kept(subscription) if subscription.keep else self._plain(subscription.subject)
                 subscribed = await client.subscribe(name, cb=self._receiver(subscription))
                 self._subscribed[subscription.subject] = subscription, subscribed
-        await client.flush(timeout=60)
+        # nats-py writes a ping at once, and commands a moment later: only the second ping is behind the subscriptions.
+        for _ in range(2):
+            await client.flush(timeout=60)
         if self._denied is not None:
             raise self._denied
 
