@@ -10,6 +10,7 @@ import goev
 from cluster_support import NAMES, Machine, end, machines
 from goev.cluster import subjects
 from goev.cluster.backplanes.memory import hub
+from goev.cluster.outbox import MOST_IN_INTAKE
 from support import PATIENCE, eventually, in_thread, on_poller
 
 FRAMING = goev.LengthPrefixed()
@@ -227,6 +228,22 @@ def test_memory_is_bounded_and_the_oldest_are_dropped_counted_and_told(url, log)
         assert sum(told) == 916
         made[1].has(missed=0)
         eventually(lambda: any("were dropped" in text for text in log.texts()), "a log line about dropped messages")
+
+
+def test_messages_that_find_no_room_before_the_clusters_thread_are_counted(three, log):
+    groups = rooms(three)
+    member = three[1].member(groups[1])
+    for round_ in (1, 2):
+        held, release = threading.Event(), threading.Event()
+        three[0].cluster._thread.post(lambda held=held, release=release: (held.set(), release.wait(PATIENCE)))
+        assert held.wait(PATIENCE)
+        for _ in range(MOST_IN_INTAKE + 1_000):
+            groups[0].send(b"x")
+        release.set()
+        three[0].has(dropped=1_000 * round_, sent=(MOST_IN_INTAKE + 1) * round_ - 1)
+        groups[0].send(b"y")
+        while member.next() != b"y":
+            pass
 
 
 def test_a_receiver_counts_what_it_missed(three, url, log):

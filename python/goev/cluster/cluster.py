@@ -283,11 +283,11 @@ class Cluster:
 
     def _take_in(self) -> None:
         """Move the messages of senders to the outbox."""
-        entries, was_full = self._intake.take()
-        for source, message, number in entries:
-            self._outbox.put(source.outgoing(message, number))
-        if was_full:
-            self._dropped(1)  # at least
+        entries, dropped = self._intake.take()
+        for source, message, _ in entries:
+            self._outbox.put(source.outgoing(message))
+        if dropped:
+            self._dropped(dropped)
         self._link.send_waiting()
 
     def _dropped(self, count: int) -> None:

@@ -58,6 +58,7 @@ class ClusterGroup:
         self._send_here = self._local.send
         self._intake = wiring.intake
         self._append = wiring.intake.queue.append
+        self._number = wiring.intake.number
         self._surely_fits = wiring.most // 4  # a character is four bytes at most
 
     def send(self, message: Message) -> None:
@@ -81,12 +82,12 @@ class ClusterGroup:
         except OutputOverflow:
             self._send_elsewhere(message)
             raise
-        self._append((self._sender, message, 0))  # as `_send_elsewhere`, without its call
+        self._append((self._sender, message, self._number()))  # as `_send_elsewhere`, without its call
         if self._intake.asleep:
             self._intake.wake()
 
     def _send_elsewhere(self, message: str | bytes) -> None:
-        self._append((self._sender, message, 0))
+        self._append((self._sender, message, self._number()))
         if self._intake.asleep:
             self._intake.wake()
 
@@ -277,7 +278,7 @@ class Sender:
         self._number = new_life()
         self._refusals = Pace()
 
-    def outgoing(self, message: str | bytes, _: int) -> Outgoing:
+    def outgoing(self, message: str | bytes) -> Outgoing:
         """See ``outbox.Source``."""
         self._number += 1
         data = sealed_message(Kind.BYTES, self._wiring.node, self._number, message)

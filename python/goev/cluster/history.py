@@ -117,7 +117,7 @@ class HistoryGroup(ClusterGroup):
             Closed: the cluster is closed. Nobody gets it.
         """
         plain = plain_of(message, self._wiring.most, f"a message to group {self.name!r}")
-        self._append((self, plain, 0))
+        self._append((self, plain, self._number()))
         if self._intake.asleep:
             self._intake.wake()
 
@@ -221,7 +221,7 @@ class HistoryGroup(ClusterGroup):
 
     # ---- messages of this machine ------------------------------------------------------------------------------------
 
-    def outgoing(self, message: str | bytes, _: int) -> Outgoing:
+    def outgoing(self, message: str | bytes) -> Outgoing:
         """See ``outbox.Source``; the members here get the message now."""
         self._own += 1
         own = self._own

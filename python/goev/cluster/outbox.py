@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from typing import Any, NamedTuple, Protocol
 
 from goev._core import Connection, Error
@@ -21,12 +22,12 @@ MOST_IN_INTAKE = 65_536  # messages; more wait only while the cluster's thread c
 class Source(Protocol):
     """A sender of messages: a group."""
 
-    def outgoing(self, message: str | bytes, number: int) -> Outgoing:
+    def outgoing(self, message: str | bytes) -> Outgoing:
         """The message as the engine gets it. The cluster's thread calls it, in the order of the senders."""
 
 
 class Entry(NamedTuple):
-    """A message that waits in the intake; ``number`` is 0 if ``source`` counts its messages when they leave."""
+    """A message that waits in the intake; by ``number`` those that found no room are counted."""
 
     source: Source
     message: str | bytes
@@ -36,12 +37,14 @@ class Entry(NamedTuple):
 class Intake:
     """The messages of all threads on their way to the cluster's thread.
 
-    ``append`` belongs to the hot path of every sender: use ``queue`` and ``asleep`` as ``Group.send`` does.
+    Senders are a hot path: they use ``queue``, ``number`` and ``asleep`` as ``ClusterGroup.send`` does.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._here = threading.local()  # ``reactor``: the one of this poller
         self.queue: deque[tuple[Source, str | bytes, int]] = deque(maxlen=MOST_IN_INTAKE)
+        self.number = count(1).__next__
+        self._seen = 0  # messages that were taken, or counted as dropped
         self.asleep = True  # whether the next sender has to wake the thread
         self.is_put_off = False  # a poller will wake it soon
         self.put_off_since = 0.0
@@ -80,14 +83,17 @@ class Intake:
             self.asleep = True  # so that the next sender hears it too: the cluster is closed
             raise
 
-    def take(self) -> tuple[list[tuple[Source, str | bytes, int]], bool]:
-        """All that waits, and whether the intake was full, so that older messages may have been dropped."""
+    def take(self) -> tuple[list[tuple[Source, str | bytes, int]], int]:
+        """All that waits, and how many older messages found no room."""
         # First this, then the look: a sender that appends behind the look finds the thread asleep.
         self.asleep = True
         taken: list[Any] = []
         while self.queue:
             taken.append(self.queue.popleft())
-        return taken, len(taken) >= MOST_IN_INTAKE
+        self._seen += len(taken)
+        dropped = max(0, taken[-1][2] - self._seen) if len(taken) >= MOST_IN_INTAKE else 0
+        self._seen += dropped
+        return taken, dropped
 
 
 class PutOff:
@@ -141,10 +147,10 @@ class Outbox:
         if self.bytes > self.limit:
             self._make_room()
 
-    def take(self, count: int, size: int) -> list[Outgoing]:
-        """The oldest messages: at most ``count``, and about ``size`` bytes."""
+    def take(self, most: int, size: int) -> list[Outgoing]:
+        """The oldest messages: at most ``most``, and about ``size`` bytes."""
         taken: list[Outgoing] = []
-        while self._waiting and len(taken) < count and size > 0:
+        while self._waiting and len(taken) < most and size > 0:
             message = self._waiting.popleft()
             size -= len(message.data)
             self.bytes -= len(message.data)
@@ -152,8 +158,8 @@ class Outbox:
         return taken
 
     def _make_room(self) -> None:
-        count = 0
+        dropped = 0
         while self.bytes > self.limit and self._waiting:
             self.bytes -= len(self._waiting.popleft().data)
-            count += 1
-        self._dropped(count)
+            dropped += 1
+        self._dropped(dropped)
