@@ -163,9 +163,10 @@ def test_any_name_will_do(three, name):
     assert member.next() == b"hello"
 
 
-def test_a_message_that_is_too_large_reaches_nobody_and_says_so(url):
+@pytest.mark.parametrize("history", [0, 5])
+def test_a_message_that_is_too_large_reaches_nobody_and_says_so(url, history):
     with machines(2, url, max_message=1_000) as made:
-        groups = rooms(made)
+        groups = rooms(made, history=history)
         members = [machine.member(group) for machine, group in zip(made, groups, strict=True)]
         for large in (b"x" * 1_001, "ä" * 501):
             with pytest.raises(goev.MessageTooLong, match="more than max_message=1000"):
@@ -315,9 +316,10 @@ def test_a_closed_cluster_says_so(url):
         assert made[1].cluster.state == "up"
 
 
-def test_close_sends_what_waits(url):
+@pytest.mark.parametrize("history", [0, 5])
+def test_close_sends_what_waits(url, history):
     with machines(2, url) as made:
-        groups = rooms(made)
+        groups = rooms(made, history=history)
         member = made[1].member(groups[1])
         for number in range(1_000):
             groups[0].send(b"%d" % number)

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import threading
 
 import nats.aio.client
@@ -12,7 +13,7 @@ from cluster_support import NAMES, Machine, Peer, machines
 from engines import KeepingRedis, NatsServer, Redis, made
 from goev.cluster import AccessDenied
 from goev.cluster.backplanes.memory import MemoryBackplane, hub
-from support import PATIENCE, Client, Events, eventually
+from support import PATIENCE, Client, Events, eventually, resident
 
 FRAMING = goev.LengthPrefixed()
 HISTORIES = pytest.mark.parametrize("history", [0, 1_000], ids=["plain", "history"])
@@ -270,6 +271,27 @@ def test_redis_that_goes_back_to_an_old_snapshot_loses_no_later_message(tmp_path
     assert gaps.next() == ("gap",)
 
 
+def test_a_history_in_the_memory_of_nats_is_a_gap_after_a_restart(tmp_path, stack, log):
+    server = NatsServer(tmp_path)
+    stack.callback(server.close)
+    gaps = Events()
+    one, two = (Machine(stack, server.url, history_storage="memory") for _ in range(2))
+    groups = rooms((one, two), history=100, on_gap=lambda connection: gaps("gap", connection))
+    members = [machine.member(group) for machine, group in zip((one, two), groups, strict=True)]
+    groups[0].send(b"0")
+    for member in members:
+        assert member.next() == b"0"
+    server.kill()
+    for machine in (one, two):
+        machine.states.until("down")
+    server.start()
+    assert {gaps.next()[1], gaps.next()[1]} == {member.handler for member in members}
+    groups[0].send(b"1")
+    for member in members:
+        assert member.next() == b"1"
+        assert member.nothing()
+
+
 def test_redis_that_evicts_the_numbers_of_a_history_begins_a_new_one(redis, stack, log):
     one, two = (Machine(stack, redis.url) for _ in range(2))
     groups = rooms((one, two), history=100)
@@ -300,6 +322,45 @@ def test_jetstream_without_room_refuses_messages_and_goes_on(nats_server, stack,
     assert len(member.take(20 - one.cluster.stats()["refused"])) > 5
     one.cluster.group("other", FRAMING).send(b"hello")
     assert other.next() == b"hello"
+
+
+# ---- slow engines ----------------------------------------------------------------------------------------------------
+
+
+@HISTORIES
+@pytest.mark.parametrize("engine", ["nats", "redis"])
+def test_an_engine_that_takes_nothing_more_costs_bounded_memory(tmp_path, stack, log, engine, history):
+    server = made(engine, tmp_path)
+    stack.callback(server.close)
+    told = []
+    options = {"outbox": 4_000_000, "ping": 60, "answer_timeout": 60, "on_loss": told.append}
+    one, two = (Machine(stack, server.url, **options) for _ in range(2))
+    groups = rooms((one, two), history=history and 10)
+    member = two.peer(lambda peer: (peer.set_limits(high_water=1 << 28, max_output=1 << 28), groups[1].add(peer)))
+    two.settle()
+    groups[0].send(b"first")
+    assert member.next() == b"first"
+    server.freeze()
+    gc.collect()
+    before = resident()
+    for number in range(2_000):
+        groups[0].send(b"%04d" % number + bytes(100_000))
+        if number % 10 == 0:
+            one.cluster._thread.submit(asyncio.sleep(0)).result(PATIENCE)  # it takes them in
+    eventually(lambda: one.cluster.stats()["dropped"] > 1_800, "most of them are dropped")
+    assert one.cluster.stats()["waiting_bytes"] <= 4_000_000
+    assert resident() - before < 60_000_000
+    assert sum(told) == one.cluster.stats()["dropped"]
+    assert "were dropped" in log.next()[1]
+    server.thaw()
+    one.has(waiting=0)
+    groups[0].send(b"last")
+    got = []
+    while not got or got[-1] != b"last":
+        got.append(member.next()[:4])
+    assert got[:-1] == sorted(got[:-1])
+    assert len(got) + one.cluster.stats()["dropped"] == 2_001
+    assert two.cluster.stats()["missed"] == (0 if history else one.cluster.stats()["dropped"])
 
 
 # ---- slow machines ---------------------------------------------------------------------------------------------------
