@@ -7,7 +7,7 @@ last one that it has had.
 import pytest
 
 import goev
-from cluster_support import Machine, end, machines
+from cluster_support import NAMES, Machine, end, machines
 from engines import made
 from goev.cluster.places import MemberPlace, place_of
 from support import Events, eventually, in_thread, on_poller
@@ -215,6 +215,35 @@ def test_a_rolling_restart_of_all_machines_loses_nothing(engine, stack):
         reader.read(10)
     assert reader.had == numbers(0, 60)
     assert reader.member.nothing()
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_member_that_has_had_more_than_its_new_machine_knows_gets_nothing_twice(is_first):
+    """The machine does not know yet that the engine has its own last messages, and the member had them elsewhere."""
+    with machines(2, f"memory:{next(NAMES)}") as made:
+        groups = rooms(made)
+        stays = Reader(made[0], groups[0])
+        reader = Reader(made[1], groups[1])
+        backplane, held = made[0].cluster._link.backplane, []
+        if not is_first:
+            send(groups[0], 0, 1)
+            assert stays.read(1) == reader.read(1) == numbers(0, 1)
+            eventually(lambda: not groups[0]._unnumbered, "the engine has it")
+        put = backplane.put
+        backplane.put = lambda *message: held.append(message) if message[0] == "g:room:42" else put(*message)
+        send(groups[0], 1, 4)
+        assert stays.read(3) == reader.read(3) == numbers(1, 4)
+        reader.reconnects(made[0], groups[0])
+        send(groups[0], 4, 6)
+        assert stays.read(2) == numbers(4, 6)
+        backplane.put = put
+        for message in held:
+            put(*message)
+        assert reader.read(2) == numbers(4, 6)
+        send(groups[1], 6, 7)
+        assert reader.read(1) == stays.read(1) == numbers(6, 7)
+        assert reader.member.nothing()
+        assert not groups[0]._apart, "it is with the others"
 
 
 def test_many_senders_and_members_that_come_and_go(three):

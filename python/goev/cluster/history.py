@@ -28,6 +28,7 @@ from goev.cluster.presence import Presences, checked_meta
 from goev.cluster.wiring import Wiring
 
 LOGGER = logging.getLogger("goev.cluster")
+NEVER = 1 << 64  # more than any number of a message
 AGAIN = 1.0  # seconds until the engine is asked again for a history that it could not give
 
 Stamp = Callable[[Any, str], Any]
@@ -50,7 +51,8 @@ class Apart:
     Args:
         send: frames a message and sends it, whatever waits in the connection's output already: a history may well be
             longer than ``high_water``.
-        since: it gets all messages of this machine behind this one when they are sent.
+        since: it gets the messages of this machine up to this one when the engine has numbered them, and later ones
+            when they are sent.
     """
 
     def __init__(self, connection: Connection, send: Send, place: MemberPlace, since: int) -> None:
@@ -163,18 +165,32 @@ class HistoryGroup(ClusterGroup):
         if not self._members.has(membership):  # it has left already
             return
         self._local.discard(connection)  # which is there if it has left and joined at once
-        unnumbered = [Entry(0, self._wiring.node, own, message) for own, message in self._unnumbered.items()]
-        since = unnumbered[0].own - 1 if unnumbered else self._own
-        apart = Apart(connection, send, place, since)
-        for entry in [*self._kept, *unnumbered]:
+        apart = Apart(connection, send, place, NEVER)
+        for entry in self._kept:
             if not place.has(self._epoch, entry.number, entry.sender, entry.own):
-                own = {} if entry.number else {entry.sender: entry.own}
-                number = entry.number or self._last
-                self._deliver_to(send, entry, place.later(self._epoch, number, own))
+                self._deliver_to(send, entry, place.later(self._epoch, entry.number, {}))
+        # It may have had some of those without a number: elsewhere, by numbers that this machine does not know yet.
+        if not self._unnumbered or not self._is_ahead(place):
+            self._catch_up_with_own(apart)
         self._apart.append(apart)
         if self._is_current:
             self._check_gap(apart)
             self._admit()
+
+    def _is_ahead(self, place: MemberPlace) -> bool:
+        """Whether a member has had messages whose numbers this machine does not know."""
+        if not self._epoch:
+            return bool(place.epoch) and not self._is_current
+        return place.epoch == self._epoch and place.number > self._last
+
+    def _catch_up_with_own(self, apart: Apart) -> None:
+        """Give a member the messages of this machine that have no number. It gets later ones when they are sent."""
+        apart.since = next(iter(self._unnumbered), self._own + 1) - 1
+        for own, message in self._unnumbered.items():
+            entry = Entry(0, self._wiring.node, own, message)
+            if not apart.place.has(self._epoch, 0, entry.sender, own):
+                later = apart.place.later(self._epoch, self._last, {entry.sender: own})
+                self._deliver_to(apart.send, entry, later)
 
     def _leave(self, connection: Connection) -> None:
         if connection in self._members:  # it has joined again
@@ -184,6 +200,8 @@ class HistoryGroup(ClusterGroup):
     def _admit(self) -> None:
         """Let members join the others if nothing can come any more that they have had."""
         for apart in list(self._apart):
+            if apart.since == NEVER and not self._is_ahead(apart.place):
+                self._catch_up_with_own(apart)
             if self._is_level(apart.place):
                 self._apart.remove(apart)
                 with suppress(ConnectionClosed):
@@ -357,8 +375,8 @@ class HistoryGroup(ClusterGroup):
         if len(self._local) and not (is_own and entry.number):  # they had it when it was sent
             self._deliver_to(self._local.send, entry, MemberPlace(self._epoch, self._last, own))
         for apart in self._apart:
-            is_had = is_own and entry.number and entry.own > apart.since
-            if not is_had and not apart.place.has(self._epoch, entry.number, entry.sender, entry.own):
+            is_other_way = is_own and (entry.own > apart.since) is bool(entry.number)
+            if not is_other_way and not apart.place.has(self._epoch, entry.number, entry.sender, entry.own):
                 self._deliver_to(apart.send, entry, apart.place.later(self._epoch, self._last, own))
 
     def _deliver_to(self, send: Send, entry: Entry, place: MemberPlace) -> None:
