@@ -313,11 +313,16 @@ class NatsBackplane(Backplane):
         most = max(1, min(FETCH, FETCH_BYTES // self._connected.max_payload))
         found: list[Kept] = []
         try:
-            while waiting := (await consumer.consumer_info()).num_pending:
-                # Old messages may be dropped meanwhile, and then fewer come.
-                with suppress(nats.errors.TimeoutError):
+            # Later messages come by the subscription: a read that follows a busy group to its end would never be done.
+            waiting = (await consumer.consumer_info()).num_pending or 0
+            while waiting:
+                try:
                     messages = await consumer.fetch(min(waiting, most), timeout=0.5)
-                    found += [Kept(each.metadata.sequence.stream, each.data) for each in messages]
+                except nats.errors.TimeoutError:  # old messages were dropped meanwhile, and then fewer come
+                    waiting = min(waiting, (await consumer.consumer_info()).num_pending or 0)
+                    continue
+                found += [Kept(each.metadata.sequence.stream, each.data) for each in messages]
+                waiting -= len(messages)
         finally:
             with suppress(Exception):
                 await stream.delete_consumer(self._stream_name(subscription.keep), consumer._consumer)
