@@ -43,7 +43,8 @@ class Peer(goev.Connection):
 
 
 reactor = goev.Reactor()
-acceptor = goev.Acceptor(reactor, address, Peer, backlog=4096)
+# After a fault much comes at once; a member that is behind would miss a part of it, which is another guarantee.
+acceptor = goev.Acceptor(reactor, address, Peer, backlog=4096, high_water=1 << 20)
 reactor.start()
 
 
