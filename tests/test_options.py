@@ -23,7 +23,7 @@ class Tells(goev.Connection):
 
 
 def answers(reactor, connections: int) -> set[str]:
-    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Tells)
+    acceptor = goev.Acceptor(reactor, "127.0.0.1:0", Tells, placement="round_robin")
     reactor.start()
     found = set()
     for _ in range(connections):
