@@ -9,7 +9,7 @@ import pytest
 
 import goev
 from cluster_support import Machine, Peer, end, machines
-from goev.cluster import NoSuchName, Outgoing, Subscription
+from goev.cluster import NoSuchName, Outgoing, Subscription, nodes
 from goev.cluster.connecting import backplane_of
 from support import PATIENCE, Events, eventually, in_thread
 
@@ -226,7 +226,8 @@ def test_nobody_has_the_name(three, engine):
         asyncio.run(three[0].cluster.call("user:8", b"abc", timeout=0.5 if expected is TimeoutError else 60))
 
 
-def test_the_cluster_survives_the_end_of_the_engine(three, engine, log):
+def test_the_cluster_survives_the_end_of_the_engine(three, engine, log, monkeypatch):
+    monkeypatch.setattr(nodes, "GATHERING", PATIENCE)  # the machines try again at different times, up to 5 s apart
     groups = rooms(three)
     members = [machine.member(group, meta=n) for n, (machine, group) in enumerate(zip(three, groups, strict=True))]
     engine.kill()  # perhaps before all are known to all
