@@ -39,12 +39,14 @@ impl Poller {
     pub fn begin_turns(&self) {
         self.state.borrow_mut().pinning.pin_if_asked();
         self.handle.pulse.start();
+        self.handle.mailbox.serve();
     }
 
     /// The loop on this thread has ended, or pauses.
     pub fn end_turns(&self) {
         self.state.borrow_mut().pinning.undo();
         self.handle.pulse.rest();
+        self.handle.mailbox.leave();
     }
 
     /// Notes that the code of the loop around runs, under this name, for the watchdog.

@@ -211,7 +211,9 @@ impl Poller {
     pub fn run(&self, dispatch: &dyn Dispatch) -> Result<(), Failure> {
         self.state.borrow_mut().settle_on_cpu();
         self.handle.pulse.start();
+        self.handle.mailbox.serve();
         let result = self.turn_until_done(dispatch);
+        self.handle.mailbox.leave();
         self.state.borrow_mut().leave_cpu();
         result
     }

@@ -465,6 +465,8 @@ impl State {
 
     /// The time to wait for events: none if the last turn left work over.
     pub fn timeout(&mut self) -> Option<Duration> {
+        // No event tells of a message that this thread itself has posted.
+        self.queues.has_mail |= self.handle.mailbox.depth() > 0;
         if !self.queues.are_empty() || self.is_done() {
             return Some(Duration::ZERO);
         }

@@ -3,12 +3,14 @@
 //! Any thread posts; only the poller takes. It takes all messages at once by a swap of two queues, so a take costs the same
 //! for one message and for a million. A thread that posts into an empty queue wakes the poller. "Empty" is read under the
 //! same lock as the messages, so no wake-up is lost: a message is taken by the current `take`, or it is the first of the
-//! next one. So a thousand posts cost one wake-up.
+//! next one. So a thousand posts cost one wake-up. The thread that serves the mailbox needs none for its own messages.
 //!
 //! An urgent message overtakes all others: it has a queue of its own, by the same rules.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
+use std::ptr;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -33,6 +35,11 @@ impl Wake for mio::Waker {
             }
         }
     }
+}
+
+thread_local! {
+    /// The mailbox that this thread serves.
+    static SERVED: Cell<*const ()> = const { Cell::new(ptr::null()) };
 }
 
 /// A queue with many writers and one reader.
@@ -62,6 +69,26 @@ impl<M, W: Wake> Mailbox<M, W> {
         Self { inside: Mutex::new(inside), depth: AtomicUsize::new(0), waker }
     }
 
+    /// Notes that this thread looks at [`Self::depth`] before each of its waits, until [`Self::leave`].
+    pub fn serve(&self) {
+        SERVED.set(self.address());
+    }
+
+    /// Notes that it does so no more.
+    pub fn leave(&self) {
+        if self.is_served_here() {
+            SERVED.set(ptr::null());
+        }
+    }
+
+    fn is_served_here(&self) -> bool {
+        SERVED.get() == self.address()
+    }
+
+    fn address(&self) -> *const () {
+        ptr::from_ref(self).cast()
+    }
+
     /// Queues `message` behind all earlier ones; returns it when the mailbox is closed.
     pub fn post(&self, message: M) -> Result<(), M> {
         self.post_by(message, |inside, message| {
@@ -87,7 +114,7 @@ impl<M, W: Wake> Mailbox<M, W> {
         let is_first = push(&mut inside, message);
         self.depth.store(inside.depth(), Ordering::Relaxed);
         drop(inside);
-        if is_first {
+        if is_first && !self.is_served_here() {
             // Writing to an eventfd fails only when it is full, and then a wake-up is pending already.
             let _ = self.waker.wake();
         }
@@ -221,6 +248,22 @@ mod tests {
         assert_eq!((bell.try_recv().is_ok(), bell.try_recv().is_ok()), (true, false));
         assert_eq!(taken(&mailbox).len(), 10);
         assert_eq!(mailbox.post((0, 10)), Ok(()));
+        assert!(bell.try_recv().is_ok());
+    }
+
+    #[test]
+    fn the_thread_that_serves_it_rings_for_no_message_of_its_own() {
+        let (mailbox, bell) = mailbox();
+        mailbox.serve();
+        assert_eq!(mailbox.post((0, 0)), Ok(()));
+        assert_eq!((bell.try_recv().is_ok(), mailbox.depth()), (false, 1));
+        assert_eq!(taken(&mailbox).len(), 1);
+        std::thread::scope(|scope| scope.spawn(|| mailbox.post((1, 0))).join().expect("it ends well"))
+            .expect("it is open");
+        assert!(bell.try_recv().is_ok());
+        assert_eq!(taken(&mailbox).len(), 1);
+        mailbox.leave();
+        assert_eq!(mailbox.post((0, 1)), Ok(()));
         assert!(bell.try_recv().is_ok());
     }
 
