@@ -39,7 +39,7 @@ use pyo3::types::PyModule;
 use asyncio::{call_soon, handle, lent, transports, turns};
 use connection::{acceptor, at_exit, connector, datagram, event_handler, group, reactor, stop_report, testing, timer};
 use protocols::{asgi, framing, headers, http, request, websocket, websocket_peer};
-use running::lines;
+use running::{intake, lines};
 use values::exceptions;
 use wsgi::pool;
 
@@ -82,6 +82,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("WebSocketFraming", module.py().get_type::<websocket::WebSocketFraming>())?;
     module.add_class::<logs::AccessLog>()?;
     module.add_class::<lines::LineLog>()?;
+    module.add_class::<intake::Intake>()?;
     module.add_function(wrap_pyfunction!(logs::current_poller, module)?)?;
     module.add_class::<tls::ServerContext>()?;
     module.add_class::<tls::ClientContext>()?;

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 from weakref import WeakSet, WeakValueDictionary
 
-from goev._core import Connection
+from goev._core import Connection, Intake
 from goev.cluster import subjects
 from goev.cluster.calls import Calls, Holding, Taken, key_of
 from goev.cluster.endings import Endings
@@ -24,7 +24,7 @@ from goev.cluster.interface import Backplane
 from goev.cluster.link import Link, State, described
 from goev.cluster.messages import Message, plain_of
 from goev.cluster.nodes import Nodes
-from goev.cluster.outbox import Intake, Outbox
+from goev.cluster.outbox import MOST_IN_INTAKE, Outbox
 from goev.cluster.pace import Pace
 from goev.cluster.presence import Presences
 from goev.cluster.thread import LoopThread, guarded
@@ -65,7 +65,7 @@ class Cluster:
         self._groups: WeakValueDictionary[str, ClusterGroup] = WeakValueDictionary()
         self._thread = LoopThread(f"goev-cluster-{self.node[:4]}")
         self._outbox = Outbox(outbox, self._dropped)
-        self._intake = Intake(lambda: self._thread.post(self._take_in))
+        self._intake = Intake(lambda: self._thread.post(self._take_in), MOST_IN_INTAKE)
         self._link = Link(
             backplane, self._outbox, self._figures, timeout=timeout, interval=ping, on_state=self._state_changed
         )
@@ -228,7 +228,7 @@ class Cluster:
 
     def stats(self) -> dict[str, int]:
         """Counters since the start, and what waits now; see docs/cluster.md."""
-        waiting = {"waiting": len(self._outbox) + len(self._intake.queue), "waiting_bytes": self._outbox.bytes}
+        waiting = {"waiting": len(self._outbox) + len(self._intake), "waiting_bytes": self._outbox.bytes}
         return {**asdict(self._figures), **waiting, "subscriptions": self._link.subscriptions}
 
     def wait_until_up(self, timeout: float) -> None:
@@ -260,6 +260,7 @@ class Cluster:
         self._thread.stop(timeout)
 
     async def _close(self, timeout: float) -> None:
+        self._intake.close(Closed("the cluster is closed"))
         self._take_in()
         self._nodes.leave()
         await self._link.close(timeout)
@@ -284,7 +285,7 @@ class Cluster:
     def _take_in(self) -> None:
         """Move the messages of senders to the outbox."""
         entries, dropped = self._intake.take()
-        for source, message, _ in entries:
+        for source, message in entries:
             self._outbox.put(source.outgoing(message))
         if dropped:
             self._dropped(dropped)

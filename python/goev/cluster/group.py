@@ -56,9 +56,7 @@ class ClusterGroup:
         self._is_watching = False  # on the cluster's thread
         # At hand for ``send``.
         self._send_here = self._local.send
-        self._intake = wiring.intake
-        self._append = wiring.intake.queue.append
-        self._number = wiring.intake.number
+        self._send_elsewhere = wiring.intake.put
         self._surely_fits = wiring.most // 4  # a character is four bytes at most
 
     def send(self, message: Message) -> None:
@@ -80,16 +78,9 @@ class ClusterGroup:
         try:
             self._send_here(message)
         except OutputOverflow:
-            self._send_elsewhere(message)
+            self._send_elsewhere(self._sender, message)
             raise
-        self._append((self._sender, message, self._number()))  # as `_send_elsewhere`, without its call
-        if self._intake.asleep:
-            self._intake.wake()
-
-    def _send_elsewhere(self, message: str | bytes) -> None:
-        self._append((self._sender, message, self._number()))
-        if self._intake.asleep:
-            self._intake.wake()
+        self._send_elsewhere(self._sender, message)
 
     # ---- members -----------------------------------------------------------------------------------------------------
 
@@ -110,7 +101,6 @@ class ClusterGroup:
             raise ValueError(f"group {self.name!r} has no history, so nothing comes after a place")
         meta = checked_meta(meta)
         self._local.add(connection)
-        self._intake.meet(connection)
         try:
             self._members.add(connection, meta)
         except BaseException:

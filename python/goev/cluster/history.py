@@ -119,9 +119,7 @@ class HistoryGroup(ClusterGroup):
             Closed: the cluster is closed. Nobody gets it.
         """
         plain = plain_of(message, self._wiring.most, f"a message to group {self.name!r}")
-        self._append((self, plain, self._number()))
-        if self._intake.asleep:
-            self._intake.wake()
+        self._send_elsewhere(self, plain)
 
     def add(self, connection: Connection, *, meta: Any = None, after: str | None = None) -> None:
         """Make a connection a member. It gets the messages that are kept, and those sent from now on.
@@ -137,7 +135,6 @@ class HistoryGroup(ClusterGroup):
         place = MemberPlace() if after is None else place_of(after)
         alone = Group(self._framing, when_behind=self._when_behind)
         alone.add(connection)  # which raises for what cannot be a member
-        self._intake.meet(connection)
         if membership := self._members.add(connection, meta):
             self._wiring.post(self._join, membership, sender_to(connection, self._framing, alone), place)
 

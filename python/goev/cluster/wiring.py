@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from goev._core import Intake
 from goev.cluster.endings import Endings
 from goev.cluster.figures import Figures
 from goev.cluster.link import Link
-from goev.cluster.outbox import Intake
 
 
 class Wiring:
