@@ -180,6 +180,15 @@ def test_a_member_that_takes_nothing_costs_the_others_nothing(joined, when_behin
         assert 0 < len(clients[0].receive_all()) < 400 * len(message)
 
 
+@pytest.mark.parametrize("when_behind", ["skip", "end"])
+def test_a_burst_in_one_callback_reaches_a_member_whose_socket_takes_it(joined, when_behind):
+    group = goev.Group(when_behind=when_behind)
+    _, clients, members, _ = joined(2, group, high_water=4096, low_water=1024)
+    on_poller(members[0], lambda: [group.send(bytes([number]) * 1024) for number in range(32)])
+    for client in clients:
+        assert client.receive(32 * 1024) == b"".join(bytes([number]) * 1024 for number in range(32))
+
+
 def test_threads_may_send_join_and_leave_at_once(joined):
     group = goev.Group(goev.LengthPrefixed(2))
     _, clients, members, _ = joined(6, group, pollers=3)

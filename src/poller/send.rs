@@ -54,6 +54,15 @@ impl Queued {
     }
 }
 
+/// The result of a message for a member of a group.
+enum Offered {
+    Taken,
+    /// Its output is above the high-water mark.
+    Full,
+    /// It takes no output any more.
+    Closing,
+}
+
 impl State {
     pub(super) fn flush_touched(&mut self) {
         let mut touched = std::mem::take(&mut self.queues.touched);
@@ -198,33 +207,52 @@ impl State {
 
     /// Queues a message for the members of a group on this poller. It is sent when the batch is over.
     pub(super) fn broadcast(&mut self, broadcast: &Broadcast) {
-        let (mut behind, mut sent, mut skipped) = (Vec::new(), 0, 0);
-        broadcast.for_each(|token, bytes, when_behind| {
+        let (mut full, mut sent, mut skipped) = (Vec::new(), 0, 0);
+        broadcast.for_each(|token, bytes| {
             if let Some(Source::Expected(expected)) = self.sources.get(token) {
                 // It joined on its way here: the message goes behind it.
                 sent += u64::from(expected.remote.write(Payload::Copied(bytes.to_vec())).is_ok());
                 return;
             }
-            self.with_open(token, |connection, supplies| {
-                if !connection.takes_output() || connection.cannot_write() {
-                    return;
-                }
-                let waiting = connection.queued() + connection.remote.posted();
-                if waiting > connection.options.high_water {
-                    behind.extend((when_behind == WhenBehind::End).then_some(token));
-                    skipped += 1;
-                    return;
-                }
-                sent += 1;
-                let output = connection.output.get_or_insert_with(|| supplies.pool.take());
-                output.push_shared(bytes.clone());
-            });
+            match self.offer(token, bytes) {
+                Offered::Taken => sent += 1,
+                Offered::Full => full.push(token),
+                Offered::Closing => {}
+            }
         });
+        // Without the lock of the members, because a flush may end connections.
+        for token in full {
+            // The messages of this batch alone may have filled the output of a peer that is not behind.
+            self.flush_above_high_water(token);
+            match self.offer(token, &broadcast.bytes) {
+                Offered::Taken => sent += 1,
+                Offered::Full => {
+                    skipped += 1;
+                    if broadcast.when_behind == WhenBehind::End {
+                        self.overflow(token);
+                    }
+                }
+                Offered::Closing => {}
+            }
+        }
         self.handle.counters.group_sent.add(sent);
         self.handle.counters.group_skipped.add(skipped);
-        for token in behind {
-            self.overflow(token);
-        }
+    }
+
+    /// Queues a message for a member, unless its output is above the high-water mark.
+    fn offer(&mut self, token: Token, bytes: &Arc<[u8]>) -> Offered {
+        let offered = self.with_open(token, |connection, supplies| {
+            if !connection.takes_output() || connection.cannot_write() {
+                return Offered::Closing;
+            }
+            if connection.queued() + connection.remote.posted() > connection.options.high_water {
+                return Offered::Full;
+            }
+            let output = connection.output.get_or_insert_with(|| supplies.pool.take());
+            output.push_shared(bytes.clone());
+            Offered::Taken
+        });
+        offered.unwrap_or(Offered::Closing)
     }
 
     pub(super) fn write_posted(&mut self, to: &Arc<Remote>, payload: Payload) {

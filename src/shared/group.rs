@@ -38,9 +38,9 @@ struct Part {
 /// A message to the members on one poller, as the mailbox carries it.
 pub(crate) struct Broadcast {
     part: Arc<Part>,
-    bytes: Arc<[u8]>,
+    pub bytes: Arc<[u8]>,
     number: u64,
-    when_behind: WhenBehind,
+    pub when_behind: WhenBehind,
 }
 
 /// The members on all pollers.
@@ -167,10 +167,10 @@ impl Broadcast {
     }
 
     /// Calls `give` for each member that joined before the message was sent.
-    pub fn for_each(&self, mut give: impl FnMut(Token, &Arc<[u8]>, WhenBehind)) {
+    pub fn for_each(&self, mut give: impl FnMut(Token, &Arc<[u8]>)) {
         for (token, since) in &*lock(&self.part.members) {
             if *since <= self.number {
-                give(*token, &self.bytes, self.when_behind);
+                give(*token, &self.bytes);
             }
         }
     }
