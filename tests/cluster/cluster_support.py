@@ -10,6 +10,7 @@ from typing import Any
 import goev
 from support import LOCAL, PATIENCE, Client, Events, eventually, on_poller
 
+HOMES = ["thread", "poller"]  # of clusters
 NAMES = (f"test{number}" for number in itertools.count())
 
 
@@ -48,17 +49,28 @@ class Member(Client):
 
 
 class Machine:
-    """A reactor with an acceptor, and a cluster."""
+    """A reactor with an acceptor, and a cluster, whose home is a thread of its own or the poller."""
 
-    def __init__(self, stack: ExitStack, url: Any, *, pollers: int = 1, asyncio: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        stack: ExitStack,
+        url: Any,
+        *,
+        pollers: int = 1,
+        asyncio: bool = False,
+        home: str = "thread",
+        **options: Any,
+    ) -> None:
         self._stack = stack
         self.events = Events()
-        self.reactor = stack.enter_context(goev.Reactor(pollers=pollers, asyncio=asyncio))
+        self.reactor = stack.enter_context(goev.Reactor(pollers=pollers, asyncio=asyncio or home == "poller"))
         self.kind: type[Peer] = Peer
         self._opened: Callable[[Peer], None] = lambda peer: None
         self.acceptor = goev.Acceptor(self.reactor, LOCAL, self._make, placement="round_robin")
         self.reactor.start()
         self.states: Events = Events()
+        if home == "poller":
+            options["reactor"] = self.reactor
         self.cluster = goev.cluster.connect(url, on_state=lambda state, error: self.states(state, error), **options)
         stack.callback(self.cluster.close)
 
@@ -81,9 +93,9 @@ class Machine:
     def settle(self) -> None:
         """Wait until the engine has all that this machine wants of it."""
         posted = threading.Event()
-        self.cluster._thread.post(posted.set)  # behind everything that was posted before
+        self.cluster._home.post(posted.set)  # behind everything that was posted before
         assert posted.wait(PATIENCE)
-        self.cluster._thread.submit(self.cluster._link.settled()).result(PATIENCE)
+        self.cluster._home.submit(self.cluster._link.settled()).result(PATIENCE)
 
     def has(self, **figures: int) -> None:
         """Wait until the counters have these values."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cluster_support import HOMES
 from engines import SharedRedisCluster, made
 
 ENGINES = ["memory", "nats", "redis", "redis-cluster", "outside"]
@@ -17,6 +18,12 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     running = made(request.param, tmp_path)
     yield running
     running.close()
+
+
+@pytest.fixture(params=HOMES)
+def home(request: pytest.FixtureRequest) -> str:
+    """Where a cluster lives."""
+    return request.param
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,8 +18,8 @@ def url():
 
 
 @pytest.fixture
-def three(url):
-    with machines(3, url, asyncio=True) as made:
+def three(url, home):
+    with machines(3, url, asyncio=True, home=home) as made:
         yield made
 
 
@@ -133,9 +133,7 @@ def test_an_answer_that_never_comes_is_a_timeout_and_one_that_comes_late_is_noth
 
 def test_a_connection_that_ends_gives_up_its_name_and_its_calls(three):
     peer = registered(three[1], "user:7")
-    waiting = asyncio.run_coroutine_threadsafe(
-        three[0].cluster.call("user:7", b"never"), three[0].cluster._thread._loop
-    )
+    waiting = asyncio.run_coroutine_threadsafe(three[0].cluster.call("user:7", b"never"), three[0].cluster._home._loop)
     eventually(lambda: hasattr(peer.handler, "kept"), "it was called")
     end(peer, three[1])
     with pytest.raises(NoSuchName):
@@ -207,7 +205,7 @@ def test_unregister_takes_the_name_of_its_own_connection_only(three):
 def test_without_the_engine_only_names_of_this_machine_can_be_called(three, url, log):
     registered(three[0], "here")
     there = registered(three[1], "there")
-    waiting = three[0].cluster._thread.submit(three[0].cluster.call("there", b"never"))
+    waiting = three[0].cluster._home.submit(three[0].cluster.call("there", b"never"))
     eventually(lambda: hasattr(there.handler, "kept"), "it was called")
     hub(url.removeprefix("memory:")).stop()
     three[0].states.until("down")

@@ -259,7 +259,7 @@ def test_a_machine_that_reads_too_slowly_is_cut_by_redis_and_catches_up(tmp_path
     slow.settle()
     held, release = threading.Event(), threading.Event()
     stack.callback(release.set)
-    slow.cluster._thread.post(lambda: (held.set(), release.wait(PATIENCE)))
+    slow.cluster._home.post(lambda: (held.set(), release.wait(PATIENCE)))
     assert held.wait(PATIENCE)
     for number in range(300):
         groups[1].send(b"%03d" % number + bytes(100_000))

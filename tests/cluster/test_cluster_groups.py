@@ -22,8 +22,8 @@ def url():
 
 
 @pytest.fixture
-def three(url):
-    with machines(3, url) as made:
+def three(url, home):
+    with machines(3, url, home=home) as made:
         yield made
 
 
@@ -236,7 +236,7 @@ def test_messages_that_find_no_room_before_the_clusters_thread_are_counted(three
     member = three[1].member(groups[1])
     for round_ in (1, 2):
         held, release = threading.Event(), threading.Event()
-        three[0].cluster._thread.post(lambda held=held, release=release: (held.set(), release.wait(PATIENCE)))
+        three[0].cluster._home.post(lambda held=held, release=release: (held.set(), release.wait(PATIENCE)))
         assert held.wait(PATIENCE)
         for _ in range(MOST_IN_INTAKE + 1_000):
             groups[0].send(b"x")
@@ -350,6 +350,7 @@ def test_without_waiting_an_engine_may_come_later(url, stack, log):
     assert machine.cluster.is_ready
 
 
+@pytest.mark.parametrize("home", ["thread"])
 def test_a_callback_that_sends_many_messages_does_not_put_the_others_off(three):
     groups = rooms(three)
     sender, receiver = three[0].member(groups[0]), three[1].member(groups[1])
@@ -375,5 +376,13 @@ def test_a_message_goes_out_although_its_reactor_stops_at_once(three):
 
     sender.handler.call_soon(last_words)
     assert receiver.next() == b"good-bye"
+
+
+@pytest.mark.parametrize("home", ["thread"])
+def test_a_cluster_outlives_the_reactors_of_its_members(three):
+    groups = rooms(three)
+    receiver = three[1].member(groups[1])
+    three[0].reactor.stop(0)
+    three[0].reactor.join(PATIENCE)
     groups[0].send(b"from another thread")
     assert receiver.next() == b"from another thread"

@@ -45,6 +45,15 @@ def test_a_client_that_comes_back_gets_what_it_missed(tmp_path: Path) -> None:
             assert [json.loads(again.recv(PATIENCE))["text"] for _ in range(2)] == ["two", "three"]
 
 
+def test_a_cluster_on_a_poller_is_a_room(tmp_path: Path) -> None:
+    with GUIDE.serving(tmp_path, "A cluster on a poller") as (port, _), Client(("127.0.0.1", port)) as one:
+        one.send(b"hello\n")
+        assert one.receive(6) == b"hello\n"
+        with Client(("127.0.0.1", port)) as other:
+            other.send(b"there\n")
+            assert one.receive(6) == other.receive(6) == b"there\n"
+
+
 def test_a_room_knows_who_is_there(tmp_path: Path) -> None:
     with GUIDE.serving(tmp_path, "Presence") as (port, child):
         with Client(("127.0.0.1", port)) as ada, Client(("127.0.0.1", port)) as bob:

@@ -23,8 +23,8 @@ def engine(request, tmp_path):
 
 
 @pytest.fixture
-def three(engine):
-    with machines(3, engine.url) as made:
+def three(engine, home):
+    with machines(3, engine.url, home=home) as made:
         yield made
 
 
@@ -185,7 +185,7 @@ def test_a_machine_that_was_cut_off_reads_what_it_missed(three, engine, log):
         raise ConnectionRefusedError("cut off")
 
     link.backplane.open = refusing
-    three[1].cluster._thread.submit(link.backplane.close()).result(10)
+    three[1].cluster._home.submit(link.backplane.close()).result(10)
     three[1].cluster.tell("nobody", b"")  # which fails, so the link notices
     three[1].states.until("down")
     send(groups[0], 5, 300)

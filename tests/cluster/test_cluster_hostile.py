@@ -46,7 +46,7 @@ def publish(machine, subject, *messages, **options):
     async def send():
         await machine.cluster._link.backplane.publish([Outgoing(subject, data, **options) for data in messages])
 
-    machine.cluster._thread.submit(send()).result(PATIENCE)
+    machine.cluster._home.submit(send()).result(PATIENCE)
 
 
 HUGE = b"1" + bytes([48]) * 4000
@@ -129,7 +129,7 @@ def test_bytes_that_nats_did_not_number_are_counted(tmp_path, stack):
             await backplane._client.publish(name, b"poison", headers=headers)
         await backplane._client.publish(name, b"poison")
 
-    one.cluster._thread.submit(send()).result(PATIENCE)
+    one.cluster._home.submit(send()).result(PATIENCE)
     two.has(malformed=4)
     groups[0].send(b"hello")
     assert member.next() == b"hello"
@@ -290,7 +290,7 @@ def test_close_does_not_wait_for_an_engine_that_never_answers(log):
             cluster.close()
             assert time.monotonic() - start < PATIENCE, "the client of NATS may wait for 2 s, and no call for 60"
             assert cluster.state == "closed"
-            assert not cluster._thread._thread.is_alive()
+            assert not cluster._home._thread.is_alive()
 
 
 def test_futures_of_a_cluster_that_closes_are_done(url, stack, log):

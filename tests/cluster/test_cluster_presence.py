@@ -28,8 +28,8 @@ def engine(url):
 
 
 @pytest.fixture
-def three(url):
-    with machines(3, url, ttl=TTL) as made:
+def three(url, home):
+    with machines(3, url, ttl=TTL, home=home) as made:
         yield made
 
 
@@ -195,7 +195,7 @@ def test_a_machine_that_was_cut_off_is_back_with_its_members(three, engine, log)
     assert events.until("leave")[2] == "b"
     three[1].states.until("down")
     end_quietly(gone, three[1])
-    three[1].cluster._thread.post(lambda: None)
+    three[1].cluster._home.post(lambda: None)
     peer = three[1].peer()
     groups[1].add(peer.handler, meta="c")
     backplane.open = opened
@@ -280,7 +280,7 @@ def test_an_answer_that_comes_after_later_changes_is_ignored(url):
         inbox = subjects.of_node(made[0].cluster.node)
         backplane.put = lambda *message: held.append(message) if message[0] == inbox else put(*message)
         for number in (1, 2):
-            made[0].cluster._thread.post(groups[0]._presence.ask, bytes.fromhex(made[1].cluster.node))
+            made[0].cluster._home.post(groups[0]._presence.ask, bytes.fromhex(made[1].cluster.node))
             eventually(lambda number=number: len(held) == number, "it is answered")
         put(*held[0])
         made[0].settle()

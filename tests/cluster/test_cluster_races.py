@@ -132,7 +132,7 @@ def test_a_subject_that_takes_on_a_history_is_heard(two):
         link.unwant(plain._subscription.subject)
         link.want(history._subscription, lambda data, place: received("data", data[-5:]), lambda: None)
 
-    receiver.cluster._thread.post(swap)
+    receiver.cluster._home.post(swap)
     receiver.settle()
     history.send(b"hello")
     assert received.next() == ("data", b"hello")

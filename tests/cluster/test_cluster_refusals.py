@@ -55,7 +55,7 @@ def held(stack, machine):
     """Hold the thread of a cluster. Returns a function that lets it go on."""
     begun, release = threading.Event(), threading.Event()
     stack.callback(release.set)
-    machine.cluster._thread.post(lambda: (begun.set(), release.wait(PATIENCE)))
+    machine.cluster._home.post(lambda: (begun.set(), release.wait(PATIENCE)))
     assert begun.wait(PATIENCE)
     return release.set
 
@@ -346,7 +346,7 @@ def test_an_engine_that_takes_nothing_more_costs_bounded_memory(tmp_path, stack,
     for number in range(2_000):
         groups[0].send(b"%04d" % number + bytes(100_000))
         if number % 10 == 0:
-            one.cluster._thread.submit(asyncio.sleep(0)).result(PATIENCE)  # it takes them in
+            one.cluster._home.submit(asyncio.sleep(0)).result(PATIENCE)  # it takes them in
     eventually(lambda: one.cluster.stats()["dropped"] > 1_800, "most of them are dropped")
     assert one.cluster.stats()["waiting_bytes"] <= 4_000_000
     assert resident() - before < 60_000_000
@@ -463,7 +463,7 @@ def test_messages_wait_for_the_others_after_each_loss_of_the_engine(stack, log, 
             hub(name).start()
             made[0].states.until("up")
             assert link._is_held
-            until = asyncio.run_coroutine_threadsafe(asyncio.sleep(0.4), made[0].cluster._thread._loop)
+            until = asyncio.run_coroutine_threadsafe(asyncio.sleep(0.4), made[0].cluster._home._loop)
             until.result(PATIENCE)
         assert link._is_held, "the time of the last session counts"
         made[1].cluster._link.backplane.open = opened

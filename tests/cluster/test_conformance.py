@@ -159,8 +159,8 @@ def test_many_subjects_at_once(engine):
 
 
 @pytest.fixture
-def three(engine):
-    with machines(3, lambda: engine.url, asyncio=True) as made:
+def three(engine, home):
+    with machines(3, lambda: engine.url, asyncio=True, home=home) as made:
         yield made
 
 

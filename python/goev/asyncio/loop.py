@@ -31,6 +31,8 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     _turns: PollerSelector
     _is_lent: bool
+    farewells: set[Callable[[], Coroutine[Any, Any, object]]]
+    """Coroutine functions for the end of a lent poller: its connections have ended, and no task is cancelled yet."""
 
     def __init__(self, *, _lent: Lent | None = None, **options: Any) -> None:
         if refused := {"pollers", "asyncio"} & options.keys():
@@ -38,6 +40,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             raise TypeError(f"{text}; for more there is Reactor(pollers=n, asyncio=True)")
         self._turns = PollerSelector(_lent or Reactor(1, asyncio=True, **options))
         self._is_lent = _lent is not None
+        self.farewells = set()
         super().__init__(self._turns)
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
@@ -61,11 +64,10 @@ class EventLoop(asyncio.SelectorEventLoop):
             async with asyncio.timeout(CLOSING):
                 while not self._turns.ended:
                     await asyncio.sleep(0)
-        if not self._turns.ended:
-            await self._cancel_the_rest()
+        await self._cancel_the_rest()
 
     async def _cancel_the_rest(self) -> None:
-        """Cancel coroutines that began when ``asyncio.Runner`` had cancelled all: those of ``on_close``."""
+        """Cancel coroutines that began when ``asyncio.Runner`` had cancelled all, as those of ``on_close``."""
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
@@ -161,8 +163,12 @@ def _is_in_a_loop() -> bool:
 def drive(lent: Lent) -> None:
     """Run an event loop on the thread of a poller until the poller has ended; ``Reactor(asyncio=True)`` calls it."""
     with asyncio.Runner(loop_factory=lambda: EventLoop(_lent=lent)) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, EventLoop)
         try:
-            runner.get_loop().run_forever()
+            loop.run_forever()
+            for farewell in list(loop.farewells):
+                loop.run_until_complete(farewell())
         except BaseException:
-            reactor_of(runner.get_loop()).stop(0)
+            reactor_of(loop).stop(0)
             raise

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 from weakref import WeakSet, WeakValueDictionary
 
-from goev._core import Connection, Intake
+from goev._core import Connection, Intake, Reactor
 from goev.cluster import subjects
 from goev.cluster.calls import Calls, Holding, Taken, key_of
 from goev.cluster.endings import Endings
@@ -20,12 +20,14 @@ from goev.cluster.errors import Closed, HistoryUnavailable, Unreachable
 from goev.cluster.figures import Figures
 from goev.cluster.group import ClusterGroup, Frames
 from goev.cluster.history import HistoryGroup, OnGap, Stamp
+from goev.cluster.home import Home
 from goev.cluster.interface import Backplane
 from goev.cluster.link import Link, State, described
 from goev.cluster.messages import Message, plain_of
 from goev.cluster.nodes import Nodes
 from goev.cluster.outbox import MOST_IN_INTAKE, Outbox
 from goev.cluster.pace import Pace
+from goev.cluster.poller import PollerHome
 from goev.cluster.presence import Presences
 from goev.cluster.thread import LoopThread, guarded
 from goev.cluster.wiring import Wiring
@@ -55,17 +57,20 @@ class Cluster:
         ttl: float,
         on_state: OnState | None,
         on_loss: OnLoss | None,
+        reactor: Reactor | None,
+        patience: float | None,
     ) -> None:
         node = secrets.token_bytes(8)
         self.node: str = node.hex()
         self._on_state = on_state
         self._on_loss = on_loss
+        self._patience = patience
         self._figures = Figures()
         self._loss = Pace()
         self._groups: WeakValueDictionary[str, ClusterGroup] = WeakValueDictionary()
-        self._thread = LoopThread(f"goev-cluster-{self.node[:4]}")
+        self._home = self._home_on(reactor)
         self._outbox = Outbox(outbox, self._dropped)
-        self._intake = Intake(lambda: self._thread.post(self._take_in), MOST_IN_INTAKE)
+        self._intake = Intake(lambda: self._home.post(self._take_in), MOST_IN_INTAKE)
         self._link = Link(
             backplane, self._outbox, self._figures, timeout=timeout, interval=ping, on_state=self._state_changed
         )
@@ -75,16 +80,22 @@ class Cluster:
             intake=self._intake,
             endings=Endings(),
             figures=self._figures,
-            post=self._thread.post,
+            home=self._home,
             most=max_message,
         )
         self._nodes = Nodes(node, self._link, self._figures, ttl=ttl)
         self._presences = Presences(self._wiring, self._nodes)
         self._calls = Calls(self._wiring, self._nodes)
         self._is_closed = False
-        self._thread.post(self._nodes.begin)
-        self._running = self._thread.submit(self._link.run())
+        self._home.post(self._nodes.begin)
+        self._running = self._home.submit(self._link.run())
+        self._running.add_done_callback(self._ended)
         _open.add(self)
+
+    def _home_on(self, reactor: Reactor | None) -> Home:
+        if reactor is None:
+            return LoopThread(f"goev-cluster-{self.node[:4]}")
+        return PollerHome(reactor, self._farewell)
 
     # ---- groups ------------------------------------------------------------------------------------------------------
 
@@ -162,17 +173,17 @@ class Cluster:
         subjects.check_name("the name of a connection", name)
         holding = Holding(connection, taken, Future())
         self._wiring.endings.add(connection, key_of(name), lambda: self._post_quietly(name, connection))
-        self._thread.post(self._calls.hold, name, holding)
+        self._home.post(self._calls.hold, name, holding)
         return holding.registered
 
     def unregister(self, name: str, connection: Connection) -> None:
         """Take a name from a connection; harmless if it does not have it."""
         self._wiring.endings.discard(connection, key_of(name))
-        self._thread.post(self._calls.drop, name, connection)
+        self._home.post(self._calls.drop, name, connection)
 
     def _post_quietly(self, name: str, connection: Connection) -> None:
         with suppress(Closed, RuntimeError):  # the names are gone
-            self._thread.post(self._calls.drop, name, connection)
+            self._home.post(self._calls.drop, name, connection)
 
     async def call(self, name: str, message: Message, *, timeout: float = 5.0) -> str | bytes:
         """Send a message to the connection with that name, on any machine, and return its answer.
@@ -188,7 +199,7 @@ class Cluster:
         """
         subjects.check_name("the name of a connection", name)
         plain = plain_of(message, self._wiring.most, f"a call to {name!r}")
-        return await asyncio.wrap_future(self._thread.submit(self._calls.call(name, plain, timeout)))
+        return await asyncio.wrap_future(self._home.submit(self._calls.call(name, plain, timeout)))
 
     def tell(self, name: str, message: Message, *, timeout: float = 5.0) -> "Future[None]":
         """Send a message to the connection with that name, on any machine.
@@ -198,7 +209,7 @@ class Cluster:
         """
         subjects.check_name("the name of a connection", name)
         plain = plain_of(message, self._wiring.most, f"a message to {name!r}")
-        return self._thread.submit(self._calls.tell(name, plain, timeout))
+        return self._home.submit(self._calls.tell(name, plain, timeout))
 
     # ---- operation ---------------------------------------------------------------------------------------------------
 
@@ -231,33 +242,74 @@ class Cluster:
         waiting = {"waiting": len(self._outbox) + len(self._intake), "waiting_bytes": self._outbox.bytes}
         return {**asdict(self._figures), **waiting, "subscriptions": self._link.subscriptions}
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether the caller may use ``wait_until_up``: the cluster's thread runs, and is not this one."""
+        return self._home.can_wait
+
     def wait_until_up(self, timeout: float) -> None:
         """Wait until the engine is there.
 
         Raises Unreachable: it is not after ``timeout`` seconds. ``__cause__`` has the last failure. Raises AccessDenied
-        at once.
+        at once. Raises RuntimeError on the thread of the cluster, which would wait for itself.
         """
+        if not self._home.can_wait:
+            raise RuntimeError("wait_until_up() cannot wait on the cluster's own thread; use `await cluster.up()`")
         try:
-            self._thread.submit(self._link.wait_until_up(timeout)).result()
+            self._home.submit(self._link.wait_until_up(timeout)).result()
         except TimeoutError:
-            error = self._link.error
-            text = f"cannot reach {self._link.backplane.url} within {timeout} s"
-            raise Unreachable(f"{text}: {described(error)}" if error else text) from error
+            raise self._unreachable(timeout) from self._link.error
+
+    async def up(self, timeout: float = 10.0) -> None:
+        """As ``wait_until_up``, for coroutines on any event loop."""
+        try:
+            await asyncio.wrap_future(self._home.submit(self._link.wait_until_up(timeout)))
+        except TimeoutError:
+            raise self._unreachable(timeout) from self._link.error
+
+    def _unreachable(self, timeout: float) -> Unreachable:
+        error = self._link.error
+        text = f"cannot reach {self._link.backplane.url} within {timeout} s"
+        return Unreachable(f"{text}: {described(error)}" if error else text)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Leave the cluster: send what waits, within ``timeout`` seconds, and end the thread. Harmless if repeated."""
+        """Leave the cluster: send what waits, within ``timeout`` seconds, and end the thread. Harmless if repeated.
+
+        On the cluster's own thread it returns at once, and the rest follows.
+        """
+        if (closing := self._begin_close(timeout)) is not None:
+            if not self._home.can_wait:
+                closing.add_done_callback(lambda _: self._home.stop(timeout))
+                return
+            with suppress(Closed, TimeoutError):
+                closing.result(2 * timeout + 2 * AT_EXIT)
+            self._home.stop(timeout)
+
+    async def aclose(self, timeout: float = 5.0) -> None:
+        """As ``close``, for coroutines on any event loop."""
+        if (closing := self._begin_close(timeout)) is not None:
+            with suppress(Closed):
+                await asyncio.wrap_future(closing)
+            if self._home.is_current:
+                self._home.stop(timeout)
+            else:
+                await asyncio.to_thread(self._home.stop, timeout)
+
+    def _begin_close(self, timeout: float) -> "Future[None] | None":
+        """Begin to close, unless that has begun before, or nothing is there to be closed."""
         if self._is_closed:
-            return
+            return None
         self._is_closed = True
         _open.discard(self)
-        with suppress(Closed, RuntimeError):
-            closing = self._thread.submit(self._close(timeout))
-            if self._thread.is_current:
-                closing.add_done_callback(lambda _: self._thread.stop(timeout))
-                return
-            with suppress(TimeoutError):
-                closing.result(2 * timeout + 2 * AT_EXIT)
-        self._thread.stop(timeout)
+        if not self._home.is_idle:
+            with suppress(Closed, RuntimeError):
+                return self._home.submit(self._close(timeout))
+        self._home.stop(timeout)
+        return None
+
+    async def _farewell(self) -> None:
+        """The reactor of the cluster has stopped."""
+        await self.aclose(AT_EXIT)
 
     async def _close(self, timeout: float) -> None:
         self._intake.close(Closed("the cluster is closed"))
@@ -277,6 +329,21 @@ class Cluster:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        """Wait for the engine as ``connect`` does."""
+        if self._patience is not None:
+            try:
+                await self.up(self._patience)
+            except BaseException:
+                await self.aclose(0)
+                raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
     def __repr__(self) -> str:
         return f"<Cluster {self.node} at {self._link.backplane.url}: {self.state}>"
 
@@ -290,6 +357,14 @@ class Cluster:
         if dropped:
             self._dropped(dropped)
         self._link.send_waiting()
+
+    def _ended(self, _: "Future[None]") -> None:
+        """The link has ended: the cluster is closed, or its reactor has stopped."""
+        self._link.ended()
+        self._intake.close(Closed("the cluster is closed"))
+        entries, dropped = self._intake.take()
+        if left := len(self._outbox) + len(entries) + dropped:
+            self._dropped(left)
 
     def _dropped(self, count: int) -> None:
         self._figures.dropped += count

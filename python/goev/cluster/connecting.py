@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from goev._core import Reactor
 from goev.cluster.cluster import Cluster, OnLoss, OnState
 from goev.cluster.interface import Backplane
 
@@ -20,6 +21,7 @@ def connect(
     ttl: float = 10.0,
     on_state: OnState | None = None,
     on_loss: OnLoss | None = None,
+    reactor: Reactor | None = None,
     **options: Any,
 ) -> Cluster:
     """Join the machines that use the same engine.
@@ -37,6 +39,9 @@ def connect(
         ttl: seconds after which a machine that says nothing counts as gone. Each says something three times as often.
         on_state: called with the new state (``Cluster.state``), and the exception that led to it or ``None``.
         on_loss: called with the number of messages to other machines that were dropped.
+        reactor: a ``Reactor(1, asyncio=True)``, or ``goev.asyncio.reactor()``, on whose poller the client of the engine
+            runs. Without, the cluster has a thread of its own. If the reactor does not run yet, and inside it,
+            ``connect`` does not wait; ``async with cluster`` and ``await cluster.up()`` do.
         **options: of the engine: see docs/cluster.md.
 
     The callbacks are called on the cluster's thread.
@@ -44,6 +49,7 @@ def connect(
     Raises:
         Unreachable: the engine did not answer in time, or refused. The text has the reason.
         ValueError: the URL is of no known engine.
+        ValueError: the reactor has more pollers, or one without an event loop.
         ModuleNotFoundError: the client of the engine is not installed.
     """
     backplane = url if isinstance(url, Backplane) else backplane_of(url, options)
@@ -56,8 +62,10 @@ def connect(
         ttl=ttl,
         on_state=on_state,
         on_loss=on_loss,
+        reactor=reactor,
+        patience=timeout if wait else None,
     )
-    if wait:
+    if wait and cluster.can_wait:
         try:
             cluster.wait_until_up(timeout)
         except BaseException:

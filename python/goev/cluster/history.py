@@ -220,7 +220,7 @@ class HistoryGroup(ClusterGroup):
         if place.epoch != self._epoch:
             self._tell_gap(apart.connection)
         else:
-            task = asyncio.ensure_future(self._ask_for_gap(apart))
+            task = self._wiring.spawn(self._ask_for_gap(apart))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _ask_for_gap(self, apart: Apart) -> None:
@@ -304,7 +304,7 @@ class HistoryGroup(ClusterGroup):
     def _read_soon(self) -> None:
         if self._reading is not None:
             self._reading.cancel()
-        self._reading = asyncio.ensure_future(self._catch_up())
+        self._reading = self._wiring.spawn(self._catch_up())
 
     async def _catch_up(self) -> None:
         """Read until nothing is missing between the history and the messages that come."""

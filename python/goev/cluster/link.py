@@ -183,20 +183,21 @@ class Link:
         """Hold sessions until ``close``."""
         backoff = Backoff(MEMORY)
         loop = asyncio.get_running_loop()
-        try:
-            while not self._closing.is_set():
-                error = await self._session()
-                if self._closing.is_set():
-                    break
-                backoff.failed(loop.time())
-                self._control.take(len(self._control), sys.maxsize)
-                self._change_state("down", error)
-                self._figures.failures += 1
-                with suppress(TimeoutError):
-                    async with asyncio.timeout_at(backoff.until):
-                        await self._closing.wait()
-        finally:
-            self._change_state("closed", None)
+        while not self._closing.is_set():
+            error = await self._session()
+            if self._closing.is_set():
+                break
+            backoff.failed(loop.time())
+            self._control.take(len(self._control), sys.maxsize)
+            self._change_state("down", error)
+            self._figures.failures += 1
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(backoff.until):
+                    await self._closing.wait()
+
+    def ended(self) -> None:
+        """``run`` has ended, or was cancelled, maybe before it began."""
+        self._change_state("closed", None)
 
     async def _session(self) -> BaseException | None:
         """One session, from its beginning to its end; returns the reason of the end."""

@@ -52,6 +52,8 @@ class Nodes:
         self._gone: dict[bytes, None] = {}  # in the order in which they went
         self._missing: set[bytes] = set()  # machines that were there before the engine went away
         self._gathering: asyncio.TimerHandle | None = None  # the end of the time for them to come back
+        self._beat: asyncio.TimerHandle | None = None
+        self._next_look: asyncio.TimerHandle | None = None
         self._refusals = Pace()
         self._receivers: dict[Kind, Receive] = {Kind.NODE: self._heard_from}
 
@@ -59,8 +61,8 @@ class Nodes:
         """Subscribe, and begin to beat."""
         self._link.want(Subscription(subjects.of_node(self.node.hex())), self._received, lambda: None)
         self._link.want(Subscription(subjects.NODES), self._received, self._established)
-        asyncio.get_running_loop().call_later(self._ttl / 3, self._tick)
-        asyncio.get_running_loop().call_later(self._ttl / LOOKS, self._look)
+        self._beat = asyncio.get_running_loop().call_later(self._ttl / 3, self._tick)
+        self._next_look = asyncio.get_running_loop().call_later(self._ttl / LOOKS, self._look)
 
     def on_inbox(self, kind: Kind, receive: Receive) -> None:
         """Have messages of a kind that come to this machine's inbox handled."""
@@ -84,8 +86,11 @@ class Nodes:
             LOGGER.warning(text, self._link.backplane.url, count, subject, error)
 
     def leave(self) -> None:
-        """Tell the others that this machine goes."""
+        """Tell the others that this machine goes, and beat no more."""
         self.post(subjects.NODES, Kind.NODE, "bye")
+        for timer in (self._beat, self._next_look, self._gathering):
+            if timer is not None:
+                timer.cancel()
 
     # ---- sessions ----------------------------------------------------------------------------------------------------
 
@@ -116,7 +121,7 @@ class Nodes:
         self.post(subjects.NODES, Kind.NODE, "hello")
 
     def _tick(self) -> None:
-        asyncio.get_running_loop().call_later(self._ttl / 3, self._tick)
+        self._beat = asyncio.get_running_loop().call_later(self._ttl / 3, self._tick)
         self.post(subjects.NODES, Kind.NODE, "beat")
         for tick in self.ticks:
             guarded(tick)
@@ -124,7 +129,7 @@ class Nodes:
     def _look(self) -> None:
         """Lose the machines whose ``ttl`` would be over before the next look."""
         loop = asyncio.get_running_loop()
-        loop.call_later(self._ttl / LOOKS, self._look)
+        self._next_look = loop.call_later(self._ttl / LOOKS, self._look)
         longest = self._ttl * (1 - 1 / LOOKS)
         for node in [node for node, heard in self._heard.items() if loop.time() - heard > longest]:
             self._lose(node)

@@ -1,10 +1,9 @@
 """The parts of a cluster that its groups, its presence and its calls share."""
 
-from collections.abc import Callable
-
 from goev._core import Intake
 from goev.cluster.endings import Endings
 from goev.cluster.figures import Figures
+from goev.cluster.home import Home
 from goev.cluster.link import Link
 
 
@@ -13,6 +12,7 @@ class Wiring:
 
     Attributes:
         post: calls a function on the cluster's thread, soon.
+        spawn: begins a task, on that thread.
         most: bytes of the largest message.
     """
 
@@ -24,7 +24,7 @@ class Wiring:
         intake: Intake,
         endings: Endings,
         figures: Figures,
-        post: Callable[..., None],
+        home: Home,
         most: int,
     ) -> None:
         self.node = node
@@ -32,5 +32,6 @@ class Wiring:
         self.intake = intake
         self.endings = endings
         self.figures = figures
-        self.post = post
+        self.post = home.post
+        self.spawn = home.spawn
         self.most = most

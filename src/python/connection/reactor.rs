@@ -375,6 +375,12 @@ impl Reactor {
         Ok(self.core.is_running())
     }
 
+    /// Whether event loops of asyncio drive the pollers.
+    #[getter]
+    fn _has_loops(&self) -> bool {
+        self.has_loops
+    }
+
     /// Run until stopped; the calling thread is poller 0.
     ///
     /// On the main thread SIGINT and SIGTERM stop it: the first one within ``grace`` seconds, as ``stop(grace)`` does, a
