@@ -380,16 +380,17 @@ CASES = {
     "cluster-held": Case(
         title="Cluster: caller held by `send`",
         description=(
-            "A message of 100 bytes to the members of a `goev.Group`, and to those of a cluster's group with another "
-            "node: the time of the call in a callback, for groups of 1 to 3,000 members on this node."
+            "A message of 100 bytes to the members of a `goev.Group`, and in turn to those of a cluster's group with "
+            "another node: the time of the call in a callback, for groups of 1 to 3,000 members on this node. Both "
+            "groups have the same members, in the same process."
         ),
-        peers=("local-groups", "cluster-nats", "cluster-redis"),
+        peers=("here-nats", "held-nats", "here-redis", "held-redis"),
         metrics=(*(f"held_{size}" for size in cluster.SIZES), "held_p99_1000"),
         measure=cluster.held,
         goals=tuple(
-            Goal(peer, f"held_{size}", 1.2, "local-groups", at_least=False)
-            for peer in ("cluster-nats", "cluster-redis")
-            for size in (1_000, 3_000)
+            Goal(f"held-{engine}", f"held_{size}", 1.2, f"here-{engine}", at_least=False)
+            for engine in ("nats", "redis")
+            for size in cluster.SIZES
         ),
     ),
     "cluster-round": Case(
@@ -398,7 +399,7 @@ CASES = {
             "A message of 100 bytes between two processes. With goev the peer of a member answers, by a socket pair. "
             "With the bare client of the engine the callback of its subscription does, on asyncio. 3,000 rounds."
         ),
-        peers=("round-nats", "bare-nats", "round-redis", "bare-redis"),
+        peers=("round-nats", "round-nats-thread", "bare-nats", "round-redis", "round-redis-thread", "bare-redis"),
         metrics=("p50", "p99"),
         measure=cluster.rounds,
         goals=(

@@ -1,6 +1,7 @@
 """Groups over several processes, by NATS or Redis, beside local groups and the bare clients of these engines.
 
-The first argument of a peer is the engine, or empty for local groups.
+The first argument of a peer is the engine, or empty for local groups. With an engine the second one says whether the
+messages of the cluster count, or those of a local group beside it.
 """
 
 from collections.abc import Iterator
@@ -26,22 +27,23 @@ def _engine(bench: Bench, name: str) -> Iterator[str]:
 
 
 @contextmanager
-def _nodes(bench: Bench, peer: Peer, count: int) -> Iterator[list[server.Server]]:
+def _nodes(bench: Bench, engine: str, count: int) -> Iterator[list[server.Server]]:
     node = bench.programs.command("goev node")
     with ExitStack() as stack:
-        url = stack.enter_context(_engine(bench, peer.arguments[0]))
+        url = stack.enter_context(_engine(bench, engine))
         yield [stack.enter_context(server.start([*node, "--engine", url])) for _ in range(count)]
 
 
 def held(bench: Bench, peer: Peer) -> Run:
-    """The time that ``send`` holds its caller, by the number of members."""
+    """The time that ``send`` holds its caller, by the number of members; messages of both kinds are sent in turn."""
+    engine, kind = peer.arguments
     sizes = [size for size in SIZES if size <= bench.effort.members]
     load = bench.programs.command("cluster load")
-    with _nodes(bench, peer, 2 if peer.arguments[0] else 1) as nodes:
+    with _nodes(bench, engine, 2) as nodes:
         ports = [str(node.port) for node in nodes]
         measured = run_program([*load, "held", *ports, "--sizes", *map(str, sizes)])
-    return {f"held_{size}": measured[f"held_{size}"] for size in sizes} | {
-        f"held_p99_{size}": measured[f"held_p99_{size}"] for size in sizes
+    return {f"held_{size}": measured[f"{kind}_{size}"] for size in sizes} | {
+        f"held_p99_{size}": measured[f"{kind}_p99_{size}"] for size in sizes
     }
 
 
@@ -60,7 +62,7 @@ def fan_out(bench: Bench, peer: Peer) -> Run:
         raise Unavailable(f"a process may not open {NODES * members + SPARE_FILES:,} files here")
     load = bench.programs.command("cluster load")
     senders = 1 if peer.arguments[0] else NODES
-    with _nodes(bench, peer, NODES) as nodes:
+    with _nodes(bench, peer.arguments[0], NODES) as nodes:
         before = sum(node.cpu_seconds() for node in nodes)
         options = ["--members", str(members), "--senders", str(senders), "--seconds", str(bench.effort.seconds)]
         seen = run_program([*load, "fan-out", *(str(node.port) for node in nodes), *options])

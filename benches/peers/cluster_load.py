@@ -1,7 +1,8 @@
 """Members of a group on some nodes, and a client that asks for messages; prints one line of JSON.
 
-``held``: the time that a call holds its caller, as the first node measures it, for groups of several sizes. The next
-message is asked for when all members have the last one. One member is on each other node.
+``held``: the time that a call holds its caller, as the first node measures it, for groups of several sizes. Messages of
+the cluster's group and of a local group with the same members are asked for in turn, the next one when all members have
+the last one. One member is on each other node.
 
 ``fan-out``: deliveries per second to members on all nodes. ``--senders`` nodes are asked for each message, and the next
 messages when all members have the last ones.
@@ -31,6 +32,7 @@ class Client:
     def __init__(self, ports: list[int]) -> None:
         self._ports = ports
         self._members: dict[int, socket.socket] = {}
+        self._elsewhere: set[int] = set()  # members on other nodes than the first
         self._poll = select.epoll()
         self._asking = [self._connect(port) for port in ports]
 
@@ -47,6 +49,8 @@ class Client:
             if member.recv(1) != b"j":
                 raise SystemExit("the node did not answer")
             self._members[member.fileno()] = member
+            if node:
+                self._elsewhere.add(member.fileno())
             self._poll.register(member, select.EPOLLIN)
 
     def settle(self) -> None:
@@ -60,9 +64,16 @@ class Client:
 
     def ask(self, nodes: list[int], messages: int, patience: float = PATIENCE) -> bool:
         """Ask the nodes for messages, all together, and wait until each member has them, one of each if several ask."""
-        missing = dict.fromkeys(self._members, messages * SIZE)
         for node in nodes:
             self._asking[node].sendall(b"s" * messages)
+        return self._wait_for(dict.fromkeys(self._members, messages * SIZE), patience)
+
+    def ask_here(self) -> bool:
+        """Ask the first node for a message to its own members, and wait until each has it."""
+        self._asking[0].sendall(b"h")
+        return self._wait_for(dict.fromkeys(self._members.keys() - self._elsewhere, SIZE), PATIENCE)
+
+    def _wait_for(self, missing: dict[int, int], patience: float) -> bool:
         while missing:
             events = self._poll.poll(patience)
             if not events:
@@ -102,13 +113,15 @@ def held(client: Client, nodes: int, sizes: list[int]) -> dict[str, float]:
         client.join(0, size - before)
         before = size
         client.settle()
-        times = []
+        times: dict[str, list[float]] = {"held": [], "here": []}
         for _ in range(max(LEAST, min(MOST, CALLS // size))):
-            if not client.ask([0], 1):
-                raise SystemExit("members have not got a message")
-            times.append(client.took())
-        measured[f"held_{size}"] = statistics.median(times)
-        measured[f"held_p99_{size}"] = statistics.quantiles(times, n=100)[98]
+            for kind, has_arrived in (("held", client.ask([0], 1)), ("here", client.ask_here())):
+                if not has_arrived:
+                    raise SystemExit("members have not got a message")
+                times[kind].append(client.took())
+        for kind, taken in times.items():
+            measured[f"{kind}_{size}"] = statistics.median(taken)
+            measured[f"{kind}_p99_{size}"] = statistics.quantiles(taken, n=100)[98]
     return measured
 
 

@@ -1,6 +1,7 @@
 """A node of a cluster: sends messages of 100 bytes to a group, on all nodes or, without an engine, on this one.
 
-From a connection "j" makes it a member, "s" sends a message, and "t" asks how long the last call took.
+From a connection "j" makes it a member, "s" sends a message, "h" sends one to the members here by a `goev.Group`, and
+"t" asks how long the last call took.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import struct
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import goev
@@ -17,11 +19,17 @@ MESSAGE = bytes(100)
 
 def serve(port: int, url: str) -> None:
     took = 0.0
+    here = goev.Group()
+
+    def timed(send: Callable[[bytes], None]) -> float:
+        began = time.perf_counter()
+        send(MESSAGE)
+        return time.perf_counter() - began
+
     with ExitStack() as stack:
-        group: goev.Group | goev.cluster.ClusterGroup = goev.Group()
+        group: goev.Group | goev.cluster.ClusterGroup = here
         if url:
             group = stack.enter_context(goev.cluster.connect(url)).group("room", presence=False)
-        send = group.send
 
         class Node(goev.Connection):
             def on_read(self) -> None:
@@ -29,12 +37,13 @@ def serve(port: int, url: str) -> None:
                 for byte in self.read():
                     match chr(byte):
                         case "j":
+                            here.add(self)
                             group.add(self)
                             self.write(b"j")
                         case "s":
-                            began = time.perf_counter()
-                            send(MESSAGE)
-                            took = time.perf_counter() - began
+                            took = timed(group.send)
+                        case "h":
+                            took = timed(here.send)
                         case "t":
                             self.write(struct.pack("<d", took))
 

@@ -3,8 +3,9 @@
 The far one answers each message, and prints ``ready``. The near one sends the next message when the last one is back,
 and prints one line of JSON: the median and the 99th percentile of the rounds, in seconds.
 
-With ``goev`` a message goes to a group of a cluster, whose member has a socket pair to the handler that answers. With
-``bare`` the client of the engine publishes, and the callback of its subscription answers.
+With ``poller`` and ``thread`` a message goes to a group of a cluster that lives there, whose member has a socket pair
+to the handler that answers. With ``bare`` the client of the engine publishes, and the callback of its subscription
+answers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import socket
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 MESSAGE = bytes(100)
 WARM_UP = 200
@@ -44,7 +46,7 @@ class Rounds:
         print(json.dumps({"p50": statistics.median(times), "p99": statistics.quantiles(times, n=100)[98]}))
 
 
-def goev_round(url: str, rounds: Rounds | None) -> None:
+def goev_round(url: str, rounds: Rounds | None, home: str) -> None:
     """The near process has the rounds, the far one has none."""
     import goev
 
@@ -75,7 +77,10 @@ def goev_round(url: str, rounds: Rounds | None) -> None:
             else:
                 reactor.stop()
 
-    with goev.cluster.connect(url) as cluster, goev.Reactor(1) as reactor:
+    with ExitStack() as stack:
+        reactor = stack.enter_context(goev.Reactor(1, asyncio=home == "poller"))
+        options = {"reactor": reactor} if home == "poller" else {}
+        cluster = stack.enter_context(goev.cluster.connect(url, **options))
         outbound, inbound = cluster.group(outgoing), cluster.group(incoming)
         ends = socket.socketpair()
         reactor.adopt(Member(), ends[0])
@@ -156,16 +161,16 @@ async def redis_round(url: str, outgoing: str, incoming: str, begin: Begin, arri
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["goev", "bare"])
+    parser.add_argument("kind", choices=["poller", "thread", "bare"])
     parser.add_argument("url")
     parser.add_argument("--port", type=int, help="means the far process; it listens on none")
     parser.add_argument("--rounds", type=int, default=3_000)
     arguments = parser.parse_args()
     rounds = None if arguments.port else Rounds(arguments.rounds)
-    if arguments.kind == "goev":
-        goev_round(arguments.url, rounds)
-    else:
+    if arguments.kind == "bare":
         asyncio.run(bare_round(arguments.url, rounds))
+    else:
+        goev_round(arguments.url, rounds, arguments.kind)
 
 
 if __name__ == "__main__":
