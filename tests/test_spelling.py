@@ -119,6 +119,17 @@ def test_the_first_handler_of_a_class_warns_and_names_the_callback():
         goev.testing.open(cls())
 
 
+def test_the_warning_points_to_the_method():
+    class Handler(goev.Connection):
+        def on_data(self):
+            pass
+
+    with pytest.warns(RuntimeWarning, match="on_data is never called") as caught:
+        goev.testing.open(Handler())
+    code = Handler.on_data.__code__
+    assert [(warning.filename, warning.lineno) for warning in caught] == [(__file__, code.co_firstlineno)]
+
+
 def test_an_acceptor_warns_of_its_class_at_once(idle):
     cls = handler(goev.http.Connection, "on_read")
     with pytest.warns(RuntimeWarning, match=r"on_read is a callback of goev\.Connection"):

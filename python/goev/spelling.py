@@ -94,11 +94,14 @@ KNOWN = {
 
 
 def check(cls: type) -> None:
-    """Warn (``RuntimeWarning``) of each method of ``cls`` that is never called."""
+    """Warn (``RuntimeWarning``) of each method of ``cls`` that is never called, with the line of that method."""
+    methods = _methods(cls)
     for name, callback, kind in suspects(cls):
         text = f"{cls.__module__}.{cls.__qualname__}.{name} is never called: "
         text += f"{kind} has {callback}" if kind == _kind(cls) else f"{callback} is a callback of {kind}"
-        warnings.warn(f"{text} [GOEV205]", RuntimeWarning, stacklevel=2)
+        code = methods[name].__code__
+        place = (code.co_filename, code.co_firstlineno, methods[name].__module__)
+        warnings.warn_explicit(f"{text} [GOEV205]", RuntimeWarning, *place)
 
 
 def suspects(cls: type) -> Iterator[tuple[str, str, str]]:
