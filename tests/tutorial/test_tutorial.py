@@ -67,9 +67,16 @@ def test_the_index_has_all_steps():
 # --- steps 1 to 3: bytes, messages, a room ---
 
 
+def test_step_1_names_the_versions_that_the_build_needs():
+    (rust,) = re.findall(r'(?m)^rust-version = "(.+)"$', (ROOT / "Cargo.toml").read_text())
+    (python,) = re.findall(r'(?m)^requires-python = ">=(.+)"$', (ROOT / "pyproject.toml").read_text())
+    assert f"[cargo](https://rustup.rs) {rust} or later" in PAGES["01"].text
+    assert f"Python {python} or later" in PAGES["01"].text
+
+
 def test_step_1_echoes(folder):
     with serving(folder, PAGES["01"]) as port:
-        terminal = Terminal(port)
+        terminal = Terminal(folder, PAGES["01"], port)
         terminal.type("hello")
         terminal.reads("hello")
         terminal.leave()
@@ -104,12 +111,11 @@ def test_step_1_logs_and_warns_of_mistakes(folder):
 
 def test_step_2_answers_lines_and_ends_at_quit(folder):
     with serving(folder, PAGES["02"]) as port:
-        terminal = Terminal(port)
+        terminal = Terminal(folder, PAGES["02"], port)
         for line in ("hello", "quit"):
             terminal.type(line)
             terminal.reads(line.upper())
-        assert terminal.client.receive_all() == b""
-        terminal.leave()
+        terminal.ends()
         with Client(("127.0.0.1", port)) as client:
             client.send(b"x" * 1001)
             assert client.receive_all() == b""
@@ -118,11 +124,11 @@ def test_step_2_answers_lines_and_ends_at_quit(folder):
 
 def test_step_3_lets_two_talk(folder):
     with serving(folder, PAGES["03"]) as port:
-        ada = Terminal(port)
+        ada = Terminal(folder, PAGES["03"], port)
         ada.reads("your name?")
         ada.type("Ada")
         ada.reads("Ada is here")
-        bob = Terminal(port)
+        bob = Terminal(folder, PAGES["03"], port)
         bob.reads("your name?")
         bob.type("Bob")
         bob.reads("Bob is here")

@@ -1,16 +1,21 @@
 """The pages of `docs/tutorial/` and their programs, which run in a copy of their folder, on free ports."""
 
+import os
+import pty
 import re
+import select
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from test_readme import wait_until_it_serves_or_ends
 
 from guides import FENCED, Guide
-from support import PATIENCE, ROOT, Child, Client, eventually, need
+from support import PATIENCE, ROOT, Child, eventually, need
 
 STEPS = ROOT / "examples" / "tutorial"
 NAMES = sorted(page.name for page in (ROOT / "docs" / "tutorial").glob("[0-9]*.md"))
@@ -81,19 +86,35 @@ def shown(folder: Path, page: Page, command: str, port: int) -> str:
 
 
 class Terminal:
-    """A terminal with a client in it. It shows all lines that are typed or arrive."""
+    """The client that the page starts, in a terminal, which shows all lines that are typed or arrive, and no others."""
 
-    def __init__(self, port: int) -> None:
-        self.client = Client(("127.0.0.1", port))
+    def __init__(self, folder: Path, page: Page, port: int) -> None:
+        (command,) = [line for line in page.commands() if "client" in line]
+        words = [sys.executable, *command.split()[1:], str(port)]
+        self.screen, keyboard = pty.openpty()
+        self.process = subprocess.Popen(words, cwd=folder, stdin=keyboard, stdout=keyboard, stderr=keyboard)
+        os.close(keyboard)
         self.lines: list[str] = []
+        self.seen = ""
 
     def type(self, line: str) -> None:
         self.lines.append(line)
-        self.client.send(line.encode() + b"\n")
+        os.write(self.screen, line.encode() + b"\n")
 
     def reads(self, line: str) -> None:
-        assert self.client.receive(len(line.encode()) + 1) == line.encode() + b"\n"
         self.lines.append(line)
+        eventually(lambda: self._shown()[: len(self.lines)] == self.lines, f"the screen shows {self.lines}")
+
+    def _shown(self) -> list[str]:
+        if select.select([self.screen], [], [], 0)[0]:
+            with suppress(OSError):  # the client has ended
+                self.seen += os.read(self.screen, 65536).decode()
+        return self.seen.splitlines()
+
+    def ends(self) -> None:
+        assert (self.process.wait(PATIENCE), self._shown()) == (0, self.lines)
+        os.close(self.screen)
 
     def leave(self) -> None:
-        self.client.close()
+        self.process.send_signal(signal.SIGINT)  # as Ctrl-C does
+        self.ends()
