@@ -83,6 +83,12 @@ def blocks_of_prose(page: Path) -> list[str]:
     return re.split(r"\n\n+|\n(?=- |\d+\. |\|)", prose(page))
 
 
+def linked(page: Path) -> set[Path]:
+    """The pages to which the page has links."""
+    targets = {found[2].partition("#")[0] for found in LINK.finditer(prose(page))}
+    return {(page.parent / target).resolve() for target in targets if target.endswith(".md") and ":" not in target}
+
+
 def wrong_links(page: Path) -> list[str]:
     """Links to a page in English that is there in Chinese, or without a note that it is in English."""
     wrong = []
@@ -113,6 +119,13 @@ def test_a_translation_has_the_code_and_the_headings_of_the_page(page):
 @pytest.mark.parametrize("page", TRANSLATED, ids=name_of)
 def test_a_translation_names_in_its_text_what_the_page_names(page):
     assert codes(translation(page)) == codes(page)
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=name_of)
+def test_a_translation_leads_wherever_the_page_leads(page):
+    others = {target for target in linked(page) if CHINESE not in target.parents}
+    expected = {translation(target) if translation(target).exists() else target for target in others}
+    assert expected <= linked(translation(page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
