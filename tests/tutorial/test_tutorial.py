@@ -15,6 +15,7 @@ from tutorial_support import NAMES, PROGRAM, STEPS, Page, Terminal, copied, serv
 
 PAGES = {name[:2]: Page(name) for name in NAMES}
 HTTP = "http://127.0.0.1:8080"
+HEALTH = "curl --cacert cert.pem https://localhost:8443/health"
 
 
 @pytest.fixture
@@ -156,8 +157,23 @@ def test_step_4_answers_curl_and_serves_the_page(folder):
     assert missing.startswith("HTTP/1.1 404 Not Found\n")
     assert "\n\nnothing here\n" in missing
     assert page.endswith((STEPS / "chat.html").read_bytes())
+    assert b'<link rel="icon" href="data:,">' in page  # else the console of the browser has the 404 of an icon
     assert PAGES["04"].shows("well")
     assert PAGES["04"].shows("HTTP/1.1 404 Not Found")
+
+
+def test_step_4_tells_of_a_request_without_an_answer(folder):
+    program = folder / "step04_page.py"
+    (case,) = re.findall(r'`(case "/forgot": pass)`', PAGES["04"].text)
+    program.write_text(program.read_text().replace("case _:", f"{case}\n            case _:"))
+    with Child("-c", PROGRAM, str(folder), program.name) as child:
+        port = eventually(lambda: listens(child.pid), "it serves")
+        with Client(("127.0.0.1", port)) as client:
+            client.send(b"GET /forgot HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.receive_all().startswith(b"HTTP/1.1 500 ")
+        child.interrupt()
+        child.end()
+    assert PAGES["04"].shows(re.sub(r"(?<=127\.0\.0\.1:)\d+", "40308", child.complaints.rstrip()))
 
 
 def person(name: str, port: int, **options: object) -> ClientConnection:
@@ -212,9 +228,11 @@ def test_step_6_passes(folder):
 def test_step_7_serves_https(certified):
     page = PAGES["07"]
     with serving(certified, page) as port:
-        assert shown(certified, page, "curl --cacert cert.pem https://localhost:8443/health", port).startswith("well\n")
+        assert shown(certified, page, HEALTH, port).startswith("well\n")
         distrusted = shown(certified, page, "curl https://localhost:8443/health", port)
         assert page.shows(re.findall(r"curl: \(60\).*", distrusted)[0])
+        plain = shown(certified, page, "curl http://localhost:8443/", port)
+        assert page.shows(plain.splitlines()[-1])
     assert page.shows("well")
 
 
@@ -229,14 +247,13 @@ def test_step_8_is_checked_serves_and_takes_new_code_by_a_reload(certified):
     run = [sys.executable, "-m", "goev"]
     check = subprocess.run([*run, "check", "step08_server.toml"], cwd=certified, capture_output=True, text=True)
     assert page.shows((check.stdout + check.stderr).strip())
-    health = "curl --cacert cert.pem https://localhost:8443/health"
     program = certified / "step04_page.py"
     with service(certified, "goev run step08_server.toml") as (port, child):
-        assert shown(certified, PAGES["07"], health, port).startswith("well\n")
+        assert shown(certified, PAGES["07"], HEALTH, port).startswith("well\n")
         program.write_text(program.read_text().replace('b"well', 'b"very well'))
         (reload,) = [line for line in page.commands() if line.startswith("kill")]
         subprocess.run(["sh", "-ec", reload], cwd=certified, check=True)
-        asked = lambda: shown(certified, PAGES["07"], health, port).startswith("very well\n")  # noqa: E731
+        asked = lambda: shown(certified, PAGES["07"], HEALTH, port).startswith("very well\n")  # noqa: E731
         eventually(asked, "the new code serves", 2 * PATIENCE)
         program.write_text("raise ValueError('a mistake')")
         subprocess.run(["sh", "-ec", reload], cwd=certified, check=True)
