@@ -270,6 +270,25 @@ def test_step_8_names_a_misspelled_option(certified):
     assert PAGES["08"].shows((check.stdout + check.stderr).strip())
 
 
+def test_step_8_puts_a_service_for_systemd_in_place(certified, tmp_path):
+    page = PAGES["08"]
+    (tmp_path / "site").mkdir()
+    places = {"/srv": tmp_path, "/etc/systemd/system": tmp_path, "../deploy": ROOT / "examples" / "deploy"}
+    for line in page.commands():
+        if line.startswith("sudo cp "):
+            for place, instead in places.items():
+                line = line.replace(place, str(instead))
+            subprocess.run(["sh", "-ec", line.removeprefix("sudo ")], cwd=certified, check=True)
+    unit = (tmp_path / "goev.service").read_text()
+    (command,) = page.of("ini")
+    assert command.partition(" run ")[0] in unit
+    assert {"User=site", "WorkingDirectory=/srv/site", "PrivateTmp=true"} <= set(unit.splitlines())
+    command = command.replace("/tmp/", f"{tmp_path}/").replace(" :8443", " 127.0.0.1:8443")
+    with service(tmp_path / "site", command) as (port, child):
+        assert shown(certified, PAGES["07"], HEALTH, port).startswith("well\n")
+        assert int((tmp_path / "chat.pid").read_text()) == child.pid
+
+
 def test_step_9_shows_its_figures(folder):
     page = PAGES["09"]
     start, figures, ready = page.commands()
