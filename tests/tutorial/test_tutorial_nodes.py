@@ -11,8 +11,8 @@ from test_tutorial import PAGES, meet, person
 from websockets.sync.client import ClientConnection
 
 from real_servers import RedisServer, free_port
-from support import PATIENCE, Client, eventually, need
-from tutorial_support import copied, service
+from support import PATIENCE, Child, Client, eventually, need
+from tutorial_support import PROGRAM, copied, service
 
 PAGE = PAGES["10"]
 ENGINE, *NODES = PAGE.commands()
@@ -79,3 +79,14 @@ def test_step_10_lets_two_nodes_talk(engine, tmp_path, monkeypatch):
             pass
         seen = meet(one, two)
     assert PAGE.shows(*seen)
+
+
+def test_step_10_says_that_no_engine_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENGINE", f"nats://127.0.0.1:{free_port()}")
+    with copied(tmp_path) as folder:
+        program = folder / "step10_nodes.py"
+        program.write_text(program.read_text().replace('4222"))', '4222"), timeout=0.1)'))
+        with Child("-c", PROGRAM, str(folder), program.name) as child:
+            assert child.end() == 1
+    line = re.sub(r":\d+ within 0\.1 s", ":4222 within 10.0 s", child.errors.splitlines()[-1])
+    assert PAGE.shows(line.partition(": [Errno")[0])
