@@ -71,7 +71,7 @@ class Guide:
         dead = []
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", self.text):
             linked = self.path.parent / target if target else self.path
-            headings = re.findall(r"(?m)^#+ (.+)$", linked.read_text()) if linked.is_file() else []
+            headings = re.findall(r"(?m)^#+ (.+)$", linked.read_text()) if anchor and linked.is_file() else []
             anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
             if not linked.exists() or (anchor and anchor not in anchors):
                 dead.append(f"{target}#{anchor}")
