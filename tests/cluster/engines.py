@@ -77,11 +77,12 @@ class Redis(RedisServer):
 class ClusterServer(Redis):
     """A server of a Redis Cluster. It finds the others again after a restart."""
 
-    def __init__(self, directory: Path) -> None:
-        self.bus = free_port()
+    def __init__(self, directory: Path, *tls: str) -> None:
+        self.bus, self.secure_port = free_port(), free_port()
         directory.mkdir(exist_ok=True)
         cluster = ["--cluster-enabled", "yes", "--cluster-port", str(self.bus), "--cluster-node-timeout", "1000"]
-        super().__init__(directory, *cluster)
+        secure = ["--tls-port", str(self.secure_port), *tls] if tls else []
+        super().__init__(directory, *cluster, *secure)
         self.client = redis.Redis(port=self.port, decode_responses=True)
 
     def run(self, *words: object) -> Any:
@@ -105,13 +106,17 @@ class ClusterServer(Redis):
 
 
 class RedisCluster:
-    """A Redis Cluster of three primaries, under the methods of the others."""
+    """A Redis Cluster of three primaries, under the methods of the others.
+
+    Args:
+        tls: options of the servers by which each has a port with TLS as well.
+    """
 
     FIRST, END = (0, 5461, 10923), 16384  # slots
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *tls: str) -> None:
         self.folder = folder
-        self.servers = [ClusterServer(folder / f"server{number}") for number in range(3)]
+        self.servers = [ClusterServer(folder / f"server{number}", *tls) for number in range(3)]
         for number, (server, end) in enumerate(zip(self.servers, [*self.FIRST[1:], self.END], strict=True)):
             server.run("SET-CONFIG-EPOCH", number + 1)
             server.run("ADDSLOTSRANGE", self.FIRST[number], end - 1)

@@ -67,9 +67,9 @@ def test_tls_to_nats_checks_the_name_and_the_authority(tmp_path, stack, name, fi
         Machine(stack, url, tls=trusting)
     else:
         with pytest.raises(AccessDenied, match=r"certificate verify failed: Hostname mismatch"):
-            goev.cluster.connect(url, tls=trusting, timeout=60)
+            goev.cluster.connect(url, tls=trusting, timeout=60, answer_timeout=60)
     with pytest.raises(AccessDenied, match="certificate verify failed"):
-        goev.cluster.connect(url, timeout=60)
+        goev.cluster.connect(url, timeout=60, answer_timeout=60)
 
 
 @pytest.mark.parametrize(("name", "fits"), [("localhost", True), ("example.org", False)])

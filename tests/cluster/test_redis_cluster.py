@@ -4,8 +4,10 @@ import pytest
 from redis.crc import key_slot
 
 import goev
+from certificates import Authority
 from cluster_support import Machine, machines
 from engines import RedisCluster, made
+from goev.cluster import AccessDenied
 from goev.cluster.connecting import backplane_of
 from support import eventually
 
@@ -113,6 +115,29 @@ def test_a_primary_that_dies_and_returns_is_noticed(own, stack, log):
     assert here.take(10) == numbers(0, 10)
     server.start()
     assert there.take(10) == numbers(0, 10)
+
+
+@pytest.mark.parametrize(("names", "fits"), [(("localhost", "127.0.0.1"), True), (("localhost",), False)])
+def test_tls_to_each_server_checks_its_name(tmp_path, stack, names, fits, log):
+    authority = Authority()
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes(authority.pem)
+    chain, key = authority.issue(*names, purpose="both").files(tmp_path)
+    files = ["--tls-cert-file", str(chain), "--tls-key-file", str(key), "--tls-ca-cert-file", str(trusted)]
+    cluster = RedisCluster(tmp_path, *files, "--tls-auth-clients", "no", "--tls-cluster", "yes")
+    stack.callback(cluster.close)
+    url = f"rediss+cluster://localhost:{cluster.servers[0].secure_port}"
+    if fits:
+        two = [Machine(stack, url, ssl_ca_certs=str(trusted)) for _ in range(2)]
+        groups, members = members_of(two, history=10)
+        send(groups[0], 0, 10)
+        for member in members:
+            assert member.take(10) == numbers(0, 10)
+    else:  # the servers name each other by their addresses
+        with pytest.raises(AccessDenied, match="IP address mismatch"):
+            goev.cluster.connect(url, ssl_ca_certs=str(trusted), timeout=60)
+    with pytest.raises(AccessDenied, match="certificate verify failed"):
+        goev.cluster.connect(url, timeout=60)
 
 
 def test_each_server_leads_to_the_others_also_when_the_first_one_is_away(own, stack, log):

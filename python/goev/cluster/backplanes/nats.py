@@ -153,10 +153,11 @@ class NatsBackplane(Backplane):
         client, self._client = self._client, None
         if client is not None:
             try:
-                await client.close()
+                if client.is_connected:  # after a TLS handshake that failed it would wait for ever
+                    await client.close()
             finally:
                 transport = getattr(client, "_transport", None)
-                if transport is not None:  # a close that was cut short leaves its socket
+                if transport is not None:  # it is open still, or the close was cut short
                     with suppress(Exception):
                         transport.close()
 
