@@ -313,6 +313,13 @@ def eventually(condition: Callable[[], Any], what: str, timeout: float = PATIENC
     return value
 
 
+def wait_until_all_run(reactor: goev.Reactor) -> None:
+    """Return when each poller has begun."""
+    begun: list[int] = []
+    reactor._call_on_each(begun.append)
+    eventually(lambda: len(begun) == reactor.pollers, "each poller runs")
+
+
 def open_fds() -> int:
     return len(os.listdir("/proc/self/fd"))
 

@@ -7,7 +7,7 @@ import pytest
 
 import goev
 from connector_support import Dials
-from support import Echo, eventually, held, on_poller, open_fds, settle, settled_fds, text_of
+from support import Echo, eventually, held, on_poller, open_fds, settle, settled_fds, text_of, wait_until_all_run
 
 
 def balanced(reactor) -> bool:
@@ -80,6 +80,7 @@ def test_a_thousand_connections_leave_no_descriptor(start, events):
 
     server = start(Echo, pollers=2)
     connector = goev.Connector(server.reactor)
+    wait_until_all_run(server.reactor)  # each opens a descriptor of its own
     before = settled_fds()
     for count in range(100, 1001, 100):
         for _ in range(100):

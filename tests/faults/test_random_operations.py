@@ -20,10 +20,10 @@ SEED = os.environ.get("GOEV_SEED")
 @pytest.mark.parametrize(
     ("wire", "seconds", "options"),
     [
-        ("plain", 20 * SOAK, []),
-        ("tls", 10 * SOAK, []),
-        ("plain", 10 * SOAK, ["--coroutines"]),
-        ("tls", 10 * SOAK, ["--coroutines"]),
+        ("plain", 10 * SOAK, []),
+        ("tls", 5 * SOAK, []),
+        ("plain", 5 * SOAK, ["--coroutines"]),
+        ("tls", 5 * SOAK, ["--coroutines"]),
     ],
 )
 def test_random_operations_leave_everything_in_its_place(wire, seconds, options):

@@ -133,7 +133,7 @@ def test_a_hundred_megabytes_through_a_send_buffer_of_four_kilobytes(start, even
 @pytest.mark.timeout(120)
 def test_fifty_slow_senders_and_readers_are_served_side_by_side(start):
     """With so small a window the kernel may fall to one segment in 200 ms, for tens of seconds."""
-    data = os.urandom(200_000)
+    data = os.urandom(100_000)
     server = start(Echo, pollers=2)
     clients = [server.connect(receive_buffer=4096) for _ in range(50)]
     wrong: list[int] = []
