@@ -43,7 +43,8 @@ OnLoss = Callable[[int], None]
 class Cluster:
     """This machine in a cluster; made by ``goev.cluster.connect``. All methods may be called from any thread.
 
-    A cluster has a thread of its own for the engine. Nothing that a handler calls waits for it.
+    A cluster has a thread of its own for the engine, or the poller of a reactor. Nothing that a handler calls waits for
+    the engine.
     """
 
     def __init__(
