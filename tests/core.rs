@@ -14,6 +14,7 @@ use goev::data::Data;
 use goev::error::{Error, ErrorKind, Reason};
 use goev::handlers::{Context, Handler, Handlers};
 use goev::options::AcceptorOptions;
+use goev::poller::Poller;
 use goev::protocols::Wire;
 use goev::protocols::framing::{Frames, Framing};
 use goev::protocols::http::{Event, Http, Limits, Then};
@@ -421,6 +422,21 @@ fn a_panic_ends_the_reactor_and_is_reported() {
     server.call(0, |_| panic!("of the test"));
     let reported = server.join();
     assert_eq!(reported, Err("a poller panicked: of the test".into()));
+}
+
+/// A later poller may have the memory of the one that panicked here.
+#[test]
+fn a_thread_that_has_run_a_poller_until_a_panic_wakes_the_next_ones() {
+    for _ in 0..10 {
+        let reactor = Handlers::reactor(1).expect("a reactor");
+        assert!(Handlers::call_soon(&reactor, 0, Box::new(|_: &Poller| panic!("of the test"))).is_ok());
+        assert!(reactor.run(|_| Ok(()), &mut || Ok(())).is_err());
+        drop(reactor);
+        let server = echo_server(1, "127.0.0.1:0", &defaults());
+        let _client = server.connect();
+        server.opened();
+        (0..10).for_each(|_| server.ask(0, |_| ()));
+    }
 }
 
 #[test]

@@ -453,5 +453,7 @@ impl Drop for Poller {
             drop(self.handle.mailbox.close());
             self.handle.pulse.end();
         }
+        // After a panic in a turn nobody else does, and a later mailbox may have its address.
+        self.handle.mailbox.leave();
     }
 }
