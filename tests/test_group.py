@@ -189,6 +189,15 @@ def test_a_burst_in_one_callback_reaches_a_member_whose_socket_takes_it(joined, 
         assert client.receive(32 * 1024) == b"".join(bytes([number]) * 1024 for number in range(32))
 
 
+@pytest.mark.parametrize("when_behind", ["skip", "end"])
+def test_a_large_write_before_a_message_makes_no_member_behind_whose_socket_takes_more(joined, when_behind):
+    group = goev.Group(when_behind=when_behind)
+    _, clients, members, _ = joined(1, group, high_water=4096, low_water=1024)
+    size = 1_000_000  # more than one flush sends, and less than the buffers of the socket hold
+    on_poller(members[0], lambda: (members[0].write(bytes(size)), group.send(b"message")))
+    assert clients[0].receive(size + 7) == bytes(size) + b"message"
+
+
 def test_threads_may_send_join_and_leave_at_once(joined):
     group = goev.Group(goev.LengthPrefixed(2))
     _, clients, members, _ = joined(6, group, pollers=3)

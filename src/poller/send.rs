@@ -214,7 +214,7 @@ impl State {
                 sent += u64::from(expected.remote.write(Payload::Copied(bytes.to_vec())).is_ok());
                 return;
             }
-            match self.offer(token, bytes) {
+            match self.offer(token, bytes, false) {
                 Offered::Taken => sent += 1,
                 Offered::Full => full.push(token),
                 Offered::Closing => {}
@@ -224,7 +224,7 @@ impl State {
         for token in full {
             // The messages of this batch alone may have filled the output of a peer that is not behind.
             self.flush_above_high_water(token);
-            match self.offer(token, &broadcast.bytes) {
+            match self.offer(token, &broadcast.bytes, true) {
                 Offered::Taken => sent += 1,
                 Offered::Full => {
                     skipped += 1;
@@ -239,13 +239,16 @@ impl State {
         self.handle.counters.group_skipped.add(skipped);
     }
 
-    /// Queues a message for a member, unless its output is above the high-water mark.
-    fn offer(&mut self, token: Token, bytes: &Arc<[u8]>) -> Offered {
+    /// Queues a message for a member, unless its output is above the high-water mark. A flush sends so much at most, so after
+    /// one the member may be above the mark as long as its socket takes more.
+    fn offer(&mut self, token: Token, bytes: &Arc<[u8]>, is_flushed: bool) -> Offered {
         let offered = self.with_open(token, |connection, supplies| {
             if !connection.takes_output() || connection.cannot_write() {
                 return Offered::Closing;
             }
-            if connection.queued() + connection.remote.posted() > connection.options.high_water {
+            let options = &connection.options;
+            let most = if is_flushed && !connection.is_blocked() { options.max_output } else { options.high_water };
+            if connection.queued() + connection.remote.posted() > most {
                 return Offered::Full;
             }
             let output = connection.output.get_or_insert_with(|| supplies.pool.take());
