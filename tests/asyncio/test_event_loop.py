@@ -741,6 +741,32 @@ def test_a_loop_that_runs_cannot_be_closed():
     run(main)
 
 
+def test_a_task_of_on_close_that_fails_when_the_loop_ends_is_reported():
+    async def fail():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("of the cleanup")
+
+    class Last(Echo):
+        async def on_close(self, error):
+            tasks.append(asyncio.ensure_future(fail()))
+            await asyncio.sleep(0)
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+        acceptor = goev.Acceptor(goev.asyncio.reactor(), LOCAL, Last)
+        client = Client(acceptor.address)
+        client.send(b"x")
+        await asyncio.wrap_future(in_thread(client.receive, 1))
+        return client
+
+    tasks, reports = [], []
+    with goev.asyncio.run(main()):
+        pass
+    assert [(report["task"], str(report["exception"])) for report in reports] == [(tasks[0], "of the cleanup")]
+
+
 def test_closing_ends_the_connections_and_calls_on_close(events):
     class Tells(Echo):
         def on_open(self):

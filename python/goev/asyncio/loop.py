@@ -68,10 +68,13 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     async def _cancel_the_rest(self) -> None:
         """Cancel coroutines that began when ``asyncio.Runner`` had cancelled all, as those of ``on_close``."""
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        rest = list(asyncio.all_tasks() - {asyncio.current_task()})
         for task in rest:
             task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        for task, result in zip(rest, await asyncio.gather(*rest, return_exceptions=True), strict=True):
+            if isinstance(result, Exception):
+                text = "unhandled exception when the event loop ended"
+                self.call_exception_handler({"message": text, "exception": result, "task": task})
 
     def close(self) -> None:
         """As in asyncio. The coroutines of connections that are left are cancelled first."""
