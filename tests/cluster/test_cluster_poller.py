@@ -9,7 +9,7 @@ import pytest
 
 import goev
 from cluster_support import NAMES, machines
-from goev.cluster.backplanes.memory import hub
+from goev.cluster.backplanes.memory import MemoryBackplane, hub
 from support import PATIENCE, eventually, in_thread, on_poller
 
 FRAMING = goev.LengthPrefixed()
@@ -142,6 +142,81 @@ def test_its_reactor_outlives_it(name, other, closes):
         assert not on_poller(reactor, lambda: asyncio.get_running_loop().farewells)
 
 
+class SlowBackplane(MemoryBackplane):
+    """An engine that takes each message after a while; ``None``: never."""
+
+    def __init__(self, name, seconds):
+        super().__init__(name)
+        self.seconds = seconds
+
+    async def publish(self, messages):
+        for message in messages:
+            await (asyncio.sleep(self.seconds) if self.seconds else asyncio.Event().wait())
+            await super().publish([message])
+
+
+@pytest.mark.parametrize("closes", ["close", "aclose"])
+def test_a_close_that_has_begun_goes_on_when_the_reactor_stops(name, other, closes):
+    heard = joined(other)
+
+    def end():
+        for number in range(5):
+            room.send(b"%d" % number)
+        task.append(asyncio.ensure_future(cluster.aclose()) if closes == "aclose" else cluster.close())
+        reactor.stop(0)
+
+    task = []
+    with goev.Reactor(1, asyncio=True) as reactor:
+        reactor.start()
+        cluster = goev.cluster.connect(SlowBackplane(name, 0.01), reactor=reactor)
+        room = cluster.group("room", FRAMING)
+        reactor.call_soon(end)
+        reactor.join()
+        assert cluster.state == "closed"
+    assert heard.take(5) == [b"%d" % number for number in range(5)]
+
+
+def test_engines_that_take_nothing_hold_no_reactor_up(name, log):
+    """A reactor counts as stuck a second after the grace of its stop."""
+    lost = []
+    with goev.Reactor(1, asyncio=True) as reactor:
+        reactor.start()
+        clusters = [
+            goev.cluster.connect(SlowBackplane(name, None), reactor=reactor, on_loss=lost.append) for _ in range(2)
+        ]
+        for cluster in clusters:
+            cluster.group("room", FRAMING).send(b"x")
+        reactor.stop(0)
+        reactor.join()
+    assert [cluster.state for cluster in clusters] == ["closed"] * 2
+    assert lost == [1, 1]
+
+
+def test_connect_waits_no_longer_for_a_poller_than_for_an_engine(name):
+    release = threading.Event()
+    with goev.Reactor(1, asyncio=True, stall_warning=None) as reactor:
+        reactor.start()
+        reactor.call_soon(release.wait, PATIENCE)
+        cluster = goev.cluster.connect(f"memory:{name}", reactor=reactor, wait=False)
+        with pytest.raises(goev.cluster.Unreachable, match=r"within 0\.1 s"):
+            cluster.wait_until_up(0.1)
+        with pytest.raises(goev.cluster.Unreachable, match=r"within 0\.1 s"):
+            asyncio.run(cluster.up(0.1))
+        release.set()
+        cluster.wait_until_up(PATIENCE)
+
+
+def test_connect_says_that_the_reactor_was_stopped(name, log):
+    hub(name).stop()
+    with goev.Reactor(1, asyncio=True) as reactor:
+        reactor.start()
+        connecting = in_thread(lambda: goev.cluster.connect(f"memory:{name}", reactor=reactor))
+        eventually(lambda: log.texts(), "the engine is away")
+        reactor.stop(0)
+        with pytest.raises(goev.cluster.Closed):
+            connecting.result(PATIENCE)
+
+
 # ---- coroutines ------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +246,39 @@ def test_a_coroutine_hears_that_the_engine_is_away(name, home, log):
         with pytest.raises(goev.cluster.Unreachable, match=r"within 0\.1 s"):
             await cluster.up(0.1)
         await cluster.aclose()
+
+    goev.asyncio.run(main())
+
+
+@pytest.mark.parametrize("home", ["thread", "poller"])
+def test_a_coroutine_hears_that_the_cluster_was_closed_while_it_waited(name, home, log):
+    """A `CancelledError` would look as if somebody had cancelled the coroutine."""
+    hub(name).stop()
+
+    async def main():
+        options = {"reactor": goev.asyncio.reactor()} if home == "poller" else {"wait": False}
+        cluster = goev.cluster.connect(f"memory:{name}", **options)
+        waiting = asyncio.ensure_future(cluster.up(PATIENCE))
+        await asyncio.sleep(0)
+        await cluster.aclose()
+        with pytest.raises(goev.cluster.Closed):
+            await waiting
+
+    goev.asyncio.run(main())
+
+
+@pytest.mark.parametrize("home", ["thread", "poller"])
+def test_a_close_whose_caller_is_cancelled_goes_on(name, home, log):
+    async def main():
+        options = {"reactor": goev.asyncio.reactor()} if home == "poller" else {"wait": False}
+        cluster = goev.cluster.connect(SlowBackplane(name, None), **options)
+        await cluster.up(PATIENCE)
+        cluster.group("room", FRAMING).send(b"x")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(cluster.aclose(0.2), 0.01)
+        assert cluster.state == "up"
+        await asyncio.gather(cluster.aclose(), cluster.aclose())
+        assert cluster.state == "closed"
 
     goev.asyncio.run(main())
 

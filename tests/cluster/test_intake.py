@@ -1,7 +1,9 @@
 """The queue between the senders of messages and the cluster's thread: one wake-up, and when it comes."""
 
+import gc
 import os
 import time
+import weakref
 
 import pytest
 
@@ -100,11 +102,27 @@ def test_a_wake_up_that_fails_behind_the_batch_is_logged(waking, reactor, log):
 
 def test_a_closed_intake_raises_the_reason_and_keeps_what_it_has(waking):
     waking.put("one")
-    waking.intake.close(goev.cluster.Closed("the cluster is closed"))
+    waking.intake.close(lambda: goev.cluster.Closed("the cluster is closed"))
     for _ in range(2):
         with pytest.raises(goev.cluster.Closed, match="the cluster is closed"):
             waking.put("two")
     assert waking.intake.take() == ([("sender", "one")], 0)
+
+
+def test_a_closed_intake_keeps_nothing_of_those_who_come_too_late(waking):
+    class Sender:
+        pass
+
+    def send():
+        sender = Sender()
+        with pytest.raises(goev.cluster.Closed):
+            waking.put(sender)
+        return weakref.ref(sender)
+
+    waking.intake.close(lambda: goev.cluster.Closed("the cluster is closed"))
+    sender = send()
+    gc.collect()
+    assert sender() is None
 
 
 def test_no_message_of_many_threads_is_lost():

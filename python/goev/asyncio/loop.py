@@ -148,6 +148,10 @@ def run(main: Coroutine[Any, Any, Result], *, debug: bool | None = None) -> Resu
         return runner.run(main)
 
 
+async def _say(farewells: set[Callable[[], Coroutine[Any, Any, object]]]) -> None:
+    await asyncio.gather(*(farewell() for farewell in farewells))
+
+
 def _of_caller(handle: Scheduled) -> Scheduled:
     """In debug mode a handle shows the code that asked for it; the frame of a method here is none of it."""
     if traceback := getattr(handle, "_source_traceback", None):
@@ -170,8 +174,8 @@ def drive(lent: Lent) -> None:
         assert isinstance(loop, EventLoop)
         try:
             loop.run_forever()
-            for farewell in list(loop.farewells):
-                loop.run_until_complete(farewell())
+            if loop.farewells:
+                loop.run_until_complete(_say(loop.farewells))
         except BaseException:
             reactor_of(loop).stop(0)
             raise

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
+from threading import Lock
 from types import TracebackType
 from typing import Literal, Self
 from weakref import WeakSet, WeakValueDictionary
@@ -20,7 +22,7 @@ from goev.cluster.errors import Closed, HistoryUnavailable, Unreachable
 from goev.cluster.figures import Figures
 from goev.cluster.group import ClusterGroup, Frames
 from goev.cluster.history import HistoryGroup, OnGap, Stamp
-from goev.cluster.home import Home
+from goev.cluster.home import Home, pass_on
 from goev.cluster.interface import Backplane
 from goev.cluster.link import Link, State, described
 from goev.cluster.messages import Message, plain_of
@@ -34,6 +36,8 @@ from goev.cluster.wiring import Wiring
 
 LOGGER = logging.getLogger("goev.cluster")
 AT_EXIT = 1.0  # seconds for what waits when the program ends
+LAST_WORDS = 0.5  # seconds for what waits when the reactor of the cluster has stopped
+FAREWELL = 0.8  # seconds for all of its end; a reactor counts as stuck after one
 MOST_HISTORY = 10_000
 
 OnState = Callable[[State, BaseException | None], None]
@@ -87,7 +91,8 @@ class Cluster:
         self._nodes = Nodes(node, self._link, self._figures, ttl=ttl)
         self._presences = Presences(self._wiring, self._nodes)
         self._calls = Calls(self._wiring, self._nodes)
-        self._is_closed = False
+        self._closing = Lock()  # taken by the first who closes
+        self._closed: Future[None] = Future()
         self._home.post(self._nodes.begin)
         self._running = self._home.submit(self._link.run())
         self._running.add_done_callback(self._ended)
@@ -252,19 +257,23 @@ class Cluster:
         """Wait until the engine is there.
 
         Raises Unreachable: it is not after ``timeout`` seconds. ``__cause__`` has the last failure. Raises AccessDenied
-        at once. Raises RuntimeError on the thread of the cluster, which would wait for itself.
+        at once, and Closed if the cluster is closed meanwhile. Raises RuntimeError on the thread of the cluster, which
+        would wait for itself.
         """
         if not self._home.can_wait:
             raise RuntimeError("wait_until_up() cannot wait on the cluster's own thread; use `await cluster.up()`")
+        waiting = self._home.submit(self._link.wait_until_up(timeout))
         try:
-            self._home.submit(self._link.wait_until_up(timeout)).result()
+            waiting.result(timeout)
         except TimeoutError:
+            waiting.cancel()  # a callback may hold the poller
             raise self._unreachable(timeout) from self._link.error
 
     async def up(self, timeout: float = 10.0) -> None:
         """As ``wait_until_up``, for coroutines on any event loop."""
         try:
-            await asyncio.wrap_future(self._home.submit(self._link.wait_until_up(timeout)))
+            async with asyncio.timeout(timeout):  # also if a callback holds the poller
+                await asyncio.wrap_future(self._home.submit(self._link.wait_until_up(timeout)))
         except TimeoutError:
             raise self._unreachable(timeout) from self._link.error
 
@@ -278,47 +287,60 @@ class Cluster:
 
         On the cluster's own thread it returns at once, and the rest follows.
         """
-        if (closing := self._begin_close(timeout)) is not None:
-            if not self._home.can_wait:
-                closing.add_done_callback(lambda _: self._home.stop(timeout))
-                return
-            with suppress(Closed, TimeoutError):
-                closing.result(2 * timeout + 2 * AT_EXIT)
+        self._begin_close(timeout)
+        if self._home.can_wait:
+            with suppress(TimeoutError):
+                self._closed.result(longest(timeout))
             self._home.stop(timeout)
 
     async def aclose(self, timeout: float = 5.0) -> None:
-        """As ``close``, for coroutines on any event loop."""
-        if (closing := self._begin_close(timeout)) is not None:
-            with suppress(Closed):
-                await asyncio.wrap_future(closing)
-            if self._home.is_current:
-                self._home.stop(timeout)
-            else:
-                await asyncio.to_thread(self._home.stop, timeout)
+        """As ``close``, for coroutines on any event loop. If it is cancelled, the rest follows nevertheless."""
+        self._begin_close(timeout)
+        closed: Future[None] = Future()  # of this caller alone, because `wrap_future` cancels it
+        self._closed.add_done_callback(partial(pass_on, closed))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest(timeout)):
+                await asyncio.wrap_future(closed)
+        if self._home.is_current:
+            self._home.stop(timeout)
+        else:
+            await asyncio.to_thread(self._home.stop, timeout)
 
-    def _begin_close(self, timeout: float) -> "Future[None] | None":
-        """Begin to close, unless that has begun before, or nothing is there to be closed."""
-        if self._is_closed:
-            return None
-        self._is_closed = True
-        _open.discard(self)
-        if not self._home.is_idle:
-            with suppress(Closed, RuntimeError):
-                return self._home.submit(self._close(timeout))
+    def _begin_close(self, timeout: float) -> None:
+        """Begin to close, unless that has begun before."""
+        if not self._closing.acquire(blocking=False):
+            return
+        try:
+            if self._home.is_idle:
+                raise Closed
+            closing = self._home.submit(self._close(timeout))
+        except (Closed, RuntimeError):  # there is no loop to do it
+            self._home.stop(timeout)
+            self._closed.set_result(None)
+        else:
+            closing.add_done_callback(partial(self._end, timeout))
+
+    def _end(self, timeout: float, closing: "Future[None]") -> None:
         self._home.stop(timeout)
-        return None
+        if closing.cancelled() or isinstance(closing.exception(), Closed):  # it has ended with the loop
+            self._closed.set_result(None)
+        else:
+            pass_on(self._closed, closing)
 
     async def _farewell(self) -> None:
-        """The reactor of the cluster has stopped."""
-        await self.aclose(AT_EXIT)
+        """The reactor of the cluster has stopped, and waits a second for what is left."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL):
+                await self.aclose(LAST_WORDS)
+        self._home.stop(0)
 
     async def _close(self, timeout: float) -> None:
-        self._intake.close(Closed("the cluster is closed"))
+        self._intake.close(too_late)
         self._take_in()
         self._nodes.leave()
         await self._link.close(timeout)
         self._calls.close()
-        with suppress(TimeoutError):
+        with suppress(Closed, TimeoutError):
             async with asyncio.timeout(timeout + AT_EXIT):
                 await asyncio.wrap_future(self._running)
 
@@ -361,8 +383,9 @@ class Cluster:
 
     def _ended(self, _: "Future[None]") -> None:
         """The link has ended: the cluster is closed, or its reactor has stopped."""
+        _open.discard(self)
         self._link.ended()
-        self._intake.close(Closed("the cluster is closed"))
+        self._intake.close(too_late)
         entries, dropped = self._intake.take()
         if left := len(self._outbox) + len(entries) + dropped:
             self._dropped(left)
@@ -383,6 +406,16 @@ class Cluster:
             self._calls.session_ended()
         if self._on_state is not None:
             guarded(self._on_state, state, error)
+
+
+def longest(timeout: float) -> float:
+    """The seconds for which a caller waits for the end of a cluster."""
+    return 2 * timeout + 2 * AT_EXIT
+
+
+def too_late() -> Closed:
+    """The exception for a message to a closed cluster."""
+    return Closed("the cluster is closed")
 
 
 _open: "WeakSet[Cluster]" = WeakSet()

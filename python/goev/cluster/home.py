@@ -123,11 +123,15 @@ class Home(ABC):
             task.cancel()
 
 
-def pass_on(future: "Future[Any]", task: "asyncio.Task[Any]") -> None:
-    """Give a future the result of a task."""
+def pass_on(future: "Future[Any]", task: "asyncio.Task[Any] | Future[Any]") -> None:
+    """Give a future the result of a task.
+
+    A task that was cancelled, and not by the future, has ended with the cluster. To those who wait in a coroutine a
+    cancellation would look like their own.
+    """
     with suppress(InvalidStateError):  # it was cancelled
         if task.cancelled():
-            future.cancel()
+            future.set_exception(Closed("the cluster is closed"))
         elif error := task.exception():
             future.set_exception(error)
         else:

@@ -1,6 +1,7 @@
 """The poller of a reactor as the home of a cluster: messages of its connections cross no threads."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -69,6 +70,8 @@ class PollerHome(Home):
             function(*args)
 
     def stop(self, timeout: float) -> None:
+        if self._birth != os.getpid():  # the tasks are the parent's
+            return
         if self.can_wait:
             with suppress(Closed, RuntimeError):  # it ends by itself
                 self.post(self.end)

@@ -37,8 +37,8 @@ struct Inside {
     /// Messages that found no room since the last `take`.
     dropped: u64,
     reader: Reader,
-    /// The exception for senders that come too late.
-    closed: Option<PyErr>,
+    /// Makes the exception for a sender that comes too late.
+    closed: Option<Py<PyAny>>,
 }
 
 /// The messages of all threads on their way to one thread.
@@ -62,14 +62,15 @@ impl Intake {
         Self { inside: Mutex::new(inside), wake, most, birth: fork::generation() }
     }
 
-    /// Append a message of a sender. Raises the exception of ``close``, and those of ``wake``.
+    /// Append a message of a sender. Raises the exceptions of ``close``, and those of ``wake``.
     fn put(slf: &Bound<'_, Self>, sender: Py<PyAny>, message: Py<PyAny>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         if fork::is_foreign(this.birth) {
             // In a forked child the lock may be held by a thread that does not exist there. This raises the reason.
             return this.wake.call0(py).map(drop);
         }
-        let (is_due, oldest) = this.append(py, (sender, message))?;
+        let appended = this.append(py, (sender, message));
+        let (is_due, oldest) = appended.map_err(|refusal| exception_by(py, &refusal))?;
         // Dropping it may run code of the user's.
         drop(oldest);
         if is_due { this.wake_or_put_off(slf) } else { Ok(()) }
@@ -82,9 +83,10 @@ impl Intake {
         (std::mem::take(&mut inside.entries).into(), std::mem::take(&mut inside.dropped))
     }
 
-    /// Have later calls of ``put`` raise an exception.
-    fn close(&self, error: Bound<'_, PyAny>) {
-        let before = self.lock().closed.replace(PyErr::from_value(error));
+    /// Have later calls of ``put`` raise what ``refusal()`` returns: a new exception each time, because a raised one keeps
+    /// the frames of its caller.
+    fn close(&self, refusal: Py<PyAny>) {
+        let before = self.lock().closed.replace(refusal);
         drop(before);
     }
 
@@ -99,9 +101,14 @@ impl Intake {
                 visit.call(sender)?;
                 visit.call(message)?;
             }
+            visit.call(&inside.closed)?;
         }
         Ok(())
     }
+}
+
+fn exception_by(py: Python<'_>, refusal: &Py<PyAny>) -> PyErr {
+    refusal.bind(py).call0().map_or_else(|error| error, PyErr::from_value)
 }
 
 impl Intake {
@@ -110,11 +117,11 @@ impl Intake {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether the reader is to be woken, and the message that made room.
-    fn append(&self, py: Python<'_>, entry: Entry) -> PyResult<(bool, Option<Entry>)> {
+    /// Returns whether the reader is to be woken, and the message that made room; the refusal if it is closed.
+    fn append(&self, py: Python<'_>, entry: Entry) -> Result<(bool, Option<Entry>), Py<PyAny>> {
         let inside = &mut *self.lock();
-        if let Some(error) = &inside.closed {
-            return Err(error.clone_ref(py));
+        if let Some(refusal) = &inside.closed {
+            return Err(refusal.clone_ref(py));
         }
         let oldest = if inside.entries.len() < self.most { None } else { inside.entries.pop_front() };
         inside.dropped += u64::from(oldest.is_some());
