@@ -15,7 +15,7 @@ from cutting import Cutter
 from engines import NatsServer, Redis, made
 from goev.cluster import AccessDenied, HistoryUnavailable, Unreachable
 from real_servers import free_port
-from support import PATIENCE, eventually, in_thread, need, run_script
+from support import PATIENCE, eventually, in_thread, need, on_poller, run_script
 
 FRAMING = goev.LengthPrefixed()
 
@@ -161,6 +161,30 @@ def test_an_engine_that_hangs_is_noticed_and_nothing_is_lost_with_history(engine
         engine.thaw()
         assert members[1].take(19) == numbers(1, 20)
         assert all(member.nothing() for member in members)
+
+
+def test_an_engine_that_hangs_amid_a_flood_is_noticed_and_left(engine, home, log):
+    with machines(1, engine.url, home=home, answer_timeout=0.3) as [machine]:
+        engine.freeze()
+        for _ in range(40):
+            machine.cluster.group("room").send(bytes(400_000))
+        machine.states.until("down")
+        in_thread(machine.cluster.close, 0.1).result(PATIENCE)
+        assert machine.cluster.state == "closed"
+
+
+@pytest.mark.parametrize("amid", ["a flood", "nothing"])
+def test_a_reactor_leaves_an_engine_that_hangs(engine, amid, log):
+    with goev.Reactor(1, asyncio=True) as reactor:
+        reactor.start()
+        cluster = goev.cluster.connect(engine.url, reactor=reactor)
+        engine.freeze()
+        for _ in range(40 if amid == "a flood" else 0):
+            cluster.group("room").send(bytes(400_000))
+        on_poller(reactor, lambda: None)
+        reactor.stop(0)
+        reactor.join()
+        assert cluster.state == "closed"
 
 
 def test_of_several_servers_one_that_answers_is_used(engine, stack):

@@ -9,11 +9,11 @@ import asyncio
 import json
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from goev.cluster.backplanes import needing
@@ -30,6 +30,8 @@ with needing("nats-py", "nats"):
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription as NatsSubscription
+
+Result = TypeVar("Result")
 
 MOST_WATCHED = 65_536  # messages for which the server may still say that nobody was there
 FETCH, FETCH_BYTES = 256, 16 << 20  # messages of a history in one request; a server cuts off who has more to read
@@ -124,7 +126,9 @@ class NatsBackplane(Backplane):
         once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0}
         options = {"name": "goev", **self._options, **once}
         try:
-            await client.connect(server, no_echo=True, error_cb=note, closed_cb=closed, tls=self._tls, **options)
+            await insisted(
+                client.connect(server, no_echo=True, error_cb=note, closed_cb=closed, tls=self._tls, **options)
+            )
         except nats.errors.NoServersError as error:
             raise (failed[-1] if failed else error) from None
 
@@ -154,15 +158,17 @@ class NatsBackplane(Backplane):
         if client is not None:
             try:
                 if client.is_connected:  # after a TLS handshake that failed it would wait for ever
-                    await client.close()
+                    await insisted(client.close())
             finally:
                 transport = getattr(client, "_transport", None)
                 if transport is not None:  # it is open still, or the close was cut short
                     with suppress(Exception):
                         transport.close()
+                    with suppress(Exception):  # the socket would wait until the server takes its output
+                        transport._io_writer.transport.abort()
 
     async def ping(self) -> None:
-        await self._connected.flush(timeout=60)
+        await insisted(self._connected.flush(timeout=60))
 
     # ---- subscriptions -----------------------------------------------------------------------------------------------
 
@@ -172,22 +178,22 @@ class NatsBackplane(Backplane):
             before = self._subscribed.get(subscription.subject)
             if before is None or before[0] != subscription:
                 if before is not None:  # with another history
-                    await before[1].unsubscribe()
+                    await insisted(before[1].unsubscribe())
                 if subscription.keep:
                     await self._stream(subscription.keep)
                 name = self._kept(subscription) if subscription.keep else self._plain(subscription.subject)
-                subscribed = await client.subscribe(name, cb=self._receiver(subscription))
+                subscribed = await insisted(client.subscribe(name, cb=self._receiver(subscription)))
                 self._subscribed[subscription.subject] = subscription, subscribed
         # nats-py writes a ping at once, and commands a moment later: only the second ping is behind the subscriptions.
         for _ in range(2):
-            await client.flush(timeout=60)
+            await insisted(client.flush(timeout=60))
         if self._denied is not None:
             raise self._denied
 
     async def unsubscribe(self, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions:
             if subscribed := self._subscribed.pop(subscription.subject, None):
-                await subscribed[1].unsubscribe()
+                await insisted(subscribed[1].unsubscribe())
 
     def _receiver(self, subscription: Subscription) -> "Callable[[Msg], Awaitable[None]]":
         subject, keep, receive = subscription.subject, subscription.keep, self._receive
@@ -227,6 +233,7 @@ class NatsBackplane(Backplane):
                 await client.publish(self._plain(message.subject), message.data, reply=reply)
             else:
                 await client.publish(self._plain(message.subject), message.data)
+            heed_cancellation()
         for message, acknowledgement in acknowledgements:
             self._check(message, await acknowledgement)
 
@@ -329,6 +336,26 @@ class NatsBackplane(Backplane):
                 await stream.delete_consumer(self._stream_name(subscription.keep), consumer._consumer)
                 await consumer.unsubscribe()
         return found
+
+
+async def insisted(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Await a coroutine of nats-py; a cancellation ends it, although nats-py suppresses some and waits on."""
+    task = asyncio.ensure_future(coroutine)
+    try:
+        await asyncio.wait([task])
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        task.cancelled() or task.exception()  # which asyncio would report if nobody asked
+    return task.result()
+
+
+def heed_cancellation() -> None:
+    """Obey a cancellation that nats-py has suppressed. A task for each message would cost more than the message."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def place_in(headers: dict[str, str], epoch: str) -> Place | None:
