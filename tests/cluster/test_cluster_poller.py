@@ -1,7 +1,9 @@
 """A cluster on the poller of a reactor: its begin, its end, and coroutines beside it."""
 
 import asyncio
+import contextlib
 import gc
+import os
 import threading
 import warnings
 
@@ -204,6 +206,24 @@ def test_connect_waits_no_longer_for_a_poller_than_for_an_engine(name):
             asyncio.run(cluster.up(0.1))
         release.set()
         cluster.wait_until_up(PATIENCE)
+
+
+def test_a_forked_child_may_close_the_cluster_of_its_parent(name):
+    def fork():
+        if child := os.fork():
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with contextlib.suppress(BaseException):
+            with pytest.raises(RuntimeError, match=r"os\.fork\(\)"):
+                cluster.group("room").send(b"x")
+            cluster.close()
+            os._exit(0)
+        os._exit(1)
+
+    with goev.Reactor(1, asyncio=True) as reactor:
+        reactor.start()
+        with goev.cluster.connect(f"memory:{name}", reactor=reactor) as cluster:
+            assert on_poller(reactor, fork) == 0
+            assert cluster.is_ready
 
 
 def test_connect_says_that_the_reactor_was_stopped(name, log):

@@ -335,13 +335,14 @@ class Cluster:
         self._home.stop(0)
 
     async def _close(self, timeout: float) -> None:
+        end = asyncio.get_running_loop().time() + timeout + AT_EXIT
         self._intake.close(too_late)
         self._take_in()
         self._nodes.leave()
         await self._link.close(timeout)
         self._calls.close()
         with suppress(Closed, TimeoutError):
-            async with asyncio.timeout(timeout + AT_EXIT):
+            async with asyncio.timeout_at(end):
                 await asyncio.wrap_future(self._running)
 
     def __enter__(self) -> Self:

@@ -51,11 +51,11 @@ class PollerHome(Home):
 
     @property
     def is_idle(self) -> bool:
-        return not (self._reactor.running or self.is_current)
+        return self._birth != os.getpid() or not (self._reactor.running or self.is_current)
 
     @property
     def can_wait(self) -> bool:
-        return self._reactor.running and not self.is_current
+        return self._birth == os.getpid() and self._reactor.running and not self.is_current
 
     def _post(self, function: Callable[..., object], *args: object) -> None:
         try:
