@@ -152,6 +152,24 @@ def test_more_than_the_socket_takes_is_sent_later_and_in_order(run):
     run(main)
 
 
+def test_many_parts_at_once_pause_the_protocol():
+    """asyncio's own transports do not from CPython 3.12.0 to 3.13.1 (CVE-2024-12254)."""
+
+    async def main():
+        transport, protocol, peer = await pair()
+        transport.writelines([bytes(1_000_000)] * 20)
+        assert transport.get_write_buffer_size() > 0
+        async with asyncio.timeout(PATIENCE):
+            await protocol.until("pause")
+            receiving = in_thread(receive, peer, 20_000_000)
+            await protocol.until("resume")
+        await receiving
+        transport.close()
+        peer.close()
+
+    goev.asyncio.run(main())
+
+
 def test_the_end_of_the_stream(run):
     async def main():
         transport, protocol, peer = await pair()

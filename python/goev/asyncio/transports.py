@@ -2,6 +2,7 @@
 
 import asyncio
 from asyncio import selector_events
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +20,11 @@ class SocketTransport(_Stock):  # type: ignore[misc]
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """As in asyncio."""
         super().write(data)  # goev replaces it
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """As in asyncio, which forgets to pause the protocol from CPython 3.12.0 to 3.13.1 (CVE-2024-12254)."""
+        super().writelines(list_of_data)
+        self._maybe_pause_protocol()
 
 
 def quickened(transport: Any) -> Any:
