@@ -113,10 +113,11 @@ def held(client: Client, nodes: int, sizes: list[int]) -> dict[str, float]:
         client.join(0, size - before)
         before = size
         client.settle()
-        times: dict[str, list[float]] = {"held": [], "here": []}
+        asks = {"held": lambda: client.ask([0], 1), "here": client.ask_here}
+        times: dict[str, list[float]] = {kind: [] for kind in asks}
         for _ in range(max(LEAST, min(MOST, CALLS // size))):
-            for kind, has_arrived in (("held", client.ask([0], 1)), ("here", client.ask_here())):
-                if not has_arrived:
+            for kind, ask in asks.items():
+                if not ask():
                     raise SystemExit("members have not got a message")
                 times[kind].append(client.took())
         for kind, taken in times.items():
