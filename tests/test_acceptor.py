@@ -482,7 +482,7 @@ def test_the_factory_is_released_with_the_acceptor(start):
 
     factory = Factory()
     gone = weakref.ref(factory)
-    server = start(factory)
+    server = start(factory, linger_timeout=0)
     del factory
     assert server.connect().ask(b"x") == b"x"
     server.reactor.stop()

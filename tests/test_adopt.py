@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import time
+from functools import partial
 from textwrap import dedent
 from threading import get_ident
 
@@ -140,14 +141,14 @@ def test_pollers_take_turns_but_a_callback_keeps_its_own(events, pair):
     with goev.Reactor(pollers=3) as reactor:
         reactor.start()
         for _ in range(6):
-            reactor.adopt(Adopted(events), pair()[0])
+            reactor.adopt(Adopted(events), pair()[0], linger_timeout=0)
         events.times("open", 6)
         threads = [event[2] for event in events.of("open")]
         assert sorted(threads.count(thread) for thread in set(threads)) == [2, 2, 2]
         for _ in range(3):
             connection = events.history[0][1]
             own = on_poller(connection, get_ident)
-            on_poller(connection, reactor.adopt, Adopted(events), pair()[0])
+            on_poller(connection, partial(reactor.adopt, Adopted(events), pair()[0], linger_timeout=0))
             events.times("open", len(threads) + 1)
             threads.append(events.of("open")[-1][2])
             assert threads[-1] == own

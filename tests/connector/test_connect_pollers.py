@@ -23,7 +23,7 @@ def test_connections_from_elsewhere_are_dealt_round_robin(stack, events, target,
         seen = Events()
         with goev.Reactor(pollers=3) as reactor:
             reactor.start()
-            connector = goev.Connector(reactor)
+            connector = goev.Connector(reactor, linger_timeout=0)
             for _ in range(9):
                 connector.connect(address, Placed(seen))
             seen.times(name, 9)
@@ -42,7 +42,7 @@ def test_inside_a_callback_the_connection_is_made_on_the_same_poller(start, even
                 connector.connect(address, Placed(made))
 
     server = start(Relay, pollers=3)
-    connector = goev.Connector(server.reactor)
+    connector = goev.Connector(server.reactor, linger_timeout=0)
     for _ in range(6):
         made.history.clear()
         made._taken = 0
@@ -55,7 +55,7 @@ def test_inside_a_callback_the_connection_is_made_on_the_same_poller(start, even
 def test_inside_a_callback_of_another_reactor_they_are_dealt_too(reactor, events, target):
     with goev.Reactor(pollers=2) as other:
         other.start()
-        connector = goev.Connector(other)
+        connector = goev.Connector(other, linger_timeout=0)
         on_poller(reactor, lambda: [connector.connect(target, Placed(events)) for _ in range(4)])
         events.times("open", 4)
         counts = Counter(event[1] for event in events.history)
@@ -67,14 +67,14 @@ def test_the_short_form_uses_poller_0_outside_of_callbacks(events, target):
     with goev.Reactor(pollers=3) as reactor:
         reactor.start()
         for _ in range(4):
-            goev.connect(reactor, target, Placed(events))
+            goev.connect(reactor, target, Placed(events), linger_timeout=0)
         events.times("open", 4)
         assert {event[1] for event in events.history} == {on_poller(reactor, get_ident)}
 
 
 def test_connect_before_the_start_waits_for_it(events, target, dead):
     with goev.Reactor(pollers=2) as reactor:
-        connector = goev.Connector(reactor)
+        connector = goev.Connector(reactor, linger_timeout=0)
         connector.connect(target, Dials(events))
         connector.connect(dead, Dials(events))
         assert events.history == []
@@ -89,14 +89,14 @@ def test_connect_before_run_works(events, target):
             reactor.stop()
 
     reactor = goev.Reactor(pollers=1)
-    goev.connect(reactor, target, Stops(events))
+    goev.connect(reactor, target, Stops(events), linger_timeout=0)
     reactor.run()
     assert events.names == ["open", "close"]
 
 
 def test_connect_from_many_threads_at_once(start, events):
     server = start(Echo, pollers=2, backlog=4096)
-    connector = goev.Connector(server.reactor)
+    connector = goev.Connector(server.reactor, linger_timeout=0)
     address = text_of(server.address)
 
     def connect_many() -> None:
@@ -110,6 +110,6 @@ def test_connect_from_many_threads_at_once(start, events):
 
 
 def test_a_connector_in_a_timer_callback(reactor, events, target):
-    connector = goev.Connector(reactor)
+    connector = goev.Connector(reactor, linger_timeout=0)
     reactor.schedule(0.001, lambda: connector.connect(target, Dials(events)))
     assert events.next()[0] == "open"
