@@ -22,7 +22,7 @@ from goev.cluster.errors import Closed, HistoryUnavailable, Unreachable
 from goev.cluster.figures import Figures
 from goev.cluster.group import ClusterGroup, Frames
 from goev.cluster.history import HistoryGroup, OnGap, Stamp
-from goev.cluster.home import Home, pass_on
+from goev.cluster.home import Home, pass_on, too_late
 from goev.cluster.interface import Backplane
 from goev.cluster.link import Link, State, described
 from goev.cluster.messages import Message, plain_of
@@ -412,11 +412,6 @@ class Cluster:
 def longest(timeout: float) -> float:
     """The seconds for which a caller waits for the end of a cluster."""
     return 2 * timeout + 2 * AT_EXIT
-
-
-def too_late() -> Closed:
-    """The exception for a message to a closed cluster."""
-    return Closed("the cluster is closed")
 
 
 _open: "WeakSet[Cluster]" = WeakSet()

@@ -48,8 +48,7 @@ def connect(
 
     Raises:
         Unreachable: the engine did not answer in time, or refused. The text has the reason.
-        ValueError: the URL is of no known engine.
-        ValueError: the reactor has more pollers, or one without an event loop.
+        ValueError: the URL is of no known engine, or the reactor has more pollers, or one without an event loop.
         ModuleNotFoundError: the client of the engine is not installed.
     """
     backplane = url if isinstance(url, Backplane) else backplane_of(url, options)

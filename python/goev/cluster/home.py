@@ -89,7 +89,7 @@ class Home(ABC):
     def _refusal(self) -> Exception:
         if self._birth != os.getpid():
             return RuntimeError("the cluster was made before os.fork(); call goev.cluster.connect() in the child")
-        return Closed("the cluster is closed")
+        return too_late()
 
     # ---- on the thread -----------------------------------------------------------------------------------------------
 
@@ -118,9 +118,14 @@ class Home(ABC):
         for future, coroutine in left.items():  # submitted too late to be begun
             coroutine.close()
             with suppress(InvalidStateError):
-                future.set_exception(Closed("the cluster is closed"))
+                future.set_exception(too_late())
         for task in list(self._tasks):
             task.cancel()
+
+
+def too_late() -> Closed:
+    """The exception for those who want something of a closed cluster."""
+    return Closed("the cluster is closed")
 
 
 def pass_on(future: "Future[Any]", task: "asyncio.Task[Any] | Future[Any]") -> None:
@@ -131,7 +136,7 @@ def pass_on(future: "Future[Any]", task: "asyncio.Task[Any] | Future[Any]") -> N
     """
     with suppress(InvalidStateError):  # it was cancelled
         if task.cancelled():
-            future.set_exception(Closed("the cluster is closed"))
+            future.set_exception(too_late())
         elif error := task.exception():
             future.set_exception(error)
         else:
