@@ -141,7 +141,7 @@ def test_its_reactor_outlives_it(name, other, closes):
             assert heard.next() == b"%d" % number
             eventually(lambda cluster=cluster: cluster.state == "closed", "it is closed")
         eventually(lambda: len(other.cluster.machines()) == 1, "no machine beats on")
-        assert not on_poller(reactor, lambda: asyncio.get_running_loop().farewells)
+        assert not on_poller(reactor, lambda: asyncio.get_running_loop()._farewells)
 
 
 class SlowBackplane(MemoryBackplane):

@@ -31,8 +31,8 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     _turns: PollerSelector
     _is_lent: bool
-    farewells: set[Callable[[], Coroutine[Any, Any, object]]]
-    """Coroutine functions for the end of a lent poller: its connections have ended, and no task is cancelled yet."""
+    # Coroutine functions for the end of a lent poller: its connections have ended, and no task is cancelled yet.
+    _farewells: set[Callable[[], Coroutine[Any, Any, object]]]
 
     def __init__(self, *, _lent: Lent | None = None, **options: Any) -> None:
         if refused := {"pollers", "asyncio"} & options.keys():
@@ -40,7 +40,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             raise TypeError(f"{text}; for more there is Reactor(pollers=n, asyncio=True)")
         self._turns = PollerSelector(_lent or Reactor(1, asyncio=True, **options))
         self._is_lent = _lent is not None
-        self.farewells = set()
+        self._farewells = set()
         super().__init__(self._turns)
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
@@ -56,6 +56,9 @@ class EventLoop(asyncio.SelectorEventLoop):
         """End the connections that are left, then close asynchronous generators; ``asyncio.Runner`` calls it."""
         await self._end_connections()
         await super().shutdown_asyncgens()
+
+    async def _say_farewell(self) -> None:
+        await asyncio.gather(*(farewell() for farewell in self._farewells))
 
     async def _end_connections(self) -> None:
         if not self._is_lent:
@@ -148,10 +151,6 @@ def run(main: Coroutine[Any, Any, Result], *, debug: bool | None = None) -> Resu
         return runner.run(main)
 
 
-async def _say(farewells: set[Callable[[], Coroutine[Any, Any, object]]]) -> None:
-    await asyncio.gather(*(farewell() for farewell in farewells))
-
-
 def _of_caller(handle: Scheduled) -> Scheduled:
     """In debug mode a handle shows the code that asked for it; the frame of a method here is none of it."""
     if traceback := getattr(handle, "_source_traceback", None):
@@ -174,8 +173,8 @@ def drive(lent: Lent) -> None:
         assert isinstance(loop, EventLoop)
         try:
             loop.run_forever()
-            if loop.farewells:
-                loop.run_until_complete(_say(loop.farewells))
+            if loop._farewells:
+                loop.run_until_complete(loop._say_farewell())
         except BaseException:
             reactor_of(loop).stop(0)
             raise

@@ -9,6 +9,7 @@ from typing import Any
 
 from goev._core import Error, Reactor
 from goev.asyncio import EventLoop
+from goev.asyncio import reactor as running_reactor
 from goev.cluster.errors import Closed
 from goev.cluster.home import Home
 
@@ -37,12 +38,16 @@ class PollerHome(Home):
 
     def _settle(self) -> bool:
         """Learn the loop and the thread of the reactor, if this is its thread."""
-        loop = running_loop()
-        if loop is None or loop.reactor is not self._reactor:
+        try:
+            if running_reactor() is not self._reactor:
+                return False
+        except RuntimeError:  # no event loop of goev runs here
             return False
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, EventLoop)
         self._loop, self._thread = loop, threading.current_thread()
         if not self._has_ended:
-            loop.farewells.add(self._farewell)
+            loop._farewells.add(self._farewell)
         return True
 
     @property
@@ -81,13 +86,4 @@ class PollerHome(Home):
     def end(self) -> None:
         super().end()
         if self._loop is not None:
-            self._loop.farewells.discard(self._farewell)
-
-
-def running_loop() -> EventLoop | None:
-    """The event loop of goev that runs on this thread."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-    return loop if isinstance(loop, EventLoop) else None
+            self._loop._farewells.discard(self._farewell)
